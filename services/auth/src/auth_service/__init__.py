@@ -1,0 +1,1 @@
+"""Issues Pinhole's tokens and owns its signing keys."""

@@ -1,0 +1,1 @@
+"""One origin for Pinhole's services on a laptop, and the command that starts them."""

@@ -1,0 +1,1 @@
+"""What every Pinhole service shares. It knows no service and holds no business word."""

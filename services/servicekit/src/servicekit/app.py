@@ -1,0 +1,154 @@
+"""The application that every service is built on."""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
+
+from servicekit.health import Readiness, health_router
+from servicekit.logs import get_logger
+from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
+from servicekit.problem import Problem, document_problems, install_problem_handlers, problem_response
+from servicekit.settings import ServiceSettings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+log = get_logger(__name__)
+
+
+def build_app(
+    settings: ServiceSettings,
+    *,
+    title: str,
+    description: str,
+    version: str,
+    lifespan: Lifespan,
+    routers: Sequence[APIRouter],
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    max_body_bytes: int | None = 64 * 1024,
+) -> FastAPI:
+    """Return an application with probes, metrics, problems, request ids and an access log.
+
+    Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
+    trailing slash. Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
+    """
+    app = FastAPI(
+        title=title,
+        description=description,
+        version=version,
+        lifespan=lifespan,
+        openapi_url=f"/openapi/{settings.service}.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=max_body_bytes,
+    )
+    for router in (health_router(readiness), metrics_router(registry), *routers):
+        app.include_router(router)
+    install_problem_handlers(app)
+    _replace_openapi(app)
+    app.add_middleware(TrailingSlash)
+    app.add_middleware(RequestRecorder, metrics=HttpMetrics(registry))
+    return app
+
+
+class TrailingSlash:
+    """Takes one slash off the end of a path, so that both spellings are one route."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on under its path without the slash."""
+        if scope["type"] == "http" and scope["path"] != "/" and scope["path"].endswith("/"):
+            scope["path"] = scope["path"][:-1]
+        await self._app(scope, receive, send)
+
+
+class RequestRecorder:
+    """Gives each request an id, measures and logs it, and answers 500 for what nobody caught."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other messages of the server pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        started = time.perf_counter()
+        status = 499  # until an answer starts: the client left first
+        answering = False
+
+        async def send_recorded(message: Message) -> None:
+            nonlocal status, answering
+            if message["type"] == "http.response.start":
+                status, answering = message["status"], True
+                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.lower().encode(), request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            self._metrics.active.inc()
+            try:
+                await self._app(scope, receive, send_recorded)
+            except Exception:
+                log.exception("request_failed", route=_route(scope))
+                if answering:
+                    raise
+                response = problem_response(Problem("the request could not be completed"), Request(scope))
+                await response(scope, receive, send_recorded)
+            finally:
+                self._metrics.active.dec()
+                self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, duration_seconds: float) -> None:
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        self._metrics.duration_seconds.labels(method, route, str(status)).observe(duration_seconds)
+        if route not in _QUIET_PATHS:
+            log.info(
+                "request",
+                method=method,
+                route=route,
+                status=status,
+                duration_seconds=round(duration_seconds, 6),
+            )
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", None) or UNMATCHED
+
+
+def _request_id(scope: Scope) -> str:
+    """Return the caller's request id where it is harmless to log, else a new one."""
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID_HEADER.lower().encode() and _REQUEST_ID.fullmatch(value):
+            return str(value.decode("ascii"))
+    return uuid7().hex
+
+
+def _replace_openapi(app: FastAPI) -> None:
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document_problems(build())
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,64 @@
+"""Who calls: bearer tokens on requests (RFC 6750), before anything of the body is read."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+
+from servicekit.problem import Forbidden, Unauthorized
+from servicekit.tokens import InvalidToken, TokenVerifier
+
+SCOPES = {
+    "inference:predict": "Classify images and read what models there are.",
+    "inference:admin": "Load and unload models.",
+    "users:read": "Read every account.",
+    "users:write": "Create, change and delete every account.",
+    "profile": "Read and change one's own account.",
+}
+
+_bearer = OAuth2PasswordBearer(tokenUrl="/token", scopes=SCOPES, auto_error=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, and what they may do."""
+
+    subject: str
+    client_id: str
+    scopes: frozenset[str]
+    session_id: str | None
+
+
+def get_verifier(request: Request) -> TokenVerifier:
+    """Return the verifier that the lifespan put into the state as `verifier`."""
+    verifier: TokenVerifier = request.state.verifier
+    return verifier
+
+
+async def authenticate(
+    required: SecurityScopes,
+    token: Annotated[str | None, Depends(_bearer)],
+    verifier: Annotated[TokenVerifier, Depends(get_verifier)],
+) -> Principal:
+    """Return the caller whose token has every scope in `required`.
+
+    Raises:
+        Unauthorized: there is no bearer token, or it is not valid.
+        Forbidden: a scope is missing.
+    """
+    if token is None:
+        raise Unauthorized("a bearer token is required")
+    try:
+        claims = await verifier.verify(token)
+    except InvalidToken as error:
+        raise Unauthorized(f"the token is not valid: {error}", error="invalid_token") from None
+    if missing := set(required.scopes) - claims.scopes:
+        challenge = f'Bearer error="insufficient_scope", scope="{required.scope_str}"'
+        raise Forbidden(f"missing scope: {' '.join(sorted(missing))}", headers={"WWW-Authenticate": challenge})
+    return Principal(claims.subject, claims.client_id, claims.scopes, claims.session_id)
+
+
+def require_scope(*scopes: str) -> Any:
+    """Mark a parameter as the caller who has `scopes`: `Annotated[Principal, require_scope("profile")]`."""
+    return Security(authenticate, scopes=list(scopes))

@@ -1,0 +1,44 @@
+"""Probes: whether this process lives, and whether it can answer. They read state and call nobody."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from servicekit.problem import ServiceUnavailable, problem_response
+
+
+class Readiness:
+    """What this process needs before it can answer, kept up to date by those who know."""
+
+    def __init__(self, *needs: str) -> None:
+        self._missing = dict.fromkeys(needs, "not there yet")
+
+    def is_met(self, need: str) -> None:
+        """Record that `need` is there."""
+        self._missing.pop(need, None)
+
+    def is_missing(self, need: str, reason: str) -> None:
+        """Record that `need` is not there, and why."""
+        self._missing[need] = reason
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Map each need that is not met to its reason."""
+        return dict(self._missing)
+
+
+def health_router(readiness: Readiness) -> APIRouter:
+    """Return `/livez` and `/readyz`."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/livez")
+    async def livez() -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    @router.get("/readyz")
+    async def readyz(request: Request) -> Response:
+        if missing := readiness.missing:
+            reasons = "; ".join(f"{need}: {reason}" for need, reason in missing.items())
+            return problem_response(ServiceUnavailable(reasons), request)
+        return JSONResponse({"status": "ready"})
+
+    return router

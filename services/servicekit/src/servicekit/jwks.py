@@ -1,0 +1,74 @@
+"""The keys of the token issuer, fetched over HTTP and kept."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+
+from servicekit.health import Readiness
+from servicekit.logs import get_logger
+from servicekit.tokens import PublicKey
+
+MIN_REFRESH_INTERVAL_SECONDS = 2.0
+"""Shortest time between two fetches, whatever key ids callers make up."""
+KEYS_NEED = "keys"
+"""What `Readiness` calls having keys."""
+
+log = get_logger(__name__)
+
+
+class JwksClient:
+    """Keys by id. An unknown id causes one shared fetch; a failed fetch keeps the last good keys."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, readiness: Readiness) -> None:
+        self._url = url
+        self._http = http
+        self._readiness = readiness
+        self._keys: dict[str, PublicKey] = {}
+        self._fetching = asyncio.Lock()
+        self._tried_at = float("-inf")
+
+    async def get(self, key_id: str) -> PublicKey | None:
+        """Return the key, asking the issuer once where it is not known yet."""
+        if key_id not in self._keys:
+            await self._refresh()
+        return self._keys.get(key_id)
+
+    async def _refresh(self) -> None:
+        """Fetch the keys, unless that was tried a moment ago."""
+        async with self._fetching:
+            if time.monotonic() - self._tried_at < MIN_REFRESH_INTERVAL_SECONDS:
+                return
+            try:
+                response = await self._http.get(self._url)
+                response.raise_for_status()
+                keys = [PublicKey(document) for document in response.json()["keys"]]
+            except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+                log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
+            else:
+                self._keys = {key.key_id: key for key in keys}
+                self._readiness.is_met(KEYS_NEED)
+            finally:
+                self._tried_at = time.monotonic()
+
+    async def _keep_fresh(self, interval_seconds: float) -> None:
+        while True:
+            await self._refresh()
+            await asyncio.sleep(interval_seconds if self._keys else MIN_REFRESH_INTERVAL_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def open_jwks(
+    url: str, http: httpx.AsyncClient, readiness: Readiness, *, refresh_seconds: float
+) -> AsyncIterator[JwksClient]:
+    """Yield a client that keeps itself fresh; `readiness` is told when the first keys are there."""
+    client = JwksClient(url, http, readiness)
+    task = asyncio.create_task(client._keep_fresh(refresh_seconds), name="jwks")
+    try:
+        yield client
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

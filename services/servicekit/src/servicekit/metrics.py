@@ -1,0 +1,51 @@
+"""Prometheus metrics of one process, in the registry of its application."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+UNMATCHED = "unmatched"
+"""The route label of every path that no route answers, so that callers cannot make labels."""
+
+
+def new_registry() -> CollectorRegistry:
+    """Return a registry with the metrics of the process and the interpreter."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class HttpMetrics:
+    """Requests as a server sees them, labelled by method, route template and status."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.duration_seconds = Histogram(
+            "http_server_request_duration_seconds",
+            "Time from the first byte of a request to the last byte of its answer.",
+            ["http_request_method", "http_route", "http_response_status_code"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.active = Gauge(
+            "http_server_active_requests",
+            "Requests that are being answered now.",
+            registry=registry,
+        )
+
+
+def metrics_router(registry: CollectorRegistry) -> APIRouter:
+    """Return `/metrics`, in the exposition format that the scraper asks for."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": content_type})
+
+    return router

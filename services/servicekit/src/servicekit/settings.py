@@ -1,0 +1,118 @@
+"""Configuration that is read once from the environment, from files that it names, or from a mounted folder."""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import AliasChoices, Field, PositiveFloat, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LogFormat = Literal["json", "console"]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told. A subclass sets `env_prefix` and `service`.
+
+    Each variable may also be given as `<VARIABLE>_FILE`, a file that holds the value,
+    or as a file of that name in the folder `<PREFIX>SECRETS_DIR`.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    service: ClassVar[str]
+    """Short name of the service: in logs, in metrics and in the path of its OpenAPI document."""
+
+    log_level: LogLevel = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL", "log_level"))
+    log_format: LogFormat = Field("json", validation_alias=AliasChoices("LOG_FORMAT", "log_format"))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, variables, files that variables name, the mounted folder."""
+        folder = os.environ.get(f"{cls.model_config['env_prefix']}SECRETS_DIR")
+        mounted = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
+        return init_settings, env_settings, _NamedFiles(settings_cls), *mounted
+
+
+class TokenSettings(ServiceSettings):
+    """Whose access tokens a service takes."""
+
+    issuer: str = "http://localhost:8000"
+    """`iss` of every token: the public origin."""
+
+    audience: str = "pinhole"
+
+
+class ResourceSettings(TokenSettings):
+    """A service that verifies the tokens which auth has signed."""
+
+    auth_url: str = "http://127.0.0.1:8001"
+    """Where this service reaches auth, for its keys."""
+
+    jwks_refresh_seconds: PositiveFloat = 60.0
+    """How often the keys are fetched when nothing else asks for them."""
+
+
+class _NamedFiles(PydanticBaseSettingsSource):
+    """Reads a field's value from the file that `<VARIABLE>_FILE` names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = f"{variable_name(self.settings_cls, field_name)}_FILE"
+        path = os.environ.get(variable)
+        if path is None:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except OSError as error:
+            raise SystemExit(f"{variable}: cannot read {path}: {error.strerror}") from None
+
+    def __call__(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, is_complex = self.get_field_value(field, name)
+            if value is not None:
+                values[key] = self.prepare_field_value(name, field, value, is_complex)
+        return values
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load_settings(cls: type[S]) -> S:
+    """Read `cls` from the environment.
+
+    Raises:
+        SystemExit: a value is missing or bad; the message has a line for each, with the
+            variable and what was expected, and never the value.
+    """
+    try:
+        return cls()
+    except ValidationError as error:
+        lines = [
+            f"{variable_name(cls, str(e['loc'][0])) if e['loc'] else cls.__name__}: {e['msg']}"
+            for e in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise SystemExit("bad configuration\n  " + "\n  ".join(lines)) from None
+
+
+def variable_name(cls: type[BaseSettings], field_name: str) -> str:
+    """Return the environment variable of a field, as users write it."""
+    field = cls.model_fields.get(field_name)
+    if field is not None and isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[0])
+    if field is None and field_name.isupper():
+        return field_name
+    return f"{cls.model_config.get('env_prefix', '')}{field_name}".upper()

@@ -1,0 +1,245 @@
+"""Access tokens by RFC 9068, signed and verified with python-jose behind a strict check.
+
+python-jose 3.5.0 ignores `kid`, `typ` and `crit`, takes tokens without `exp` or `aud`, tries an
+HMAC with whatever key it is given (CVE-2026-85394) and raises more than its own errors on hostile
+input. So nothing reaches it here but a token whose form, header and key are already settled. No
+other module imports it.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Protocol, get_args
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from jose import jwk, jws, jwt
+from jose.backends.base import Key
+from jose.exceptions import JOSEError
+
+Algorithm = Literal["RS256", "ES256"]
+
+MAX_TOKEN_BYTES = 8 * 1024
+TYPE = "at+jwt"
+MAX_CLOCK_SKEW_SECONDS = 30
+"""How far ahead of ours the clock that set `iat` and `nbf` may be. `exp` is taken as it is."""
+
+_HEADER_NAMES = frozenset({"alg", "typ", "kid"})
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
+_LATEST_TIME = 2**40
+# Members of a public key (RFC 7518 section 6) that its thumbprint covers (RFC 7638 section 3.2).
+_THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
+
+
+class InvalidToken(Exception):
+    """The token is not one of ours, or not now. The message says why and holds nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified access token says."""
+
+    subject: str
+    client_id: str
+    scopes: frozenset[str]
+    issued_at: int
+    expires_at: int
+    token_id: str
+    session_id: str | None
+
+
+class PublicKey:
+    """A key that verifies signatures of one algorithm."""
+
+    def __init__(self, document: Mapping[str, str]) -> None:
+        """Read one member of a JWK set (RFC 7517 section 4).
+
+        Raises:
+            ValueError: it is not a public signature key of an algorithm that we use.
+        """
+        if document.get("alg") not in get_args(Algorithm) or document.get("use") != "sig" or "d" in document:
+            raise ValueError("expected a public RS256 or ES256 signature key")
+        expected = "RSA" if document["alg"] == "RS256" else "EC"
+        if document.get("kty") != expected:
+            raise ValueError(f"expected a {expected} key")
+        self.key_id = document["kid"]
+        self.algorithm = document["alg"]
+        try:
+            self.key: Key = jwk.construct(dict(document), self.algorithm)
+        except (JOSEError, KeyError, TypeError) as error:
+            raise ValueError("expected a complete key") from error
+
+
+class SigningKey:
+    """A private key and the public document that goes with it."""
+
+    def __init__(self, pem: str, algorithm: Algorithm) -> None:
+        """Read a PKCS #8 private key."""
+        self.pem = pem
+        self.algorithm = algorithm
+        public = jwk.construct(pem, algorithm).public_key().to_dict()
+        members = {name: _text(value) for name, value in public.items()}
+        self.key_id = _thumbprint(members)
+        self.public_document: dict[str, str] = {**members, "alg": algorithm, "use": "sig", "kid": self.key_id}
+
+    @classmethod
+    def generate(cls, algorithm: Algorithm) -> "SigningKey":
+        """Make a new key: RSA with 2048 bits, or P-256."""
+        key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey = (
+            rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            if algorithm == "RS256"
+            else ec.generate_private_key(ec.SECP256R1())
+        )
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return cls(pem.decode("ascii"), algorithm)
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return the access token that carries `claims`."""
+        token: str = jwt.encode(
+            dict(claims), self.pem, algorithm=self.algorithm, headers={"typ": TYPE, "kid": self.key_id}
+        )
+        return token
+
+
+class KeySource(Protocol):
+    """Where a verifier finds the key that a token names."""
+
+    async def get(self, key_id: str) -> PublicKey | None:
+        """Return the key, or None where there is none of that id."""
+        ...
+
+
+class TokenVerifier:
+    """Tells whether an access token is ours and current."""
+
+    def __init__(self, keys: KeySource, *, issuer: str, audience: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+
+    async def verify(self, token: str) -> Claims:
+        """Return what `token` says.
+
+        Raises:
+            InvalidToken: anything about it is not as we write it.
+        """
+        header, payload = _read(token)
+        key = await self._keys.get(header["kid"])
+        if key is None:
+            _refuse("unknown key")
+        if header["alg"] != key.algorithm:
+            _refuse("the algorithm is not the key's")
+        try:
+            jws.verify(token, key.key, [key.algorithm])
+        except (JOSEError, ValueError, TypeError, OverflowError, RecursionError):
+            raise InvalidToken("the signature does not match") from None
+        return _read_claims(payload, issuer=self._issuer, audience=self._audience)
+
+
+def _read(token: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return header and payload of a token that is in our form; its signature is not looked at."""
+    if len(token) > MAX_TOKEN_BYTES:
+        _refuse("too long")
+    segments = token.split(".")
+    if len(segments) != 3:
+        _refuse("not a signed token")
+    header, payload = _read_object(_decode(segments[0])), _read_object(_decode(segments[1]))
+    _decode(segments[2])
+    if header.keys() != _HEADER_NAMES or not all(isinstance(value, str) for value in header.values()):
+        _refuse("the header is not as expected")
+    if header["typ"] != TYPE:
+        _refuse("not an access token")
+    if header["alg"] not in get_args(Algorithm):
+        _refuse("the algorithm is not allowed")
+    return header, payload
+
+
+def _decode(segment: str) -> bytes:
+    """Decode base64url, refusing every spelling but the canonical one (RFC 4648 section 3.5)."""
+    if not _SEGMENT.fullmatch(segment):
+        _refuse("not base64url")
+    try:
+        data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except binascii.Error:
+        _refuse("not base64url")
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != segment.encode("ascii"):
+        _refuse("not canonical base64url")
+    return data
+
+
+def _read_object(data: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            _refuse("a member stands twice")
+        return members
+
+    try:
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        _refuse("not JSON")
+    if not isinstance(document, dict):
+        _refuse("not a JSON object")
+    return document
+
+
+def _read_claims(payload: Mapping[str, Any], *, issuer: str, audience: str) -> Claims:
+    now = time.time()
+    audiences = payload.get("aud")
+    if audiences != audience and not (isinstance(audiences, list) and audience in audiences):
+        _refuse("not for this audience")
+    if payload.get("iss") != issuer:
+        _refuse("not from this issuer")
+    expires_at, issued_at = _time(payload, "exp"), _time(payload, "iat")
+    if now >= expires_at:
+        _refuse("expired")
+    starts_at = max(issued_at, _time(payload, "nbf") if "nbf" in payload else issued_at)
+    if starts_at > now + MAX_CLOCK_SKEW_SECONDS:
+        _refuse("not valid yet")
+    scope = payload.get("scope")
+    if not isinstance(scope, str) or (scope and not _SCOPE.fullmatch(scope)):
+        _refuse("scope is not as expected")
+    return Claims(
+        subject=_string(payload, "sub"),
+        client_id=_string(payload, "client_id"),
+        scopes=frozenset(scope.split(" ")) if scope else frozenset(),
+        issued_at=issued_at,
+        expires_at=expires_at,
+        token_id=_string(payload, "jti"),
+        session_id=_string(payload, "sid") if "sid" in payload else None,
+    )
+
+
+def _string(payload: Mapping[str, Any], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or not value:
+        _refuse(f"{name} is missing or not a string")
+    return value
+
+
+def _time(payload: Mapping[str, Any], name: str) -> int:
+    value = payload.get(name)
+    if type(value) is not int or not 0 <= value < _LATEST_TIME:
+        _refuse(f"{name} is missing or not a time")
+    return value
+
+
+def _thumbprint(members: Mapping[str, str]) -> str:
+    """Return the SHA-256 thumbprint of a public key (RFC 7638)."""
+    required = {name: members[name] for name in _THUMBPRINT_MEMBERS[members["kty"]]}
+    text = json.dumps(required, separators=(",", ":"), sort_keys=True)
+    return base64.urlsafe_b64encode(hashlib.sha256(text.encode("ascii")).digest()).rstrip(b"=").decode("ascii")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise InvalidToken(reason)

@@ -1,0 +1,1 @@
+"""Owns Pinhole's accounts, roles and password hashes."""

@@ -1,0 +1,75 @@
+"""A token issuer for the tests of services that take tokens: a key, and its JWKS over real HTTP."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+from servicekit.tokens import SigningKey
+
+ISSUER = "http://localhost:8000"
+AUDIENCE = "pinhole"
+
+
+@dataclass
+class Issuer:
+    """Signs tokens with `key`, whose public half is served at `url`."""
+
+    url: str
+    key: SigningKey
+
+    def claims(self, *, subject: str = "someone", scope: str = "", **changes: Any) -> dict[str, Any]:
+        """Return the claims of a good token; a change to None takes the claim out."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "client_id": "tests",
+            "scope": scope,
+            "jti": uuid4().hex,
+            "iat": now,
+            "exp": now + 60,
+        } | changes
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, *, subject: str = "someone", scope: str = "", **changes: Any) -> str:
+        """Return a signed token."""
+        return self.key.sign(self.claims(subject=subject, scope=scope, **changes))
+
+    def bearer(self, *, subject: str = "someone", scope: str = "", **changes: Any) -> Mapping[str, str]:
+        """Return the request headers of a caller."""
+        return {"Authorization": f"Bearer {self.token(subject=subject, scope=scope, **changes)}"}
+
+
+@contextmanager
+def serve_issuer() -> Iterator[Issuer]:
+    """Run an issuer on a free loopback port."""
+    key = SigningKey.generate("RS256")
+    body = json.dumps({"keys": [key.public_document]}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path == "/.well-known/jwks.json"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(body) if found else 0))
+            self.end_headers()
+            if found:
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: a failing test prints enough."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield Issuer(f"http://127.0.0.1:{server.server_address[1]}", key)
+        finally:
+            server.shutdown()
+            thread.join()
