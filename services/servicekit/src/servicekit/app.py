@@ -9,13 +9,15 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import CollectorRegistry
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from servicekit.health import Readiness, health_router
 from servicekit.logs import get_logger
 from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
-from servicekit.problem import Problem, document_problems, install_problem_handlers, problem_response
+from servicekit.problem import ContentTooLarge, Problem, document_problems, install_problem_handlers, problem_response
 from servicekit.settings import ServiceSettings
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
@@ -54,12 +56,13 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=max_body_bytes,
     )
     for router in (health_router(readiness), metrics_router(registry), *routers):
         app.include_router(router)
     install_problem_handlers(app)
     _replace_openapi(app)
+    if max_body_bytes is not None:
+        app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
     app.add_middleware(TrailingSlash)
     app.add_middleware(RequestRecorder, metrics=HttpMetrics(registry))
     return app
@@ -76,6 +79,37 @@ class TrailingSlash:
         if scope["type"] == "http" and scope["path"] != "/" and scope["path"].endswith("/"):
             scope["path"] = scope["path"][:-1]
         await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies over a size: by their declared length at once, else as soon as they pass it."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a `receive` that counts."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        problem = ContentTooLarge(f"the limit is {self._max_bytes} bytes")
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            await problem_response(problem, Request(scope))(scope, receive, send)
+            return
+        size = 0
+
+        async def receive_counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_bytes:
+                # FastAPI turns anything else that breaks the reading of a body into a 400.
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, receive_counted, send)
 
 
 class RequestRecorder:

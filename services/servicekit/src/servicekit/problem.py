@@ -187,7 +187,7 @@ def _from_status(app: FastAPI, request: Request, error: HTTPException) -> Proble
     if error.status_code == 404:
         return NotFound("no such path")
     if error.status_code == 413:
-        return ContentTooLarge("the body passes the limit of this path")
+        return ContentTooLarge("the body passes the limit")
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_allowed_methods(app, request)) or headers.get("Allow", "")
     status = HTTPStatus(error.status_code)

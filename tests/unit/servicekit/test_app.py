@@ -1,0 +1,255 @@
+"""What every application does, whatever service it is."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+import pytest
+import structlog
+from fastapi import APIRouter, FastAPI, Query
+from pydantic import BaseModel, Field
+from servicekit.app import build_app
+from servicekit.health import Readiness
+from servicekit.logs import configure_logs, get_logger
+from servicekit.metrics import new_registry
+from servicekit.problem import Conflict, ServiceUnavailable, problem_responses
+from servicekit.settings import LogFormat, ServiceSettings
+
+from tests.asgi import running
+
+
+class Settings(ServiceSettings):
+    """A service without settings of its own."""
+
+    service = "sample"
+
+
+class Item(BaseModel):
+    """A body with a rule."""
+
+    name: str = Field(max_length=3)
+
+
+def sample_app(readiness: Readiness | None = None) -> FastAPI:
+    router = APIRouter()
+
+    @router.get("/items")
+    async def list_items(limit: Annotated[int, Query(ge=1)] = 1) -> int:
+        return limit
+
+    @router.post("/items", responses=problem_responses(Conflict, ServiceUnavailable))
+    async def create_item(item: Item) -> Item:
+        if item.name == "old":
+            raise Conflict("name is taken")
+        if item.name == "bad":
+            raise RuntimeError("secret detail")
+        return item
+
+    @router.get("/items/{item_id}")
+    async def read_item(item_id: str) -> str:
+        get_logger("sample").info("item_read", password="hunter2")
+        return item_id
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        yield {}
+
+    return build_app(
+        Settings(),
+        title="Sample",
+        description="",
+        version="1",
+        lifespan=lifespan,
+        routers=[router],
+        readiness=readiness or Readiness(),
+        registry=new_registry(),
+        max_body_bytes=1000,
+    )
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with running(sample_app()) as client:
+        yield client
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what a test does to the logging of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+StartLogs = Callable[[], Callable[[], list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def start_logs(capsys: pytest.CaptureFixture[str], restored_logging: None) -> StartLogs:
+    """Return what a test calls to log as JSON; that returns a function which gives the lines."""
+
+    def start() -> Callable[[], list[dict[str, Any]]]:
+        configure_logs("sample", level="INFO", format="json")
+        return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    return start
+
+
+@pytest.mark.parametrize("path", ["/items", "/items/", "/items/a", "/items/a/", "/livez/"])
+async def test_a_path_answers_with_and_without_a_trailing_slash(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert (response.status_code, response.history) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/items//", 404), ("DELETE", "/items", 405), ("POST", "/items/a", 405)],
+)
+async def test_an_unknown_path_or_method_is_a_problem(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_405_lists_every_method_of_the_path(client: httpx.AsyncClient) -> None:
+    response = await client.delete("/items")
+    assert response.headers["allow"] == "GET, POST"
+
+
+async def test_an_invalid_field_is_422_and_named(client: httpx.AsyncClient) -> None:
+    response = await client.post("/items", json={"name": "long name"})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["errors"] == [{"field": "body.name", "detail": "String should have at most 3 characters"}]
+    assert "long name" not in response.text
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_over_the_limit_is_413(client: httpx.AsyncClient, declared: bool) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100
+
+    body = b" " * 2000 if declared else chunks()
+    response = await client.post("/items", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["connection"] == "close"
+
+
+async def test_a_problem_has_the_members_of_rfc_9457(client: httpx.AsyncClient) -> None:
+    response = await client.post("/items", json={"name": "old"})
+    assert response.status_code == 409
+    assert response.json() == {
+        "type": "urn:pinhole:problem:conflict",
+        "title": "Conflict",
+        "status": 409,
+        "detail": "name is taken",
+        "instance": "/items",
+    }
+
+
+async def test_what_nobody_caught_is_500_without_its_message_and_logged_with_the_trace(
+    client: httpx.AsyncClient, start_logs: StartLogs
+) -> None:
+    log_lines = start_logs()
+    response = await client.post("/items", json={"name": "bad"})
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret detail" not in response.text
+    failed, request = log_lines()
+    assert failed["event"] == "request_failed"
+    assert "RuntimeError" in failed["exception"]
+    assert failed["request_id"] == request["request_id"] == response.headers["x-request-id"]
+    assert (request["event"], request["status"], request["route"]) == ("request", 500, "/items")
+
+
+async def test_a_harmless_request_id_is_kept_and_another_replaced(client: httpx.AsyncClient) -> None:
+    kept = await client.get("/items", headers={"X-Request-ID": "abc-1"})
+    replaced = await client.get("/items", headers={"X-Request-ID": 'a"b'})
+    assert kept.headers["x-request-id"] == "abc-1"
+    assert len(replaced.headers["x-request-id"]) == 32
+
+
+async def test_the_access_log_has_the_template_and_never_the_path(
+    client: httpx.AsyncClient, start_logs: StartLogs
+) -> None:
+    log_lines = start_logs()
+    await client.get("/items/ada@example.com?token=abc")
+    await client.get("/livez")
+    item, request = log_lines()
+    assert (request["route"], request["service"]) == ("/items/{item_id}", "sample")
+    assert "ada@" not in json.dumps([item, request])
+    assert "abc" not in json.dumps(request)
+
+
+async def test_secrets_do_not_reach_the_log(client: httpx.AsyncClient, start_logs: StartLogs) -> None:
+    log_lines = start_logs()
+    await client.get("/items/a")
+    item, _ = log_lines()
+    assert item["password"] == "[hidden]"
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_logs_of_libraries_have_the_same_form(
+    capsys: pytest.CaptureFixture[str], restored_logging: None, format: LogFormat
+) -> None:
+    configure_logs("sample", level="INFO", format=format)
+    logging.getLogger("uvicorn.error").info("hello from %s", "a library")
+    logging.getLogger("uvicorn.access").info("GET /secret")
+    logged = capsys.readouterr().err
+    assert "hello from a library" in logged
+    assert "/secret" not in logged
+
+
+async def test_metrics_label_the_template_and_bound_what_callers_make_up(client: httpx.AsyncClient) -> None:
+    for path in ("/items/1", "/items/2", "/made/up", "/made/up/too"):
+        await client.get(path)
+    await client.request("BREW", "/items")
+    text = (await client.get("/metrics")).text
+    count = "http_server_request_duration_seconds_count"
+    labels = '{{http_request_method="{}",http_response_status_code="{}",http_route="{}"}}'
+    assert count + labels.format("GET", 200, "/items/{item_id}") + " 2.0" in text
+    assert count + labels.format("GET", 404, "unmatched") + " 2.0" in text
+    assert count + labels.format("_OTHER", 405, "/items") + " 1.0" in text
+
+
+async def test_metrics_are_served_in_the_format_that_is_asked_for(client: httpx.AsyncClient) -> None:
+    plain = await client.get("/metrics")
+    openmetrics = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert openmetrics.text.endswith("# EOF\n")
+
+
+async def test_ready_follows_what_is_missing() -> None:
+    readiness = Readiness("weights")
+    async with running(sample_app(readiness)) as client:
+        starting = await client.get("/readyz")
+        readiness.is_met("weights")
+        ready = await client.get("/readyz")
+        readiness.is_missing("weights", "gone again")
+        gone = await client.get("/readyz")
+    assert (starting.status_code, ready.status_code, gone.status_code) == (503, 200, 503)
+    assert starting.headers["retry-after"] == "1"
+    assert gone.json()["detail"] == "weights: gone again"
+
+
+async def test_the_openapi_document_describes_problems_and_hides_the_probes(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi/sample.json")).json()
+    responses = document["paths"]["/items"]["post"]["responses"]
+    assert sorted(responses) == ["200", "409", "422", "503"]
+    for status in ("409", "422", "503"):
+        schema = responses[status]["content"]["application/problem+json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/ProblemDetails"}
+    assert {"ProblemDetails", "FieldError"} <= document["components"]["schemas"].keys()
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert not {"/livez", "/readyz", "/metrics"} & document["paths"].keys()

@@ -1,0 +1,116 @@
+"""Keys over HTTP: asked for once, kept when the issuer is away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from servicekit import jwks
+from servicekit.health import Readiness
+from servicekit.jwks import KEYS_NEED, JwksClient, open_jwks
+from servicekit.tokens import SigningKey
+
+KEY, NEW_KEY = SigningKey.generate("ES256"), SigningKey.generate("ES256")
+
+
+class IssuerAway:
+    """Answers requests for keys, or refuses them, and counts."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[], httpx.Response] = lambda: httpx.Response(200, json={"keys": [KEY.public_document]})
+        self.requests = 0
+
+    def __call__(self, _request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        return self.answer()
+
+    def serve(self, *keys: SigningKey) -> None:
+        self.answer = lambda: httpx.Response(200, json={"keys": [key.public_document for key in keys]})
+
+
+@asynccontextmanager
+async def client_of(issuer: IssuerAway, readiness: Readiness | None = None) -> AsyncIterator[JwksClient]:
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http,
+        open_jwks("http://issuer/keys", http, readiness or Readiness(KEYS_NEED), refresh_seconds=60) as keys,
+    ):
+        yield keys
+
+
+@pytest.fixture
+def issuer() -> IssuerAway:
+    return IssuerAway()
+
+
+@pytest.fixture
+def no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "MIN_REFRESH_INTERVAL_SECONDS", 0.0)
+
+
+async def test_a_hundred_callers_share_one_fetch(issuer: IssuerAway) -> None:
+    readiness = Readiness(KEYS_NEED)
+    async with client_of(issuer, readiness) as keys:
+        found = await asyncio.gather(*(keys.get(KEY.key_id) for _ in range(100)))
+    assert all(key is not None and key.key_id == KEY.key_id for key in found)
+    assert issuer.requests == 1
+    assert readiness.missing == {}
+
+
+async def test_unknown_ids_do_not_make_more_fetches_within_the_interval(issuer: IssuerAway) -> None:
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        for number in range(50):
+            assert await keys.get(f"made up {number}") is None
+    assert issuer.requests == 1
+
+
+async def test_a_new_key_is_found_when_a_token_names_it(issuer: IssuerAway, no_interval: None) -> None:
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        issuer.serve(KEY, NEW_KEY)
+        assert await keys.get(NEW_KEY.key_id)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: httpx.Response(500),
+        lambda: httpx.Response(200, text="<html>"),
+        lambda: httpx.Response(200, json=[]),
+        lambda: httpx.Response(200, json={"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}),
+        lambda: httpx.Response(200, json={"keys": 1}),
+    ],
+    ids=["500", "not JSON", "a list", "a secret key", "not keys"],
+)
+async def test_a_failed_fetch_keeps_the_last_good_keys(
+    issuer: IssuerAway, no_interval: None, answer: Callable[[], httpx.Response]
+) -> None:
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        issuer.answer = answer
+        assert await keys.get("made up") is None
+        assert await keys.get(KEY.key_id)
+    assert issuer.requests >= 2
+
+
+async def test_a_retired_key_is_forgotten(issuer: IssuerAway, no_interval: None) -> None:
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        issuer.serve(NEW_KEY)
+        assert await keys.get(NEW_KEY.key_id)
+        assert await keys.get(KEY.key_id) is None
+
+
+async def test_an_issuer_that_is_away_at_first_is_asked_again(issuer: IssuerAway, no_interval: None) -> None:
+    def refuse() -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    issuer.answer = refuse
+    readiness = Readiness(KEYS_NEED)
+    async with client_of(issuer, readiness) as keys:
+        assert await keys.get(KEY.key_id) is None
+        assert KEYS_NEED in readiness.missing
+        issuer.serve(KEY)
+        assert await keys.get(KEY.key_id)
+    assert readiness.missing == {}
