@@ -83,7 +83,8 @@ class SigningKey:
         """Read a PKCS #8 private key."""
         self.pem = pem
         self.algorithm = algorithm
-        public = jwk.construct(pem, algorithm).public_key().to_dict()
+        self._key: Key = jwk.construct(pem, algorithm)  # read once: checking an RSA key takes 40 ms
+        public = self._key.public_key().to_dict()
         members = {name: _text(value) for name, value in public.items()}
         self.key_id = _thumbprint(members)
         self.public_document: dict[str, str] = {**members, "alg": algorithm, "use": "sig", "kid": self.key_id}
@@ -102,7 +103,7 @@ class SigningKey:
     def sign(self, claims: Mapping[str, Any]) -> str:
         """Return the access token that carries `claims`."""
         token: str = jwt.encode(
-            dict(claims), self.pem, algorithm=self.algorithm, headers={"typ": TYPE, "kid": self.key_id}
+            dict(claims), self._key, algorithm=self.algorithm, headers={"typ": TYPE, "kid": self.key_id}
         )
         return token
 
