@@ -1,0 +1,33 @@
+"""The services against their own OpenAPI documents: every check of schemathesis, none left out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Pinhole
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("name", ["auth", "users", "inference"])
+@pytest.mark.timeout(300)
+def test_a_service_does_what_its_document_says(pinhole: Pinhole, name: str, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
+        *("run", f"{pinhole.url}/openapi/{name}.json", "--url", pinhole.url, "--no-color"),
+        *("--header", f"Authorization: Bearer {pinhole.token(pinhole.admin_username, pinhole.admin_password)}"),
+        *("--max-examples", "25", "--seed", "1", "--checks", "all"),
+    ]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.e2e.schemathesis_hooks", "PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]
