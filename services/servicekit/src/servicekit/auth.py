@@ -17,7 +17,8 @@ SCOPES = {
     "profile": "Read and change one's own account.",
 }
 
-_bearer = OAuth2PasswordBearer(tokenUrl="/token", scopes=SCOPES, auto_error=False)
+bearer = OAuth2PasswordBearer(tokenUrl="/token", scopes=SCOPES, auto_error=False)
+"""The token of a request, or None. Routes that need a caller use `require_scope`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def get_verifier(request: Request) -> TokenVerifier:
 
 async def authenticate(
     required: SecurityScopes,
-    token: Annotated[str | None, Depends(_bearer)],
+    token: Annotated[str | None, Depends(bearer)],
     verifier: Annotated[TokenVerifier, Depends(get_verifier)],
 ) -> Principal:
     """Return the caller whose token has every scope in `required`.

@@ -12,6 +12,8 @@ from uuid import UUID
 import alembic.command
 from alembic import context
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from fastapi import Request
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
 from sqlalchemy.engine import make_url
@@ -75,6 +77,11 @@ class Database:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             await connection.run_sync(_upgrade, package)
 
+    async def is_migrated(self, package: str) -> bool:
+        """Tell whether the schema is at the newest revision that this code has, or at one of newer code."""
+        async with self.engine.connect() as connection:
+            return await connection.run_sync(_is_migrated, package)
+
 
 @contextlib.asynccontextmanager
 async def open_database(url: str) -> AsyncIterator[Database]:
@@ -131,6 +138,13 @@ def alembic_config(package: str, connection: Connection) -> Config:
 
 def _upgrade(connection: Connection, package: str) -> None:
     alembic.command.upgrade(alembic_config(package, connection), "head")
+
+
+def _is_migrated(connection: Connection, package: str) -> bool:
+    scripts = ScriptDirectory.from_config(alembic_config(package, connection))
+    older = {script.revision for script in scripts.walk_revisions()} - set(scripts.get_heads())
+    current = MigrationContext.configure(connection).get_current_revision()
+    return current is not None and current not in older
 
 
 def _create_private_file(path: Path) -> None:
