@@ -1,0 +1,87 @@
+"""Signing in and changing passwords. No transaction is open while a hash is computed.
+
+A hash takes tens of milliseconds and may have to wait; SQLite has one writer.
+"""
+
+from servicekit.auth import Principal
+from servicekit.database import Database
+from servicekit.logs import get_logger
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from users_service import access, accounts
+from users_service.errors import UserNotFound, WrongPassword
+from users_service.passwords import Passwords
+from users_service.tables import Account
+
+log = get_logger(__name__)
+
+
+async def verify(database: Database, passwords: Passwords, login: str, password: str) -> Account | None:
+    """Return the account that these credentials sign in to.
+
+    Unknown, disabled, without a password, wrong password: each computes one hash and is None.
+
+    Raises:
+        Overloaded: too many hashes are being computed.
+    """
+    async with database.sessions.begin() as session:
+        account = await accounts.find_by_login(session, login)
+    stored = account.password_hash if account is not None and not account.disabled else None
+    verdict = await passwords.verify(password, stored)
+    if account is None or not verdict.is_right:
+        return None
+    if verdict.upgraded_hash is not None:
+        async with database.sessions.begin() as session:
+            await _replace_hash(session, account, verdict.upgraded_hash)
+        log.info("password_hash_upgraded", account_id=str(account.id))
+    return account
+
+
+async def change_own(database: Database, passwords: Passwords, caller: Principal, current: str, new: str) -> None:
+    """Set the password of a caller who knows the current one.
+
+    Raises:
+        AccountGone: the caller has no account that can be used.
+        WrongPassword: `current` is not right, or not any more.
+        Overloaded: too many hashes are being computed.
+    """
+    async with database.sessions.begin() as session:
+        account = await access.find_own(session, caller)
+    if not (await passwords.verify(current, account.password_hash)).is_right:
+        raise WrongPassword
+    new_hash = await passwords.hash(new)
+    async with database.sessions.begin() as session:
+        if not await _replace_hash(session, account, new_hash):
+            raise WrongPassword
+    log.info("password_changed", account_id=str(account.id))
+
+
+async def reset(database: Database, passwords: Passwords, account_id: str, new: str) -> None:
+    """Set the password of any account.
+
+    Raises:
+        UserNotFound: there is no account of this id.
+        Overloaded: too many hashes are being computed.
+    """
+    async with database.sessions.begin() as session:
+        account = await accounts.find(session, account_id)
+    new_hash = await passwords.hash(new)
+    async with database.sessions.begin() as session:
+        result = await session.execute(
+            update(Account).where(Account.id == account.id).values(password_hash=new_hash).returning(Account.id)
+        )
+        if result.first() is None:
+            raise UserNotFound
+    log.info("password_reset", account_id=str(account.id))
+
+
+async def _replace_hash(session: AsyncSession, account: Account, new_hash: str) -> bool:
+    """Replace the hash that was verified; False if it is no longer the stored one."""
+    result = await session.execute(
+        update(Account)
+        .where(Account.id == account.id, Account.password_hash == account.password_hash)
+        .values(password_hash=new_hash)
+        .returning(Account.id)
+    )
+    return result.first() is not None

@@ -1,0 +1,82 @@
+"""What the lifespan has opened, as parameters of endpoints."""
+
+from typing import Annotated, TypedDict
+
+from fastapi import Depends, Path, Request
+from fastapi.security import SecurityScopes
+from servicekit.auth import Principal, authenticate, bearer, get_verifier, require_scope
+from servicekit.database import Database, get_session
+from servicekit.tokens import TokenVerifier
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from users_service.access import OWN, READ_ALL, WRITE_ALL
+from users_service.passwords import Passwords
+from users_service.settings import UsersSettings
+
+
+class State(TypedDict):
+    """The state of the running service."""
+
+    settings: UsersSettings
+    database: Database
+    passwords: Passwords
+    verifier: TokenVerifier
+
+
+def get_settings(request: Request) -> UsersSettings:
+    """Return the settings."""
+    settings: UsersSettings = request.state.settings
+    return settings
+
+
+def get_database(request: Request) -> Database:
+    """Return the database, for those who hash between two transactions."""
+    database: Database = request.state.database
+    return database
+
+
+def get_passwords(request: Request) -> Passwords:
+    """Return the hash pool."""
+    passwords: Passwords = request.state.passwords
+    return passwords
+
+
+SettingsDep = Annotated[UsersSettings, Depends(get_settings)]
+DatabaseDep = Annotated[Database, Depends(get_database)]
+PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+Caller = Annotated[Principal, require_scope()]
+Owner = Annotated[Principal, require_scope(OWN)]
+Reader = Annotated[Principal, require_scope(READ_ALL)]
+Writer = Annotated[Principal, require_scope(WRITE_ALL)]
+Service = Annotated[Principal, require_scope("internal:accounts")]
+
+UserId = Annotated[
+    str,
+    Path(
+        description="A UUID in lower case. Anything else, and any account that is not yours to see, is not found.",
+        examples=["01920000-0000-7000-8000-000000000000"],
+    ),
+]
+
+
+async def authenticate_creator(
+    request: Request,
+    settings: SettingsDep,
+    token: Annotated[str | None, Depends(bearer)],
+    verifier: Annotated[TokenVerifier, Depends(get_verifier)],
+) -> Principal | None:
+    """Return who creates an account: in open sign-up it may be somebody without a token.
+
+    Raises:
+        Unauthorized: a token is missing, or it is not valid.
+        Forbidden: sign-up is for administrators, and the caller is none.
+    """
+    is_open = settings.sign_up == "open"
+    if is_open and "Authorization" not in request.headers:
+        return None
+    return await authenticate(SecurityScopes([] if is_open else [WRITE_ALL]), token, verifier)
+
+
+Creator = Annotated[Principal | None, Depends(authenticate_creator)]

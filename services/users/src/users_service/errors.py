@@ -1,0 +1,88 @@
+"""What can go wrong here, as the caller is told."""
+
+from servicekit.problem import Conflict, FieldError, Forbidden, NotFound, Problem, ServiceUnavailable, Unauthorized
+
+
+class MalformedBody(Problem):
+    """The body could not be read as JSON text."""
+
+    status, title, slug = 400, "Bad Request", "bad-request"
+
+
+class AccountGone(Unauthorized):
+    """The account of the token was deleted or disabled, or the token is a client's own."""
+
+    def __init__(self) -> None:
+        super().__init__("the token has no account that can be used", error="invalid_token")
+
+
+class MissingScope(Forbidden):
+    """The token lacks a scope."""
+
+    def __init__(self, scope: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        super().__init__(f"missing scope: {scope}", headers={"WWW-Authenticate": challenge})
+
+
+class FieldForbidden(Forbidden):
+    """A field was given that only an administrator may set."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"only an administrator may set {field}",
+            errors=[FieldError(field=f"body.{field}", detail="is for administrators")],
+        )
+
+
+class WrongPassword(Forbidden):
+    """The current password is not right."""
+
+    title, slug = "Wrong password", "wrong-password"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the current password is not right",
+            errors=[FieldError(field="body.current_password", detail="is not right")],
+        )
+
+
+class UserNotFound(NotFound):
+    """No such account, or none that the caller may know of."""
+
+    title, slug = "User not found", "user-not-found"
+
+    def __init__(self) -> None:
+        super().__init__("User not found")
+
+
+class MethodNotAllowed(Problem):
+    """The path does not answer this method."""
+
+    status, title, slug = 405, "Method Not Allowed", "method-not-allowed"
+
+
+class AccountExists(Conflict):
+    """Another account has this user name or e-mail address."""
+
+    title, slug = "Account exists", "account-exists"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is taken", errors=[FieldError(field=f"body.{field}", detail="is taken")])
+
+
+class LastAdministrator(Conflict):
+    """The last enabled administrator cannot be deleted, disabled or demoted."""
+
+    title, slug = "Last administrator", "last-administrator"
+
+    def __init__(self) -> None:
+        super().__init__("there is no other enabled administrator")
+
+
+class Overloaded(ServiceUnavailable):
+    """Too many passwords wait to be hashed; nothing was done."""
+
+    title, slug = "Overloaded", "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("too many passwords wait to be hashed")

@@ -1,0 +1,53 @@
+"""What an account is known by: user names and e-mail addresses, as typed and as compared."""
+
+import unicodedata
+from typing import Annotated
+
+from email_validator import validate_email
+from pydantic import AfterValidator, Field
+
+
+def normalize_email(email: str) -> str:
+    """Return an address in its one spelling: NFC, the domain in lower case and decoded.
+
+    Raises:
+        ValueError: it is not an address that mail could be sent to.
+    """
+    return validate_email(email, check_deliverability=False).normalized
+
+
+def canonical_username(username: str) -> str:
+    """Return what two spellings of one user name have in common."""
+    return unicodedata.normalize("NFKC", username).casefold()
+
+
+def canonical_email(email: str) -> str:
+    """Return what two spellings of one normalized address have in common.
+
+    Not NFKC: it would join addresses that a mail server may keep apart.
+    """
+    return unicodedata.normalize("NFC", email.casefold())
+
+
+# ASCII alone: no two names look the same, and none can be taken for an address.
+Username = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Letters, digits, `.`, `_` and `-`. Case is kept, and makes no difference.",
+        examples=["john_doe"],
+    ),
+]
+
+Email = Annotated[
+    str,
+    AfterValidator(normalize_email),
+    Field(
+        max_length=254,
+        json_schema_extra={"format": "email"},
+        description="Case is kept, and makes no difference.",
+        examples=["john.doe@example.com"],
+    ),
+]

@@ -1,0 +1,82 @@
+"""The users service, put together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import httpx
+from fastapi import FastAPI
+from servicekit.app import build_app
+from servicekit.database import Database, open_database
+from servicekit.health import Readiness
+from servicekit.jwks import KEYS_NEED, open_jwks
+from servicekit.logs import configure_logs, get_logger
+from servicekit.metrics import new_registry
+from servicekit.settings import load_settings
+from servicekit.tokens import TokenVerifier
+
+from users_service.administrators import create_first_administrator
+from users_service.dependencies import State
+from users_service.passwords import open_passwords
+from users_service.routers import accounts, internal, passwords, profile
+from users_service.settings import UsersSettings
+
+SCHEMA_NEED = "schema"
+"""What `Readiness` calls a schema that is up to date."""
+SCHEMA_POLL_SECONDS = 1.0
+
+DESCRIPTION = """Accounts, their roles and their passwords.
+
+A caller with the scope `profile` reads, changes and deletes their own account; `users:read` and
+`users:write` reach every account. Somebody else's account answers 404, as one that does not exist.
+"""
+
+log = get_logger(__name__)
+
+
+def create_app(settings: UsersSettings | None = None) -> FastAPI:
+    """Return the application; without `settings` they are read from the environment."""
+    if settings is None:
+        settings = load_settings(UsersSettings)
+        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    known = settings
+    readiness = Readiness(KEYS_NEED, SCHEMA_NEED)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        async with (
+            open_database(known.database_url) as database,
+            httpx.AsyncClient() as http,
+            open_jwks(
+                f"{known.auth_url}/.well-known/jwks.json", http, readiness, refresh_seconds=known.jwks_refresh_seconds
+            ) as keys,
+        ):
+            with open_passwords(workers=known.hash_workers, queue_size=known.hash_queue_size) as hashes:
+                await _prepare_schema(database, migrate=known.migrate_at_start)
+                readiness.is_met(SCHEMA_NEED)
+                await create_first_administrator(database, hashes, known)
+                verifier = TokenVerifier(keys, issuer=known.issuer, audience=known.audience)
+                yield State(settings=known, database=database, passwords=hashes, verifier=verifier)
+
+    return build_app(
+        settings,
+        title="Pinhole users",
+        description=DESCRIPTION,
+        version=version("pinhole-users"),
+        lifespan=lifespan,
+        # `/users/me` before `/users/{user_id}`, which would take it for an id.
+        routers=[profile.router, passwords.router, accounts.router, internal.router],
+        readiness=readiness,
+        registry=new_registry(),
+    )
+
+
+async def _prepare_schema(database: Database, *, migrate: bool) -> None:
+    """Migrate, or wait for who does."""
+    if migrate:
+        await database.migrate("users_service")
+        return
+    while not await database.is_migrated("users_service"):
+        log.warning("waiting_for_schema", hint="run the migrations, or set USERS_MIGRATE_AT_START")
+        await asyncio.sleep(SCHEMA_POLL_SECONDS)

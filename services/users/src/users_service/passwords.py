@@ -1,0 +1,109 @@
+"""Password hashes: argon2id, computed on a bounded pool of threads."""
+
+import asyncio
+import secrets
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, ParamSpec, TypeVar
+
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
+from pydantic import Field
+
+from users_service.errors import Overloaded
+
+MEMORY_KIB = 19 * 1024
+PASSES = 2
+LANES = 1
+_BCRYPT_MAX_BYTES = 72
+
+NewPassword = Annotated[
+    str,
+    Field(
+        min_length=8,
+        max_length=256,
+        description="8 to 256 characters, of any kind.",
+        examples=["correct horse battery staple"],
+        json_schema_extra={"format": "password", "writeOnly": True},
+    ),
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a password was right, and the stronger hash that should replace the stored one."""
+
+    is_right: bool
+    upgraded_hash: str | None = None
+
+
+class Passwords:
+    """Hashes and verifies on a pool of threads. A full pool refuses instead of piling up memory."""
+
+    def __init__(self, hasher: PasswordHash, executor: ThreadPoolExecutor, *, capacity: int) -> None:
+        """`capacity` counts the computations that run or wait."""
+        self._hasher = hasher
+        self._executor = executor
+        self._places = threading.BoundedSemaphore(capacity)
+        # Verified where there is no hash, so that an unknown name costs what a known one does.
+        self._decoy = hasher.hash(secrets.token_urlsafe())
+
+    async def hash(self, password: str) -> str:
+        """Return a new hash.
+
+        Raises:
+            Overloaded: the pool is full; nothing was computed.
+        """
+        return await self._compute(self._hasher.hash, _normalize(password))
+
+    async def verify(self, password: str, stored: str | None) -> Verdict:
+        """Compare `password` with a stored hash; with None it costs the same and is wrong.
+
+        Raises:
+            Overloaded: the pool is full; nothing was computed.
+        """
+        is_right, upgraded = await self._compute(
+            self._hasher.verify_and_update, _normalize(password), stored or self._decoy
+        )
+        return Verdict(is_right, upgraded) if stored and is_right else Verdict(is_right=False)
+
+    async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if not self._places.acquire(blocking=False):
+            raise Overloaded
+        work = self._executor.submit(function, *args, **kwargs)
+        # Not when the caller is done: a thread goes on after its caller has left.
+        work.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(work)
+
+
+class ImportedBcrypt(BcryptHasher):
+    """bcrypt as those wrote it whose hashes we take over: it sees the first 72 bytes.
+
+    Newer versions of the library refuse a longer password instead.
+    """
+
+    def verify(self, password: str | bytes, hash: str | bytes) -> bool:
+        """Tell whether the beginning of `password` has this hash."""
+        data = password.encode() if isinstance(password, str) else password
+        return super().verify(data[:_BCRYPT_MAX_BYTES], hash)
+
+
+@contextmanager
+def open_passwords(*, workers: int, queue_size: int) -> Iterator[Passwords]:
+    """Yield a pool of `workers` threads on which `queue_size` more computations may wait."""
+    argon2id = Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
+    with ThreadPoolExecutor(workers, thread_name_prefix="hash") as executor:
+        yield Passwords(PasswordHash((argon2id, ImportedBcrypt())), executor, capacity=workers + queue_size)
+
+
+def _normalize(password: str) -> str:
+    """Return the form that does not depend on the keyboard (RFC 8265 section 4.2.1)."""
+    return unicodedata.normalize("NFC", password)

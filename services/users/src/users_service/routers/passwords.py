@@ -1,0 +1,37 @@
+"""Changing passwords."""
+
+from fastapi import APIRouter
+from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
+
+from users_service import credentials
+from users_service.dependencies import DatabaseDep, Owner, PasswordsDep, UserId, Writer
+from users_service.errors import AccountGone, MalformedBody, Overloaded, UserNotFound, WrongPassword
+from users_service.schemas import PasswordChange, PasswordReset
+
+router = APIRouter(tags=["passwords"])
+
+
+@router.post(
+    "/users/me/password",
+    status_code=204,
+    responses=problem_responses(
+        MalformedBody, Unauthorized, AccountGone, Forbidden, WrongPassword, ContentTooLarge, Overloaded
+    ),
+)
+async def change_password(body: PasswordChange, caller: Owner, database: DatabaseDep, passwords: PasswordsDep) -> None:
+    """Change one's own password, knowing the current one."""
+    await credentials.change_own(
+        database, passwords, caller, body.current_password.get_secret_value(), body.new_password.get_secret_value()
+    )
+
+
+@router.post(
+    "/users/{user_id}/password",
+    status_code=204,
+    responses=problem_responses(MalformedBody, Unauthorized, Forbidden, UserNotFound, ContentTooLarge, Overloaded),
+)
+async def reset_password(
+    user_id: UserId, body: PasswordReset, _caller: Writer, database: DatabaseDep, passwords: PasswordsDep
+) -> None:
+    """Set the password of any account."""
+    await credentials.reset(database, passwords, user_id, body.new_password.get_secret_value())

@@ -1,0 +1,130 @@
+"""What travels over HTTP."""
+
+from datetime import datetime
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+from pydantic import MISSING, BaseModel, ConfigDict, Field, Secret
+
+from users_service.accounts import Changes
+from users_service.identifiers import Email, Username
+from users_service.passwords import NewPassword
+from users_service.tables import Role
+
+FullName = Annotated[
+    str,
+    Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="No control characters.", examples=["John Doe"]),
+]
+Disabled = Annotated[bool, Field(description="Nobody can sign in. Administrators alone set it.")]
+Roles = Annotated[
+    list[Role],
+    Field(description="A set: order and repetition mean nothing. Administrators alone set it."),
+]
+# As typed in a form: longer than anything that we have stored, and still answered as a wrong one.
+TypedText = Annotated[str, Field(max_length=64 * 1024)]
+Ignored = Annotated[Any, Field(description="Ignored. It is taken so that what was read can be sent back.")]
+
+
+class User(BaseModel):
+    """An account, as it is read."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    username: str
+    email: str
+    full_name: str | None
+    disabled: bool
+    roles: list[Role]
+    created_at: datetime
+    updated_at: datetime
+
+
+class _WrittenUser(BaseModel):
+    """Fields that a caller sends; one that is neither declared nor `Ignored` is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    disabled: Disabled | MISSING = MISSING
+    roles: Roles | MISSING = MISSING
+    id: Ignored = MISSING
+    created_at: Ignored = MISSING
+    updated_at: Ignored = MISSING
+
+    def changes(self) -> Changes:
+        """Return the fields of the account that this sets."""
+        return cast(Changes, self.model_dump(include=set(Changes.__annotations__)))
+
+
+class NewUser(_WrittenUser):
+    """An account to create."""
+
+    username: Username
+    email: Email
+    full_name: FullName | None = None
+    password: Secret[NewPassword] | None = Field(
+        None, description="An administrator may leave it out: nobody can sign in until one is set."
+    )
+
+
+class UserReplacement(_WrittenUser):
+    """The whole account as it shall be; `disabled` and `roles` stay where they are left out."""
+
+    username: Username
+    email: Email
+    full_name: FullName | None = None
+
+
+class UserPatch(_WrittenUser):
+    """A merge patch (RFC 7396): the members that are given replace those of the account."""
+
+    username: Username | MISSING = MISSING
+    email: Email | MISSING = MISSING
+    full_name: FullName | MISSING | None = MISSING
+
+
+MERGE_PATCH = {
+    "requestBody": {
+        "content": {"application/merge-patch+json": {"schema": {"$ref": "#/components/schemas/UserPatch"}}},
+    }
+}
+"""Adds the media type of RFC 7396 to an operation that takes a `UserPatch` as `application/json`."""
+
+
+class PasswordChange(BaseModel):
+    """A new password, by who knows the old one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    current_password: Secret[Annotated[TypedText, Field(json_schema_extra={"format": "password", "writeOnly": True})]]
+    new_password: Secret[NewPassword]
+
+
+class PasswordReset(BaseModel):
+    """A new password, by an administrator."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    new_password: Secret[NewPassword]
+
+
+class Credentials(BaseModel):
+    """What somebody signs in with."""
+
+    username: TypedText = Field(description="User name or e-mail address.")
+    password: Secret[TypedText]
+
+
+class Identity(BaseModel):
+    """What a token is issued for."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    roles: list[Role]
+
+
+class Verification(BaseModel):
+    """The outcome of a sign-in: an account, or null for any reason not to let somebody in."""
+
+    account: Identity | None
