@@ -1,0 +1,113 @@
+"""Errors of the OAuth endpoints: the JSON of RFC 6749 section 5.2, never problem details."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from auth_service.schemas import ErrorCode, OAuthErrorResponse
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""On every answer of the token endpoint (RFC 6749 section 5.1)."""
+
+
+class OAuthError(Exception):
+    """An error that an OAuth client is told of.
+
+    The description is for developers. It holds nothing of the request, and only the characters
+    that section 5.2 allows: printable ASCII without quotes and backslashes.
+    """
+
+    status: ClassVar[int] = 400
+    error: ClassVar[ErrorCode]
+
+    def __init__(self, description: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(description)
+        self.description = description
+        self.headers = {**NO_STORE, **(headers or {})}
+
+
+class InvalidRequest(OAuthError):
+    """A parameter is missing, repeated or malformed, or the body is not a form."""
+
+    error = "invalid_request"
+
+
+class InvalidGrant(OAuthError):
+    """The credentials or the refresh token are not valid; the causes are not told apart."""
+
+    error = "invalid_grant"
+
+
+class InvalidScope(OAuthError):
+    """The scope is malformed, or nothing of it can be granted."""
+
+    error = "invalid_scope"
+
+
+class UnsupportedGrantType(OAuthError):
+    """There is no such grant here."""
+
+    error = "unsupported_grant_type"
+
+
+class InvalidClient(OAuthError):
+    """The client is unknown, or it failed to authenticate."""
+
+    status, error = 401, "invalid_client"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, headers={"WWW-Authenticate": 'Basic realm="pinhole", charset="UTF-8"'})
+
+
+class MethodNotAllowed(OAuthError):
+    """The token endpoint takes POST only."""
+
+    status, error = 405, "invalid_request"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, headers={"Allow": "POST"})
+
+
+class FormTooLarge(OAuthError):
+    """The body passes the limit; the rest of it is not read and the connection is closed."""
+
+    status, error = 413, "invalid_request"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, headers={"Connection": "close"})
+
+
+class TemporarilyUnavailable(OAuthError):
+    """Accounts cannot be asked for now; the same request may be sent again later."""
+
+    status, error = 503, "temporarily_unavailable"
+
+    def __init__(self, description: str, *, retry_after_seconds: int = 2) -> None:
+        super().__init__(description, headers={"Retry-After": str(retry_after_seconds)})
+
+
+def oauth_error_responses(*errors: type[OAuthError]) -> dict[int | str, dict[str, Any]]:
+    """Describe `errors` for the `responses` of a route: one entry a status, a line a kind."""
+    kinds: dict[int, list[type[OAuthError]]] = {}
+    for error in errors:
+        kinds.setdefault(error.status, []).append(error)
+    return {
+        status: {
+            "model": OAuthErrorResponse,
+            "description": "\n\n".join(f"`{kind.error}`: {(kind.__doc__ or '').splitlines()[0]}" for kind in same),
+        }
+        for status, same in sorted(kinds.items())
+    }
+
+
+def install_oauth_error_handler(app: FastAPI) -> None:
+    """Make `app` answer every `OAuthError` in OAuth's own form."""
+
+    async def on_oauth_error(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, OAuthError)
+        body = OAuthErrorResponse(error=error.error, error_description=error.description)
+        return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
+
+    app.add_exception_handler(OAuthError, on_oauth_error)

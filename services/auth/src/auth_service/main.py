@@ -1,0 +1,117 @@
+"""The auth service, put together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from servicekit.app import build_app
+from servicekit.auth import bearer
+from servicekit.database import Database, open_database
+from servicekit.health import Readiness
+from servicekit.jwks import KEYS_NEED
+from servicekit.logs import configure_logs, get_logger
+from servicekit.metrics import new_registry
+from servicekit.settings import load_settings
+from servicekit.tokens import TokenVerifier
+
+from auth_service.access_tokens import AccessTokens, ServiceToken
+from auth_service.accounts import Accounts
+from auth_service.dependencies import State
+from auth_service.errors import install_oauth_error_handler
+from auth_service.grants import Grants
+from auth_service.routers import token, well_known
+from auth_service.sessions import Lifetimes, Sessions
+from auth_service.settings import AuthSettings
+from auth_service.signing_keys import load_key_ring
+
+SCHEMA_NEED = "schema"
+"""What `Readiness` calls a schema that is up to date."""
+SCHEMA_POLL_SECONDS = 1.0
+
+log = get_logger(__name__)
+
+
+def create_app(settings: AuthSettings | None = None) -> FastAPI:
+    """Return the application; without `settings` they are read from the environment."""
+    if settings is None:
+        settings = load_settings(AuthSettings)
+        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    readiness = Readiness(SCHEMA_NEED, KEYS_NEED)
+    app = build_app(
+        settings,
+        title="Pinhole auth",
+        description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
+        version=version("pinhole-auth"),
+        lifespan=_lifespan(settings, readiness),
+        routers=[token.router, well_known.router],
+        readiness=readiness,
+        registry=new_registry(),
+        max_body_bytes=None,  # the one route with a body has its own limit, and its own form of error
+    )
+    install_oauth_error_handler(app)
+    _document_token_url(app)
+    return app
+
+
+def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        async with open_database(settings.database_url) as database:
+            await _prepare_schema(database, migrate=settings.migrate_at_start)
+            readiness.is_met(SCHEMA_NEED)
+            keys = await load_key_ring(database, settings.signing_algorithm)
+            readiness.is_met(KEYS_NEED)
+            tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
+            # No proxy, whatever the environment says: what is asked of users holds passwords.
+            async with httpx.AsyncClient(
+                base_url=settings.users_url,
+                auth=ServiceToken(tokens),
+                timeout=settings.users_timeout_seconds,
+                trust_env=False,
+            ) as http:
+                grants = Grants(
+                    accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
+                    sessions=Sessions(database, _lifetimes(settings)),
+                    tokens=tokens,
+                    access_token_seconds=settings.access_token_seconds,
+                )
+                verifier = TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience)
+                yield State(settings=settings, keys=keys, verifier=verifier, grants=grants)
+
+    return lifespan
+
+
+async def _prepare_schema(database: Database, *, migrate: bool) -> None:
+    """Migrate, or wait for who does."""
+    if migrate:
+        await database.migrate("auth_service")
+        return
+    while not await database.is_migrated("auth_service"):
+        log.warning("waiting_for_schema", hint="run the migrations, or set AUTH_MIGRATE_AT_START")
+        await asyncio.sleep(SCHEMA_POLL_SECONDS)
+
+
+def _lifetimes(settings: AuthSettings) -> Lifetimes:
+    return Lifetimes(
+        idle=timedelta(seconds=settings.refresh_idle_seconds),
+        absolute=timedelta(seconds=settings.refresh_absolute_seconds),
+        grace=timedelta(seconds=settings.refresh_grace_seconds),
+    )
+
+
+def _document_token_url(app: FastAPI) -> None:
+    """Name the token endpoint in the OpenAPI document, where no guarded route of ours does."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = build()
+        scheme = bearer.model.model_dump(mode="json", by_alias=True, exclude_none=True)
+        schema["components"].setdefault("securitySchemes", {})[bearer.scheme_name] = scheme
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,41 @@
+"""What clients and services can find out by themselves: keys and metadata."""
+
+from fastapi import APIRouter, Response
+from servicekit.auth import SCOPES
+
+from auth_service.dependencies import KeyRingDep, SettingsDep
+from auth_service.routers.token import GRANT_TYPES
+from auth_service.schemas import Jwk, JwkSet, ServerMetadata
+
+router = APIRouter(prefix="/.well-known", tags=["discovery"])
+
+JWKS_CACHE = "public, max-age=300"
+METADATA_CACHE = "public, max-age=3600"
+
+
+@router.get("/jwks.json", response_model_exclude_none=True)
+async def jwks(keys: KeyRingDep, response: Response) -> JwkSet:
+    """Return the public keys of access tokens (RFC 7517)."""
+    response.headers["Cache-Control"] = JWKS_CACHE
+    return JwkSet(keys=[Jwk.model_validate(document) for document in keys.public_documents])
+
+
+@router.get("/oauth-authorization-server")
+@router.get("/openid-configuration")
+async def metadata(settings: SettingsDep, response: Response) -> ServerMetadata:
+    """Return what there is and where (RFC 8414).
+
+    The second address is where OpenID Connect's clients look; there are no ID tokens.
+    """
+    response.headers["Cache-Control"] = METADATA_CACHE
+    origin = settings.issuer.rstrip("/")
+    return ServerMetadata(
+        issuer=settings.issuer,
+        token_endpoint=f"{origin}/token",
+        jwks_uri=f"{origin}/.well-known/jwks.json",
+        scopes_supported=list(SCOPES),
+        response_types_supported=[],
+        grant_types_supported=list(GRANT_TYPES),
+        token_endpoint_auth_methods_supported=["none"],
+        subject_types_supported=["public"],
+    )

@@ -1,0 +1,122 @@
+"""What auth says on the wire, and what its OpenAPI document says of it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+ErrorCode = Literal[
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_scope",
+    "unsupported_grant_type",
+    "temporarily_unavailable",
+]
+
+
+class TokenResponse(BaseModel):
+    """Tokens for a client (RFC 6749 section 5.1)."""
+
+    access_token: str = Field(description="A signed JWT (RFC 9068), sent as `Authorization: Bearer`.")
+    token_type: Literal["Bearer"]
+    expires_in: int = Field(description="Lifetime of the access token in seconds.")
+    refresh_token: str = Field(description="Gives the next tokens, once.")
+    scope: str = Field(description="What was granted, which may be less than was asked for.")
+
+
+class OAuthErrorResponse(BaseModel):
+    """Why there are no tokens (RFC 6749 section 5.2)."""
+
+    error: ErrorCode
+    error_description: str = Field(description="For the developer of the client.")
+
+
+class Jwk(BaseModel):
+    """A public key that verifies signatures (RFC 7517): RSA with `n` and `e`, or EC with `crv`, `x` and `y`."""
+
+    kid: str
+    kty: Literal["RSA", "EC"]
+    alg: Literal["RS256", "ES256"]
+    use: Literal["sig"]
+    n: str | None = None
+    e: str | None = None
+    crv: Literal["P-256"] | None = None
+    x: str | None = None
+    y: str | None = None
+
+
+class JwkSet(BaseModel):
+    """The keys of access tokens."""
+
+    keys: list[Jwk]
+
+
+class ServerMetadata(BaseModel):
+    """What this authorization server can do (RFC 8414)."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    scopes_supported: list[str]
+    response_types_supported: list[str] = Field(description="Empty: there is no authorization endpoint.")
+    grant_types_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    subject_types_supported: list[str]
+
+
+_TEXT = r"^[^\u0000-\u0008\u000a-\u001f\u007f]+$"
+_SCOPE_FIELD = {
+    "type": "string",
+    "pattern": r"^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$",
+    "description": "Scopes with spaces between them. It can only take away from what would be granted without it.",
+    "examples": ["inference:predict profile"],
+}
+_CLIENT_FIELD = {"type": "string", "enum": ["pinhole-web"], "description": "The client; `pinhole-web` when left out."}
+
+TOKEN_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "oneOf": [
+                        {
+                            "title": "PasswordGrant",
+                            "type": "object",
+                            "required": ["grant_type", "username", "password"],
+                            "properties": {
+                                "grant_type": {"type": "string", "enum": ["password"]},
+                                "username": {"type": "string", "pattern": _TEXT},
+                                "password": {"type": "string", "format": "password", "pattern": _TEXT},
+                                "scope": _SCOPE_FIELD,
+                                "client_id": _CLIENT_FIELD,
+                            },
+                        },
+                        {
+                            "title": "RefreshGrant",
+                            "type": "object",
+                            "required": ["grant_type", "refresh_token"],
+                            "properties": {
+                                "grant_type": {"type": "string", "enum": ["refresh_token"]},
+                                "refresh_token": {"type": "string", "minLength": 1},
+                                "scope": _SCOPE_FIELD,
+                                "client_id": _CLIENT_FIELD,
+                            },
+                        },
+                    ]
+                },
+                "examples": {
+                    "password": {
+                        "summary": "Sign in",
+                        "value": {"grant_type": "password", "username": "ada", "password": "correct horse battery"},
+                    },
+                    "refresh": {
+                        "summary": "Get the next tokens",
+                        "value": {"grant_type": "refresh_token", "refresh_token": "the one of the last answer"},
+                    },
+                },
+            }
+        },
+    }
+}
+"""The body of `POST /token`: it is parsed by hand, so that every error is OAuth's."""

@@ -1,0 +1,197 @@
+"""Sessions: a sign-in and the refresh tokens that follow from it, each used once."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from servicekit.database import Database, new_id, utc_now
+from servicekit.logs import get_logger
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth_service.errors import InvalidGrant
+from auth_service.tables import RefreshTokenRow, SessionRow
+
+PURGE_AFTER = timedelta(days=1)
+"""Expired sessions stay this long, so that no request that is under way loses its rows."""
+
+PURGE_AT_ONCE = 20
+"""How many a sign-in removes: more than it adds, and few enough to go unnoticed."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long sessions and their tokens may be used."""
+
+    idle: timedelta
+    absolute: timedelta
+    grace: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who signed in where, and to do what at most."""
+
+    id: UUID
+    subject: str
+    client_id: str
+    scopes: frozenset[str]
+
+
+class Sessions:
+    """Starts, continues and ends sessions.
+
+    A refresh token is used once: it is replaced by its successor. Because the answer may get
+    lost, the token before the newest one gets the same successor again within the grace. Any
+    other token that comes a second time has been copied, and ends its session.
+    """
+
+    def __init__(self, database: Database, lifetimes: Lifetimes) -> None:
+        self._database = database
+        self._lifetimes = lifetimes
+
+    async def start(self, *, subject: str, client_id: str, scopes: frozenset[str]) -> tuple[Session, str]:
+        """Return a new session and its first refresh token."""
+        session = Session(new_id(), subject, client_id, scopes)
+        refresh_token = _encode(secrets.token_bytes(32))
+        now = utc_now()
+        async with self._database.sessions.begin() as transaction:
+            await _purge(transaction, now)
+            transaction.add(
+                SessionRow(
+                    id=session.id,
+                    subject=subject,
+                    client_id=client_id,
+                    scope=" ".join(sorted(scopes)),
+                    successor_secret=secrets.token_bytes(32),
+                    created_at=now,
+                    last_used_at=now,
+                    expires_at=self._expiry(now, now),
+                )
+            )
+            await transaction.flush()
+            transaction.add(_token_row(refresh_token, session.id, now))
+        return session, refresh_token
+
+    async def find(self, refresh_token: str, *, client_id: str) -> Session:
+        """Return the session that `refresh_token` continues; the token is not used by this.
+
+        Raises:
+            InvalidGrant: the token is unknown, expired, another client's or used before.
+        """
+        async with self._database.sessions.begin() as transaction:
+            row = await _live_session(transaction, refresh_token)
+            usable = row is not None and row.client_id == client_id
+            if row is not None and usable:
+                usable = await self._is_usable(transaction, row, refresh_token)
+        # Raised outside the transaction, which is to be kept where it ended the session.
+        if row is None or not usable:
+            raise _refused()
+        return Session(row.id, row.subject, row.client_id, frozenset(row.scope.split(" ")))
+
+    async def rotate(self, refresh_token: str) -> str:
+        """Use `refresh_token` and return its successor.
+
+        Raises:
+            InvalidGrant: the session has ended since, or the token is used before.
+        """
+        now = utc_now()
+        unused = update(RefreshTokenRow).where(
+            RefreshTokenRow.hash == _digest(refresh_token), RefreshTokenRow.used_at.is_(None)
+        )
+        async with self._database.sessions.begin() as transaction:
+            # Of all who try at the same time, the database lets one set `used_at`. It comes before
+            # any reading, so that the others wait here and then see what the first one did.
+            is_first = await transaction.scalar(unused.values(used_at=now).returning(RefreshTokenRow.hash)) is not None
+            row = await _live_session(transaction, refresh_token)
+            if row is not None and is_first:
+                transaction.add(_token_row(_successor(row, refresh_token), row.id, now))
+                row.last_used_at = now
+                row.expires_at = self._expiry(row.created_at, now)
+            usable = row is not None and (is_first or await self._is_usable(transaction, row, refresh_token))
+        if row is None or not usable:
+            raise _refused()
+        return _successor(row, refresh_token)
+
+    async def end(self, session_id: UUID) -> None:
+        """End a session: none of its refresh tokens works any more."""
+        async with self._database.sessions.begin() as transaction:
+            await transaction.execute(
+                update(SessionRow)
+                .where(SessionRow.id == session_id, SessionRow.ended_at.is_(None))
+                .values(ended_at=utc_now())
+            )
+        log.info("session_ended", session_id=str(session_id))
+
+    async def _is_usable(self, transaction: AsyncSession, row: SessionRow, refresh_token: str) -> bool:
+        """Tell whether a token of the live session `row` is unused or a retry; end the session if it is neither."""
+        used_at = await _used_at(transaction, refresh_token)
+        if used_at is None:
+            return True
+        was_answered = await _used_at(transaction, _successor(row, refresh_token)) is not None
+        if not was_answered and utc_now() - used_at <= self._lifetimes.grace:
+            return True
+        row.ended_at = utc_now()
+        log.warning("refresh_token_reused", session_id=str(row.id))
+        return False
+
+    def _expiry(self, created_at: datetime, now: datetime) -> datetime:
+        return min(now + self._lifetimes.idle, created_at + self._lifetimes.absolute)
+
+
+async def _live_session(transaction: AsyncSession, refresh_token: str) -> SessionRow | None:
+    result = await transaction.scalars(
+        select(SessionRow)
+        .join(RefreshTokenRow)
+        .where(
+            RefreshTokenRow.hash == _digest(refresh_token),
+            SessionRow.ended_at.is_(None),
+            SessionRow.expires_at > utc_now(),
+        )
+    )
+    return result.one_or_none()
+
+
+async def _used_at(transaction: AsyncSession, refresh_token: str) -> datetime | None:
+    query = select(RefreshTokenRow.used_at).where(RefreshTokenRow.hash == _digest(refresh_token))
+    return await transaction.scalar(query)
+
+
+async def _purge(transaction: AsyncSession, now: datetime) -> None:
+    """Remove a few sessions that are long over, with their tokens."""
+    over = (
+        select(SessionRow.id)
+        .where(SessionRow.expires_at < now - PURGE_AFTER)
+        .order_by(SessionRow.expires_at)
+        .limit(PURGE_AT_ONCE)
+        .with_for_update(skip_locked=True)  # PostgreSQL: another sign-in may be at the same ones
+    )
+    await transaction.execute(
+        delete(SessionRow).where(SessionRow.id.in_(over)).execution_options(synchronize_session=False)
+    )
+
+
+def _token_row(refresh_token: str, session_id: UUID, now: datetime) -> RefreshTokenRow:
+    return RefreshTokenRow(hash=_digest(refresh_token), session_id=session_id, created_at=now)
+
+
+def _digest(refresh_token: str) -> bytes:
+    return hashlib.sha256(refresh_token.encode("utf-8")).digest()
+
+
+def _successor(row: SessionRow, refresh_token: str) -> str:
+    return _encode(hmac.digest(row.successor_secret, refresh_token.encode("utf-8"), "sha256"))
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _refused() -> InvalidGrant:
+    return InvalidGrant("the refresh token is not valid")

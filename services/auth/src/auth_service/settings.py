@@ -1,0 +1,45 @@
+"""Configuration of the auth service, read once from the environment."""
+
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import SettingsConfigDict
+from servicekit.settings import TokenSettings
+from servicekit.tokens import Algorithm
+
+
+class AuthSettings(TokenSettings):
+    """What the auth service is told."""
+
+    model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
+    service = "auth"
+
+    database_url: str = Field(
+        "sqlite+aiosqlite:///.pinhole/auth.db", pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://"
+    )
+    migrate_at_start: bool = True
+    """Off where a job of its own migrates; the start then waits for it."""
+
+    users_url: str = Field("http://127.0.0.1:8002", pattern=r"^https?://[^/]")
+    """Where this service reaches users, who knows the passwords."""
+
+    users_timeout_seconds: PositiveFloat = 5.0
+    """Longest wait for the whole of an answer of users."""
+
+    signing_algorithm: Algorithm = "RS256"
+    access_token_seconds: PositiveInt = 15 * 60
+
+    refresh_idle_seconds: PositiveInt = 14 * 24 * 3600
+    """A session that is not refreshed for so long is over."""
+
+    refresh_absolute_seconds: PositiveInt = 90 * 24 * 3600
+    """A session is over so long after its sign-in, however much it is used."""
+
+    refresh_grace_seconds: NonNegativeInt = 30
+    """For so long may the previous refresh token be sent again, by a client that lost the answer."""
+
+    @model_validator(mode="after")
+    def _a_session_outlives_its_access_tokens(self) -> Self:
+        if not self.access_token_seconds <= self.refresh_idle_seconds <= self.refresh_absolute_seconds:
+            raise ValueError("expected access_token_seconds <= refresh_idle_seconds <= refresh_absolute_seconds")
+        return self

@@ -1,0 +1,62 @@
+"""The tables of auth."""
+
+from datetime import datetime
+from uuid import UUID
+
+from servicekit.database import NAMING, UtcDateTime
+from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """What the tables share."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class SigningKeyRow(Base):
+    """A key that signs access tokens."""
+
+    __tablename__ = "signing_keys"
+
+    id: Mapped[str] = mapped_column(String(43), primary_key=True)
+    """The `kid`: the key's thumbprint (RFC 7638)."""
+
+    algorithm: Mapped[str] = mapped_column(String(5))
+    private_pem: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SessionRow(Base):
+    """A sign-in: the family of the refresh tokens that follow from it."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(String(64))
+    client_id: Mapped[str] = mapped_column(String(64))
+    scope: Mapped[str] = mapped_column(Text)
+    """What the sign-in granted; no refresh grants more."""
+
+    successor_secret: Mapped[bytes] = mapped_column(LargeBinary(32))
+    """Makes each refresh token's successor out of it, so that a retry gets the same one and no token is stored."""
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    """The earlier of the idle and the absolute end, as of the last use."""
+
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class RefreshTokenRow(Base):
+    """A refresh token, of which only the hash is known here."""
+
+    __tablename__ = "refresh_tokens"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    """SHA-256: the token has 256 random bits, so a slow hash would add nothing."""
+
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,108 @@
+"""A users service for the tests of auth: it knows a few accounts, and can be told to misbehave."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+ADA = "01890a5d-ac96-774b-bcce-b302099a8057"
+ROOT = "01890a5d-ac96-774b-bcce-b302099a8058"
+PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that users got."""
+
+    path: str
+    authorization: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What users says, whatever it is asked."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class FakeUsers:
+    """Accounts by id, with their roles; the name of each is in `names`."""
+
+    url: str
+    roles: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    answer: Answer | None = None
+    may_answer: threading.Event = field(default_factory=threading.Event)
+
+    def reset(self) -> None:
+        self.names = {"ada": ADA, "root": ROOT}
+        self.roles = {ADA: ["user"], ROOT: ["user", "admin"]}
+        self.asked.clear()
+        self.answer = None
+        self.may_answer.set()
+
+    def respond(self, asked: Asked) -> Answer:
+        self.asked.append(asked)
+        self.may_answer.wait(10)
+        if self.answer is not None:
+            return self.answer
+        if asked.path == "/internal/credentials/verify":
+            credentials = json.loads(asked.body)
+            account_id = self.names.get(credentials["username"])
+            is_right = account_id in self.roles and credentials["password"] == PASSWORD
+            return _json({"account": self._account(account_id) if is_right else None})
+        account_id = asked.path.removeprefix("/internal/accounts/")
+        return _json(self._account(account_id)) if account_id in self.roles else Answer(404)
+
+    def _account(self, account_id: str | None) -> dict[str, Any]:
+        assert account_id is not None
+        return {"id": account_id, "roles": self.roles[account_id]}
+
+
+def _json(document: Any) -> Answer:
+    return Answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+
+
+@contextmanager
+def serve_users() -> Iterator[FakeUsers]:
+    """Run the service on a free loopback port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._respond(b"")
+
+        def do_POST(self) -> None:
+            self._respond(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def _respond(self, body: bytes) -> None:
+            answer = users.respond(Asked(self.path, self.headers.get("Authorization", ""), body))
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: a failing test prints enough."""
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # the races connect all at once
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        users = FakeUsers(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield users
+        finally:
+            server.shutdown()
+            thread.join()
