@@ -1,0 +1,49 @@
+"""The gateway's application: one origin in front of the three services."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from servicekit.app import build_app
+from servicekit.health import Readiness
+from servicekit.logs import configure_logs
+from servicekit.metrics import new_registry
+from servicekit.settings import load_settings
+
+from gateway.routes import proxy_routes
+from gateway.settings import GatewaySettings
+from gateway.upstream import open_upstream
+
+
+def create_app(settings: GatewaySettings | None = None) -> FastAPI:
+    """Build the application; without `settings` they are read from the environment."""
+    if settings is None:
+        settings = load_settings(GatewaySettings)
+        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    app = build_app(
+        settings,
+        title="Pinhole gateway",
+        description="Passes each path to the service that answers it.",
+        version="0.1.0",
+        lifespan=_lifespan(settings),
+        routers=[],
+        readiness=Readiness(),
+        registry=new_registry(),
+        max_body_bytes=None,  # the proxy counts, and refuses in the words of each path
+    )
+    app.router.routes.extend(proxy_routes())
+    return app
+
+
+def _lifespan(settings: GatewaySettings) -> Any:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        urls = {"auth": settings.auth_url, "users": settings.users_url, "inference": settings.inference_url}
+        async with AsyncExitStack() as stack:
+            upstreams = {
+                name: await stack.enter_async_context(open_upstream(url, settings)) for name, url in urls.items()
+            }
+            yield {"settings": settings, "upstreams": upstreams}
+
+    return lifespan
