@@ -1,0 +1,222 @@
+/** The camera: take a picture in, send it, show what the model sees. */
+
+import { percent, showPredictions, showTimings } from "./answer.js";
+import { Refusal, send } from "./http.js";
+import { Light } from "./light.js";
+import { explain, mayPass, showNotice } from "./notices.js";
+import { onPicture } from "./pictures.js";
+import { SignedOut } from "./session.js";
+
+/** The server's own limit. What is larger is not sent at all. */
+const MAX_PICTURE_BYTES = 10 * 1024 * 1024;
+const TOP_K = 5;
+
+const WORDS = {
+  403: ["Your account may not classify pictures", "Ask an administrator for the permission."],
+  404: ["That model is not here any more", undefined],
+  413: ["The picture is too large", "Pinhole takes pictures up to 10 MiB."],
+  415: ["This is not a picture that Pinhole reads", "Send a PNG, JPEG, WebP or GIF file."],
+  422: ["The picture cannot be read", undefined],
+};
+
+export class Camera {
+  #session;
+  #section = document.getElementById("camera");
+  #title = document.getElementById("camera-title");
+  #answerTitle = document.getElementById("answer-title");
+  #plate = document.getElementById("plate");
+  #preview = document.getElementById("preview");
+  #projection = document.getElementById("projection");
+  #caption = document.getElementById("caption");
+  #notice = document.getElementById("camera-notice");
+  #waiting = document.getElementById("waiting");
+  #predictions = document.getElementById("predictions");
+  #timings = document.getElementById("timings");
+  #modelField = document.getElementById("model-field");
+  #model = document.getElementById("model");
+  #status = document.getElementById("status");
+  #light;
+  #file = null;
+  #answer = null;
+  #previewUrl = null;
+  #request = new AbortController();
+
+  constructor(session) {
+    this.#session = session;
+    this.#light = new Light(this.#section, () => this.#beams());
+    onPicture(this.#section, (file) => this.#take(file));
+    for (const button of this.#section.querySelectorAll("[data-sample]")) {
+      button.addEventListener("click", () => this.#takeSample(button.dataset.sample));
+    }
+    this.#model.addEventListener("change", () => this.#file && this.#take(this.#file));
+    this.#preview.addEventListener("load", () => this.#frame());
+    this.#preview.addEventListener("error", () => this.#hidePreview());
+  }
+
+  /** Show the camera, and the choice of models where there is one. */
+  open() {
+    this.#section.hidden = false;
+    this.#title.focus();
+    this.#offerModels();
+  }
+
+  /** Hide the camera and forget everything that it showed. */
+  close() {
+    this.#section.hidden = true;
+    this.#request.abort();
+    this.#file = null;
+    this.#clear("empty");
+    this.#hidePreview();
+    this.#caption.textContent = "";
+    this.#status.textContent = "";
+  }
+
+  async #offerModels() {
+    this.#modelField.hidden = true;
+    let models;
+    try {
+      models = await (await this.#session.send("/models")).json();
+    } catch (error) {
+      if (error instanceof Refusal || error instanceof SignedOut) return; // the server's default model serves
+      throw error;
+    }
+    const names = new Set(models.map((model) => model.name));
+    this.#model.replaceChildren(...Array.from(names, (name) => new Option(name)));
+    this.#modelField.hidden = names.size < 2;
+  }
+
+  async #takeSample(path) {
+    const name = path.split("/").at(-1);
+    try {
+      this.#take(new File([await (await send(path)).blob()], name));
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      this.#refuse(explain(error), { name: "Try again", run: () => this.#takeSample(path) });
+    }
+  }
+
+  /** Classify a picture; one that is still under way is given up. */
+  async #take(file) {
+    this.#request.abort();
+    this.#request = new AbortController();
+    const { signal } = this.#request;
+    this.#file = file;
+    this.#showPreview(file);
+    const refusal = await findRefusal(file);
+    if (signal.aborted) return;
+    if (refusal !== null) {
+      this.#refuse(refusal);
+      return;
+    }
+    this.#clear("working");
+    this.#waiting.textContent = "Looking…";
+    this.#status.textContent = `Looking at ${file.name}`;
+    const startedMs = performance.now();
+    try {
+      const answer = await this.#classify(file, signal);
+      this.#show(answer, (performance.now() - startedMs) / 1000);
+    } catch (error) {
+      if (signal.aborted || error instanceof SignedOut) return;
+      if (!(error instanceof Refusal)) throw error;
+      this.#refuse(explain(error, WORDS), mayPass(error) ? { name: "Try again", run: () => this.#take(file) } : null);
+    }
+  }
+
+  async #classify(file, signal) {
+    const query = new URLSearchParams({ top_k: TOP_K });
+    if (!this.#modelField.hidden) query.set("model", this.#model.value);
+    const body = new FormData();
+    body.set("file", file);
+    const response = await this.#session.send(`/predict?${query}`, { method: "POST", body, signal });
+    return response.json();
+  }
+
+  #show(answer, roundTripSeconds) {
+    this.#clear("done");
+    this.#answer = answer;
+    showPredictions(this.#predictions, answer.predictions);
+    showTimings(this.#timings, answer.timings, roundTripSeconds);
+    document.getElementById("model-name").textContent = `${answer.model.name}, version ${answer.model.version}`;
+    this.#timings.hidden = false;
+    const [best] = answer.predictions;
+    this.#status.textContent = `Most likely ${best.label}, ${percent(best.score)}.`;
+    this.#light.draw();
+    this.#predictions.scrollIntoView({ block: "nearest" }); // on a narrow screen they are below the picture
+  }
+
+  #refuse(notice, action = null) {
+    this.#clear("refused");
+    this.#status.textContent = ""; // the notice is an alert: it speaks for itself
+    showNotice(this.#notice, notice, action && {
+      name: action.name,
+      run: () => {
+        this.#answerTitle.focus(); // the button is about to go
+        action.run();
+      },
+    });
+    this.#light.draw();
+    this.#notice.scrollIntoView({ block: "nearest" });
+  }
+
+  #clear(state) {
+    this.#section.dataset.state = state;
+    this.#answerTitle.textContent = state === "refused" ? "No answer" : "Most likely";
+    this.#answer = null;
+    this.#waiting.textContent = "The five most likely names appear here.";
+    this.#predictions.replaceChildren();
+    this.#timings.hidden = true;
+    showNotice(this.#notice, null);
+    this.#light.draw();
+  }
+
+  #showPreview(file) {
+    this.#hidePreview();
+    this.#previewUrl = URL.createObjectURL(file);
+    for (const image of [this.#preview, this.#projection]) {
+      image.src = this.#previewUrl;
+      image.hidden = false;
+    }
+    this.#preview.alt = `Preview of ${file.name}`;
+    this.#caption.textContent = `${file.name}, ${size(file.size)}`;
+  }
+
+  /** Give the plate the picture's shape, within what the page has room for. */
+  #frame() {
+    const ratio = this.#preview.naturalWidth / this.#preview.naturalHeight;
+    this.#plate.style.aspectRatio = Math.min(Math.max(ratio, 1), 16 / 9);
+  }
+
+  #hidePreview() {
+    if (this.#previewUrl === null) return;
+    URL.revokeObjectURL(this.#previewUrl);
+    this.#previewUrl = null;
+    this.#plate.style.aspectRatio = "";
+    for (const image of [this.#preview, this.#projection]) {
+      image.hidden = true;
+      image.removeAttribute("src");
+    }
+  }
+
+  #beams() {
+    const items = [...this.#predictions.children];
+    return items.map((element, index) => ({ element, weight: this.#answer.predictions[index].score }));
+  }
+}
+
+/** Return why `file` is not worth sending, or null. */
+async function findRefusal(file) {
+  if (file.size > MAX_PICTURE_BYTES) {
+    return { title: "The picture is too large", reason: `It has ${size(file.size)}; Pinhole takes up to 10 MiB. It was not sent.` };
+  }
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    return { title: "This cannot be opened", reason: "It is a folder, or the file was moved or changed." };
+  }
+  return null;
+}
+
+function size(bytes) {
+  if (bytes < 1024) return `${bytes} bytes`;
+  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
+}

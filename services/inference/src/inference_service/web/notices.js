@@ -1,0 +1,56 @@
+/** What went wrong, in words that a person can act on. */
+
+/** Reasons that hold for every request; a caller adds those of its own by status. */
+const WORDS = {
+  0: ["Pinhole cannot be reached", "Check your connection, then try again."],
+  403: ["Not allowed", "Your account may not do this."],
+  429: ["Too many requests", "Wait a moment, then try again."],
+  500: ["Something broke", "The fault is at our end. It has been recorded."],
+  502: ["Pinhole is not ready", "A part of it does not answer. Try again soon."],
+  503: ["Pinhole is busy", "Nothing was lost. Try again soon."],
+  504: ["It took too long", "No answer came in time. Try again."],
+};
+
+/** Statuses after which the same request may well succeed. */
+const PASSING = new Set([0, 429, 500, 502, 503, 504]);
+
+export function mayPass(refusal) {
+  return PASSING.has(refusal.status);
+}
+
+/**
+ * Return a title and a reason for a `Refusal`. `words` maps a status to `[title, reason]`; where a
+ * reason is missing, the server's own is given.
+ */
+export function explain(refusal, words = {}) {
+  const [title, reason] = words[refusal.status] ?? WORDS[refusal.status] ?? ["That was refused"];
+  const wait = refusal.retryAfterSeconds > 1 ? ` It should answer in ${refusal.retryAfterSeconds} seconds.` : "";
+  return { title, reason: (reason ?? serverReason(refusal)) + wait };
+}
+
+function serverReason({ detail, status, errors }) {
+  return sentence(errors[0]?.detail ?? detail ?? `the server answered with status ${status}`);
+}
+
+/** The server writes details without a capital and a full stop. */
+export function sentence(detail) {
+  return detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? "" : ".");
+}
+
+/** Fill a notice, with a button where there is something to do about it; `null` empties it. */
+export function showNotice(element, notice, action = null) {
+  element.replaceChildren();
+  if (notice === null) return;
+  const title = document.createElement("p");
+  title.className = "notice-title";
+  title.textContent = notice.title;
+  const reason = document.createElement("p");
+  reason.textContent = notice.reason;
+  element.append(title, reason);
+  if (action === null) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = action.name;
+  button.addEventListener("click", action.run);
+  element.append(button);
+}
