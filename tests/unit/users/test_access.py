@@ -1,0 +1,122 @@
+"""Who may reach which account, and which of its fields: every route, every kind of caller."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem
+
+CALLERS = ("nobody", "expired", "unrelated scope", "other user", "owner", "reader", "writer")
+REPLACEMENT = {"username": "renamed", "email": "renamed@example.com"}
+CHANGE_PASSWORD = {"current_password": PASSWORD, "new_password": "another good password"}
+NEW_USER = {"username": "new", "email": "new@example.com", "password": PASSWORD}
+
+# Method, path, body, and the status for each of CALLERS. `{id}` is the owner's account.
+ROUTES: list[tuple[str, str, Any, tuple[int, ...]]] = [
+    ("POST", "/users", NEW_USER, (401, 401, 403, 403, 403, 403, 201)),
+    ("GET", "/users", None, (401, 401, 403, 403, 403, 200, 403)),
+    ("GET", "/users/{id}", None, (401, 401, 403, 404, 200, 200, 403)),
+    ("PUT", "/users/{id}", REPLACEMENT, (401, 401, 403, 404, 200, 403, 200)),
+    ("PATCH", "/users/{id}", {"full_name": "Changed"}, (401, 401, 403, 404, 200, 403, 200)),
+    ("DELETE", "/users/{id}", None, (401, 401, 403, 404, 200, 403, 200)),
+    ("GET", "/users/me", None, (401, 401, 403, 200, 200, 403, 403)),
+    ("PATCH", "/users/me", {"full_name": "Changed"}, (401, 401, 403, 200, 200, 403, 403)),
+    ("POST", "/users/me/password", CHANGE_PASSWORD, (401, 401, 403, 204, 204, 403, 403)),
+    ("POST", "/users/{id}/password", {"new_password": PASSWORD}, (401, 401, 403, 403, 403, 403, 204)),
+    ("POST", "/internal/credentials/verify", {"username": "ada", "password": "x"}, (401, 401, 403, 403, 403, 403, 403)),
+    ("GET", "/internal/accounts/{id}", None, (401, 401, 403, 403, 403, 403, 403)),
+]
+
+
+def headers_of(caller: str, users: Users, owner: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, str]:
+    match caller:
+        case "nobody":
+            return {}
+        case "expired":
+            return users.issuer.bearer(subject=owner["id"], scope="profile users:read users:write", exp=1)
+        case "unrelated scope":
+            return users.own(owner, "inference:predict inference:admin")
+        case "other user":
+            return users.own(other)
+        case "owner":
+            return users.own(owner)
+        case "reader":
+            return users.issuer.bearer(scope="users:read")
+        case _:
+            return users.issuer.bearer(scope="users:write")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "statuses"), ROUTES, ids=[f"{method} {path}" for method, path, *_ in ROUTES]
+)
+async def test_each_caller_reaches_what_they_may(
+    users: Users, method: str, path: str, body: Any, statuses: tuple[int, ...]
+) -> None:
+    other = await users.create("eve", password=PASSWORD)
+    for caller, status in zip(CALLERS, statuses, strict=True):
+        owner = await users.create("ada", password=PASSWORD)
+        response = await users.http.request(
+            method, path.format(id=owner["id"]), json=body, headers=headers_of(caller, users, owner, other)
+        )
+        assert response.status_code == status, (caller, response.text)
+        if status >= 400:
+            assert_problem(response, status)
+        if status == 401:
+            assert response.headers["www-authenticate"].startswith("Bearer")
+        if status == 403:
+            assert "insufficient_scope" in response.headers["www-authenticate"]
+        await users.http.delete(f"/users/{owner['id']}", headers=users.admin)
+
+
+async def test_another_users_account_looks_like_one_that_does_not_exist(users: Users) -> None:
+    ada, eve = await users.create("ada"), await users.create("eve")
+    for method, body in (("GET", None), ("PUT", REPLACEMENT), ("PATCH", {"roles": ["admin"]}), ("DELETE", None)):
+        answers = []
+        for user_id in (ada["id"], NOBODY):
+            response = await users.http.request(method, f"/users/{user_id}", json=body, headers=users.own(eve))
+            assert_problem(response, 404)
+            answers.append(response.json() | {"instance": ""})
+        assert answers[0] == answers[1]
+    assert (await users.http.get(f"/users/{ada['id']}", headers=users.admin)).json() == ada
+
+
+async def test_users_set_neither_their_own_roles_nor_disabled(users: Users) -> None:
+    account = await users.create("ada")
+    values: list[tuple[str, Any]] = [("roles", ["user"]), ("roles", []), ("disabled", False), ("disabled", True)]
+    for name, value in values:
+        for path in ("/users/me", f"/users/{account['id']}"):
+            response = await users.http.patch(path, json={name: value}, headers=users.own(account))
+            assert_problem(response, 403, f"body.{name}")
+        response = await users.http.put(
+            f"/users/{account['id']}", json=REPLACEMENT | {name: value}, headers=users.own(account)
+        )
+        assert_problem(response, 403, f"body.{name}")
+    assert (await users.http.get("/users/me", headers=users.own(account))).json() == account
+
+
+@pytest.mark.parametrize("end", ["deleted", "disabled"])
+async def test_a_token_without_an_account_is_401_on_every_own_route(users: Users, end: str) -> None:
+    account = await users.create("ada", password=PASSWORD)
+    path = f"/users/{account['id']}"
+    if end == "deleted":
+        await users.http.delete(path, headers=users.admin)
+    else:
+        await users.http.patch(path, json={"disabled": True}, headers=users.admin)
+    for method, own_path, body in (
+        ("GET", "/users/me", None),
+        ("PATCH", "/users/me", {}),
+        ("POST", "/users/me/password", CHANGE_PASSWORD),
+        ("GET", path, None),
+        ("PUT", path, REPLACEMENT),
+        ("PATCH", path, {}),
+        ("DELETE", path, None),
+    ):
+        response = await users.http.request(method, own_path, json=body, headers=users.own(account))
+        assert_problem(response, 401)
+        assert response.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+
+async def test_a_clients_own_token_has_no_profile(users: Users) -> None:
+    response = await users.http.get("/users/me", headers=users.issuer.bearer(subject="some-client", scope="profile"))
+    assert_problem(response, 401)

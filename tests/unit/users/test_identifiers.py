@@ -1,0 +1,31 @@
+"""User names and e-mail addresses."""
+
+import pytest
+from users_service.identifiers import canonical_email, canonical_username, normalize_email
+
+
+def test_user_names_are_compared_without_case_and_width() -> None:
+    assert canonical_username("Ada.L") == canonical_username("\uff21da.l") == "ada.l"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ada@Example.COM", "ada@example.com"),
+        ("ada@xn--mnchen-3ya.de", "ada@MÜNCHEN.de"),
+        ("jose\u0301@example.com", "JOS\u00c9@example.com"),
+        ("strasse@example.com", "straße@example.com"),
+    ],
+)
+def test_spellings_of_one_address_are_compared_as_one(one: str, other: str) -> None:
+    assert canonical_email(normalize_email(one)) == canonical_email(normalize_email(other))
+
+
+def test_different_mailboxes_stay_different() -> None:
+    assert canonical_email(normalize_email("ada.l@example.com")) != canonical_email(normalize_email("adal@example.com"))
+
+
+@pytest.mark.parametrize("email", ["", "ada", "ada@", "@example.com", "ada@localhost", "a b@example.com", "a@b@c.com"])
+def test_what_is_no_address_is_refused(email: str) -> None:
+    with pytest.raises(ValueError):
+        normalize_email(email)
