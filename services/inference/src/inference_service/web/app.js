@@ -6,7 +6,6 @@ import { Refusal } from "./http.js";
 import { explain } from "./notices.js";
 import { Session, SignedOut } from "./session.js";
 
-const SIGNED_OUT = { title: "You are signed out", reason: "Thank you for looking." };
 const ENDED = { title: "Your session has ended", reason: "Sign in again to go on." };
 
 const session = new Session();
@@ -18,7 +17,7 @@ const accountName = document.getElementById("account-name");
 /** Show the camera to the one who is signed in. */
 async function enter() {
   try {
-    const user = await (await session.send("/users/me")).json();
+    const user = await session.send("/users/me");
     accountName.textContent = user.full_name || user.username;
   } catch (error) {
     if (error instanceof SignedOut) return;
@@ -44,7 +43,8 @@ entry.addEventListener("entered", enter);
 session.addEventListener("ended", () => leave(ENDED));
 document.getElementById("sign-out").addEventListener("click", () => {
   session.signOut();
-  leave(SIGNED_OUT);
+  leave(null);
+  document.getElementById("status").textContent = "You are signed out.";
 });
 
 if (session.isKept) enter();

@@ -5,6 +5,7 @@ import { Refusal, send } from "./http.js";
 import { Light } from "./light.js";
 import { explain, mayPass, showNotice } from "./notices.js";
 import { onPicture } from "./pictures.js";
+import { Preview, formatSize } from "./preview.js";
 import { SignedOut } from "./session.js";
 
 /** The server's own limit. What is larger is not sent at all. */
@@ -24,10 +25,7 @@ export class Camera {
   #section = document.getElementById("camera");
   #title = document.getElementById("camera-title");
   #answerTitle = document.getElementById("answer-title");
-  #plate = document.getElementById("plate");
-  #preview = document.getElementById("preview");
-  #projection = document.getElementById("projection");
-  #caption = document.getElementById("caption");
+  #preview = new Preview();
   #notice = document.getElementById("camera-notice");
   #waiting = document.getElementById("waiting");
   #predictions = document.getElementById("predictions");
@@ -38,7 +36,6 @@ export class Camera {
   #light;
   #file = null;
   #answer = null;
-  #previewUrl = null;
   #request = new AbortController();
 
   constructor(session) {
@@ -49,8 +46,6 @@ export class Camera {
       button.addEventListener("click", () => this.#takeSample(button.dataset.sample));
     }
     this.#model.addEventListener("change", () => this.#file && this.#take(this.#file));
-    this.#preview.addEventListener("load", () => this.#frame());
-    this.#preview.addEventListener("error", () => this.#hidePreview());
   }
 
   /** Show the camera, and the choice of models where there is one. */
@@ -66,8 +61,7 @@ export class Camera {
     this.#request.abort();
     this.#file = null;
     this.#clear("empty");
-    this.#hidePreview();
-    this.#caption.textContent = "";
+    this.#preview.clear();
     this.#status.textContent = "";
   }
 
@@ -75,7 +69,7 @@ export class Camera {
     this.#modelField.hidden = true;
     let models;
     try {
-      models = await (await this.#session.send("/models")).json();
+      models = await this.#session.send("/models");
     } catch (error) {
       if (error instanceof Refusal || error instanceof SignedOut) return; // the server's default model serves
       throw error;
@@ -85,23 +79,29 @@ export class Camera {
     this.#modelField.hidden = names.size < 2;
   }
 
+  /** Give up the picture that is under way, and return the signal of the next. */
+  #begin() {
+    this.#request.abort();
+    this.#request = new AbortController();
+    return this.#request.signal;
+  }
+
   async #takeSample(path) {
-    const name = path.split("/").at(-1);
+    const signal = this.#begin();
     try {
-      this.#take(new File([await (await send(path)).blob()], name));
+      const content = await send(path, { read: "blob", signal });
+      this.#take(new File([content], path.split("/").at(-1)));
     } catch (error) {
+      if (signal.aborted) return;
       if (!(error instanceof Refusal)) throw error;
       this.#refuse(explain(error), { name: "Try again", run: () => this.#takeSample(path) });
     }
   }
 
-  /** Classify a picture; one that is still under way is given up. */
   async #take(file) {
-    this.#request.abort();
-    this.#request = new AbortController();
-    const { signal } = this.#request;
+    const signal = this.#begin();
     this.#file = file;
-    this.#showPreview(file);
+    this.#preview.show(file);
     const refusal = await findRefusal(file);
     if (signal.aborted) return;
     if (refusal !== null) {
@@ -122,13 +122,12 @@ export class Camera {
     }
   }
 
-  async #classify(file, signal) {
+  #classify(file, signal) {
     const query = new URLSearchParams({ top_k: TOP_K });
     if (!this.#modelField.hidden) query.set("model", this.#model.value);
     const body = new FormData();
     body.set("file", file);
-    const response = await this.#session.send(`/predict?${query}`, { method: "POST", body, signal });
-    return response.json();
+    return this.#session.send(`/predict?${query}`, { method: "POST", body, signal });
   }
 
   #show(answer, roundTripSeconds) {
@@ -169,34 +168,6 @@ export class Camera {
     this.#light.draw();
   }
 
-  #showPreview(file) {
-    this.#hidePreview();
-    this.#previewUrl = URL.createObjectURL(file);
-    for (const image of [this.#preview, this.#projection]) {
-      image.src = this.#previewUrl;
-      image.hidden = false;
-    }
-    this.#preview.alt = `Preview of ${file.name}`;
-    this.#caption.textContent = `${file.name}, ${size(file.size)}`;
-  }
-
-  /** Give the plate the picture's shape, within what the page has room for. */
-  #frame() {
-    const ratio = this.#preview.naturalWidth / this.#preview.naturalHeight;
-    this.#plate.style.aspectRatio = Math.min(Math.max(ratio, 1), 16 / 9);
-  }
-
-  #hidePreview() {
-    if (this.#previewUrl === null) return;
-    URL.revokeObjectURL(this.#previewUrl);
-    this.#previewUrl = null;
-    this.#plate.style.aspectRatio = "";
-    for (const image of [this.#preview, this.#projection]) {
-      image.hidden = true;
-      image.removeAttribute("src");
-    }
-  }
-
   #beams() {
     const items = [...this.#predictions.children];
     return items.map((element, index) => ({ element, weight: this.#answer.predictions[index].score }));
@@ -206,7 +177,8 @@ export class Camera {
 /** Return why `file` is not worth sending, or null. */
 async function findRefusal(file) {
   if (file.size > MAX_PICTURE_BYTES) {
-    return { title: "The picture is too large", reason: `It has ${size(file.size)}; Pinhole takes up to 10 MiB. It was not sent.` };
+    const reason = `It has ${formatSize(file.size)}; Pinhole takes up to 10 MiB. It was not sent.`;
+    return { title: "The picture is too large", reason };
   }
   try {
     await file.slice(0, 1).arrayBuffer();
@@ -214,9 +186,4 @@ async function findRefusal(file) {
     return { title: "This cannot be opened", reason: "It is a folder, or the file was moved or changed." };
   }
   return null;
-}
-
-function size(bytes) {
-  if (bytes < 1024) return `${bytes} bytes`;
-  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

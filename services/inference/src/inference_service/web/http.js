@@ -1,18 +1,15 @@
 /** Requests to this origin. Whatever is not a good answer becomes a `Refusal`. */
 
-const TIMEOUT_MS = 60_000;
-
 /** Why a request was not granted. `status` is 0 where no answer came at all. */
 export class Refusal extends Error {
   /**
    * @param {number} status
-   * @param {{code?: string, detail?: string, errors?: {field: string, detail: string}[], retryAfterSeconds?: number}} [about]
+   * @param {{detail?: string, errors?: {field: string, detail: string}[], retryAfterSeconds?: number}} [about]
    */
-  constructor(status, { code, detail, errors = [], retryAfterSeconds } = {}) {
+  constructor(status, { detail, errors = [], retryAfterSeconds } = {}) {
     super(detail ?? `status ${status}`);
     this.name = "Refusal";
     this.status = status;
-    this.code = code;
     this.detail = detail;
     this.errors = errors;
     this.retryAfterSeconds = retryAfterSeconds;
@@ -20,20 +17,19 @@ export class Refusal extends Error {
 }
 
 /**
- * Send one request and return its answer when that is a 2xx.
+ * Send one request and return the body of its answer, read as `json` or `blob`.
+ * There is no time limit: a slow line may need minutes for a picture, and the server has its own.
  * Throws a `Refusal`, or the signal's AbortError when the caller gave up.
  */
-export async function send(path, { signal, ...init } = {}) {
-  const timeout = AbortSignal.timeout(TIMEOUT_MS);
-  let response;
+export async function send(path, { read = "json", ...init } = {}) {
   try {
-    response = await fetch(path, { ...init, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
+    const response = await fetch(path, init);
+    if (!response.ok) throw await readRefusal(response);
+    return await response[read]();
   } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Refusal(timeout.aborted ? 504 : 0);
+    if (error instanceof Refusal || init.signal?.aborted) throw error;
+    throw new Refusal(0);
   }
-  if (!response.ok) throw await readRefusal(response);
-  return response;
 }
 
 /** Problem details (RFC 9457) and OAuth errors (RFC 6749 section 5.2) say the same in other words. */
@@ -42,7 +38,6 @@ async function readRefusal(response) {
   const body = isJson ? await response.json().catch(() => null) : null;
   const retryAfter = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   return new Refusal(response.status, {
-    code: body?.error,
     detail: body?.detail ?? body?.error_description,
     errors: body?.errors,
     retryAfterSeconds: Number.isNaN(retryAfter) ? undefined : retryAfter,

@@ -37,7 +37,8 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Send a request as the one who is signed in; a token that the server refuses is renewed once.
+   * Send a request as the one who is signed in, and return the body of its answer; a token that
+   * the server refuses is renewed once.
    * Throws `SignedOut`, a `Refusal`, or the signal's AbortError.
    */
   async send(path, init = {}) {
@@ -108,9 +109,8 @@ export class Session extends EventTarget {
   }
 }
 
-async function requestTokens(form) {
-  const response = await send("/token", { method: "POST", body: new URLSearchParams(form) });
-  return response.json();
+function requestTokens(form) {
+  return send("/token", { method: "POST", body: new URLSearchParams(form) });
 }
 
 function sendWith(token, path, init) {

@@ -1,0 +1,55 @@
+/** The picture as the person sees it, and its faint projection, upside down, in the chamber. */
+
+/** A plate may be this wide or narrow for its height; other pictures stand within it. */
+const [NARROWEST, WIDEST] = [1, 16 / 9];
+
+export class Preview {
+  #plate = document.getElementById("plate");
+  #image = document.getElementById("preview");
+  #projection = document.getElementById("projection");
+  #caption = document.getElementById("caption");
+  #url = null;
+
+  constructor() {
+    this.#image.addEventListener("load", () => this.#frame());
+    this.#image.addEventListener("error", () => this.#hide()); // not a picture: its name stays
+  }
+
+  show(file) {
+    this.#hide();
+    this.#url = URL.createObjectURL(file);
+    for (const image of [this.#image, this.#projection]) {
+      image.src = this.#url;
+      image.hidden = false;
+    }
+    this.#image.alt = `Preview of ${file.name}`;
+    this.#caption.textContent = `${file.name}, ${formatSize(file.size)}`;
+  }
+
+  clear() {
+    this.#hide();
+    this.#caption.textContent = "";
+  }
+
+  #hide() {
+    if (this.#url === null) return;
+    URL.revokeObjectURL(this.#url);
+    this.#url = null;
+    for (const image of [this.#image, this.#projection]) {
+      image.hidden = true;
+      image.removeAttribute("src");
+    }
+    this.#plate.style.aspectRatio = "";
+  }
+
+  /** Give the plate the picture's shape. */
+  #frame() {
+    const ratio = this.#image.naturalWidth / this.#image.naturalHeight;
+    this.#plate.style.aspectRatio = Math.min(Math.max(ratio, NARROWEST), WIDEST);
+  }
+}
+
+export function formatSize(bytes) {
+  if (bytes < 1024) return `${bytes} bytes`;
+  return bytes < 1024 ** 2 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
+}
