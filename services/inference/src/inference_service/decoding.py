@@ -1,0 +1,105 @@
+"""Encoded pictures to pixels."""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from inference_service.errors import InvalidImage, NotAnImage
+
+FORMATS = ("PNG", "JPEG", "WebP", "GIF")
+MAX_JPEG_SCANS = 100
+"""A progressive JPEG has about ten. Each one costs a pass over all pixels, however short it is."""
+
+# What Pillow's readers raise on files that are not as they should be.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What to do for each EXIF orientation."""
+
+
+def decode(data: bytes, *, max_pixels: int) -> Image.Image:
+    """Return the picture in `data` as RGB, upright, with white behind what is transparent.
+
+    Of an animation it is the first frame. Of 16 bits a channel the upper 8 are kept.
+
+    Raises:
+        NotAnImage: `data` is not in one of `FORMATS`.
+        InvalidImage: it is empty, damaged, cut short, or has more than `max_pixels`.
+    """
+    if not data:
+        raise InvalidImage("the file is empty")
+    file_format = _format(data)
+    if file_format is None:
+        raise NotAnImage(f"expected one of {', '.join(FORMATS)}")
+    if file_format == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise InvalidImage(f"the JPEG has more than {MAX_JPEG_SCANS} scans")
+    try:
+        image: Image.Image = Image.open(BytesIO(data), formats=[file_format])  # reads the header only
+        if image.width * image.height > max_pixels:
+            raise _too_many_pixels(max_pixels)
+        image.load()
+        # One name, so that no step keeps the pixels of the one before: a large picture takes 256 MB.
+        image = _upright(image)
+        return _to_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(max_pixels) from None
+    except _DAMAGE:
+        raise InvalidImage(f"the {file_format} is damaged or cut short") from None
+
+
+def _format(data: bytes) -> str | None:
+    """Tell the format by its signature, as Pillow does; what is named here is never `NotAnImage`."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WebP"
+    return None
+
+
+def _too_many_pixels(max_pixels: int) -> InvalidImage:
+    return InvalidImage(f"the picture has more than {max_pixels} pixels")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGE:
+        return image  # its pixels are whole: viewers show it with broken EXIF data, too
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I;16":
+        # Pillow would cut every level over 255 to white.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        page = Image.new("RGB", image.size, "white")
+        page.paste(image, mask=image)
+        return page
+    return image if image.mode == "RGB" else image.convert("RGB")

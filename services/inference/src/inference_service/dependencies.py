@@ -1,0 +1,91 @@
+"""What the endpoints are given: the state of the lifespan, the caller and the picture."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypedDict
+
+from fastapi import Depends, Path, Query, Request
+from servicekit.auth import Principal, require_scope
+from servicekit.tokens import TokenVerifier
+
+from inference_service.pipeline import Pipeline
+from inference_service.registry import ModelRegistry, ServedModel
+from inference_service.settings import InferenceSettings
+from inference_service.timings import StageTimings
+from inference_service.uploads import read_upload
+
+
+class State(TypedDict):
+    """What the lifespan opens."""
+
+    settings: InferenceSettings
+    verifier: TokenVerifier
+    models: ModelRegistry
+    pipeline: Pipeline
+
+
+async def get_settings(request: Request) -> InferenceSettings:
+    """Return the settings of this process."""
+    settings: InferenceSettings = request.state.settings
+    return settings
+
+
+async def get_models(request: Request) -> ModelRegistry:
+    """Return the models of this process."""
+    models: ModelRegistry = request.state.models
+    return models
+
+
+async def get_pipeline(request: Request) -> Pipeline:
+    """Return the way from a picture to its classes."""
+    pipeline: Pipeline = request.state.pipeline
+    return pipeline
+
+
+SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
+ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
+PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
+Caller = Annotated[Principal, require_scope("inference:predict")]
+
+
+async def get_chosen_model(
+    _caller: Caller,
+    models: ModelsDep,
+    model: Annotated[
+        str | None,
+        Query(max_length=128, description="Which model to ask. By default the first.", examples=["efficientnet-lite0"]),
+    ] = None,
+) -> ServedModel:
+    """Return the model that a caller asks for."""
+    return models.get(model)
+
+
+async def get_named_model(
+    _caller: Caller,
+    models: ModelsDep,
+    name: Annotated[str, Path(max_length=128, examples=["efficientnet-lite0"])],
+) -> ServedModel:
+    """Return the model that the path names."""
+    return models.get(name)
+
+
+ChosenModelDep = Annotated[ServedModel, Depends(get_chosen_model)]
+NamedModelDep = Annotated[ServedModel, Depends(get_named_model)]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An encoded picture, and the clock of its request."""
+
+    data: bytes
+    timings: StageTimings
+
+
+async def get_upload(request: Request, chosen: ChosenModelDep, settings: SettingsDep) -> Upload:
+    """Return the picture in the body; nothing is read for an unknown caller or model."""
+    chosen.require()
+    timings = StageTimings()
+    with timings.measure("receive"):
+        return Upload(await read_upload(request, max_bytes=settings.max_image_bytes), timings)
+
+
+UploadDep = Annotated[Upload, Depends(get_upload)]

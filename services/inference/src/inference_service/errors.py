@@ -1,0 +1,46 @@
+"""What can be wrong with a request for a prediction."""
+
+from servicekit.problem import FieldError, InvalidRequest, NotFound, Problem, ServiceUnavailable, UnsupportedMediaType
+
+
+class NotAnImage(UnsupportedMediaType):
+    """The file is not a PNG, JPEG, WebP or GIF picture."""
+
+    slug, title = "not-an-image", "Not an image"
+
+
+class InvalidImage(InvalidRequest):
+    """The picture is empty, damaged, cut short or has too many pixels."""
+
+    slug, title = "invalid-image", "Invalid image"
+
+
+class InvalidUpload(InvalidRequest):
+    """The body is not a form with one file in the field `file`."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__("the upload is not valid", errors=[FieldError(field=field, detail=detail)])
+
+
+class UnknownModel(NotFound):
+    """There is no model of that name."""
+
+    slug, title = "unknown-model", "Unknown model"
+
+
+class ModelNotReady(ServiceUnavailable):
+    """The model is still being loaded, or could not be."""
+
+    slug, title = "model-not-ready", "Model not ready"
+
+
+class DeadlineExceeded(Problem):
+    """There was no result in time."""
+
+    status, title, slug = 504, "Deadline exceeded", "deadline-exceeded"
+
+
+class CallerLeft(Problem):
+    """The caller closed the connection before the answer, and will not read this."""
+
+    status, title, slug = 499, "Caller left", "caller-left"

@@ -1,0 +1,86 @@
+"""The inference service, put together."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from importlib.metadata import version
+
+import httpx
+import torch
+from fastapi import FastAPI
+from servicekit.app import build_app
+from servicekit.health import Readiness
+from servicekit.jwks import KEYS_NEED, open_jwks
+from servicekit.logs import configure_logs
+from servicekit.metrics import new_registry
+from servicekit.settings import load_settings
+from servicekit.tokens import TokenVerifier
+
+from inference_service.builtin import EFFICIENTNET_LITE0
+from inference_service.cpu import available_cpus
+from inference_service.dependencies import State
+from inference_service.executors import open_executor
+from inference_service.metrics import InferenceMetrics
+from inference_service.model import ModelSource
+from inference_service.pipeline import Pipeline
+from inference_service.registry import MODEL_NEED, open_models
+from inference_service.routers import models, predict
+from inference_service.routers.pages import pages_router
+from inference_service.settings import InferenceSettings
+
+AUTH_TIMEOUT_SECONDS = 5.0
+
+
+def create_app(
+    settings: InferenceSettings | None = None, *, sources: Sequence[ModelSource] = (EFFICIENTNET_LITE0,)
+) -> FastAPI:
+    """Return the application; without `settings` they are read from the environment."""
+    if settings is None:
+        settings = load_settings(InferenceSettings)
+        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    registry = new_registry()
+    readiness = Readiness(KEYS_NEED, MODEL_NEED)
+
+    metrics = InferenceMetrics(registry)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        cpus = available_cpus()
+        # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
+        set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        async with (
+            httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False) as http,
+            open_jwks(
+                f"{settings.auth_url}/.well-known/jwks.json",
+                http,
+                readiness,
+                refresh_seconds=settings.jwks_refresh_seconds,
+            ) as keys,
+            open_executor("decode", settings.decode_threads or cpus) as decode_pool,
+            open_executor("model", 1, prepare=set_compute_threads) as model_thread,
+            open_models(sources, model_thread, readiness, metrics) as served_models,
+        ):
+            yield State(
+                settings=settings,
+                verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
+                models=served_models,
+                pipeline=Pipeline(
+                    decode_pool=decode_pool,
+                    model_thread=model_thread,
+                    max_image_pixels=settings.max_image_pixels,
+                    timeout_seconds=settings.request_timeout_seconds,
+                    metrics=metrics,
+                ),
+            )
+
+    return build_app(
+        settings,
+        title="Pinhole inference",
+        description="Classifies pictures with the models that it serves.",
+        version=version("pinhole-inference"),
+        lifespan=lifespan,
+        routers=[predict.router, models.router, pages_router()],
+        readiness=readiness,
+        registry=registry,
+        max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
+    )

@@ -1,0 +1,59 @@
+"""A network and what goes with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from inference_service.preprocessing import Preprocessing
+
+
+class ModelUnavailable(Exception):
+    """A model cannot be served; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network in evaluation mode, with its preprocessing and the names of its classes."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def dtype_name(self) -> str:
+        """Return the dtype as in `float32`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W]."""
+        with torch.inference_mode():
+            logits: Tensor = self.network(images.to(self.device, self.dtype))
+            return logits.float().cpu()
+
+    def warm_up(self) -> None:
+        """Run one picture through, so that the first request finds everything allocated.
+
+        Raises:
+            ModelUnavailable: the network does not give one finite logit for each label.
+        """
+        side = self.preprocessing.input_size
+        logits = self.forward(self.preprocessing(Image.new("RGB", (side, side), "gray")).unsqueeze(0))
+        if logits.shape != (1, len(self.labels)):
+            raise ModelUnavailable(f"expected {len(self.labels)} logits for a picture, got {list(logits.shape)}")
+        if not torch.isfinite(logits).all():
+            raise ModelUnavailable("the logits of a picture are not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model comes from. `load` may take seconds and raises `ModelUnavailable`."""
+
+    name: str
+    version: str
+    uri: str
+    load: Callable[[], Model]

@@ -1,0 +1,80 @@
+"""Image classification over HTTP."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from servicekit.problem import (
+    ContentTooLarge,
+    Forbidden,
+    InvalidRequest,
+    Unauthorized,
+    UnsupportedMediaType,
+    problem_responses,
+)
+
+from inference_service.dependencies import ChosenModelDep, PipelineDep, UploadDep
+from inference_service.disconnects import while_connected
+from inference_service.errors import (
+    DeadlineExceeded,
+    InvalidImage,
+    InvalidUpload,
+    ModelNotReady,
+    NotAnImage,
+    UnknownModel,
+)
+from inference_service.schemas import ModelRef, PredictionOut, PredictResponse
+from inference_service.uploads import REQUEST_BODY
+
+router = APIRouter(tags=["predictions"])
+
+_SERVER_TIMING = {
+    "Server-Timing": {
+        "description": "What `timings` says, in milliseconds.",
+        "schema": {"type": "string"},
+        "example": "receive;dur=0.412, decode;dur=6.030",
+    }
+}
+
+
+@router.post(
+    "/predict",
+    responses={
+        200: {"headers": _SERVER_TIMING},
+        **problem_responses(
+            Unauthorized,
+            Forbidden,
+            UnknownModel,
+            ContentTooLarge,
+            UnsupportedMediaType,
+            NotAnImage,
+            InvalidRequest,
+            InvalidUpload,
+            InvalidImage,
+            ModelNotReady,
+            DeadlineExceeded,
+        ),
+    },
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def predict(
+    request: Request,
+    response: Response,
+    chosen: ChosenModelDep,
+    upload: UploadDep,
+    pipeline: PipelineDep,
+    top_k: Annotated[int, Query(ge=1, le=20, description="How many classes to name.")] = 5,
+) -> PredictResponse:
+    """Classify one picture: upright, its middle square, over all classes of the model."""
+    predictions = await while_connected(
+        request.receive, pipeline.classify(upload.data, chosen, top_k=top_k, timings=upload.timings)
+    )
+    best = predictions[0]
+    response.headers["Server-Timing"] = upload.timings.header()
+    return PredictResponse(
+        predicted_class=best.index,
+        label=best.label,
+        score=best.score,
+        predictions=[PredictionOut(index=p.index, label=p.label, score=p.score) for p in predictions],
+        model=ModelRef(name=chosen.source.name, version=chosen.source.version),
+        timings=upload.timings.seconds(),
+    )

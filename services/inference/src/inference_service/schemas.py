@@ -1,0 +1,81 @@
+"""The answers of the HTTP API."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from inference_service.registry import ModelState, ServedModel
+from inference_service.timings import Stage
+
+ModelName = Annotated[str, Field(examples=["efficientnet-lite0"])]
+ClassIndex = Annotated[int, Field(ge=0, examples=[282])]
+Label = Annotated[str, Field(examples=["tiger cat"])]
+Score = Annotated[float, Field(ge=0, le=1, description="Softmax over all classes.", examples=[0.41])]
+
+
+class PredictionOut(BaseModel):
+    """One class that the picture may show."""
+
+    index: ClassIndex = Field(serialization_alias="class")
+    label: Label
+    score: Score
+
+
+class ModelRef(BaseModel):
+    """Which model answered."""
+
+    name: ModelName
+    version: str = Field(examples=["1"])
+
+
+class PredictResponse(BaseModel):
+    """What a picture shows."""
+
+    predicted_class: ClassIndex
+    label: Label
+    score: Score
+    predictions: list[PredictionOut] = Field(min_length=1, description="The likeliest classes, best first.")
+    model: ModelRef
+    timings: dict[Stage, float] = Field(description="Seconds that each stage took.")
+
+
+class ModelSummary(ModelRef):
+    """One model and how far it is. What is known of a loaded model only is null before."""
+
+    state: ModelState
+    reason: str | None = Field(description="Why it is not served, where its state is `failed`.")
+    source: str = Field(examples=["builtin:efficientnet-lite0"])
+    device: str | None = Field(examples=["cpu"])
+    dtype: str | None = Field(examples=["float32"])
+    input_size: list[int] | None = Field(
+        description="Channels, height and width that a picture is brought to.", examples=[[3, 224, 224]]
+    )
+    label_count: int | None = Field(examples=[1000])
+
+
+class ModelDetails(ModelSummary):
+    """One model with the names of its classes."""
+
+    labels: list[str] | None = Field(description="The name of each class, by its index.")
+
+
+def model_summary(served: ServedModel) -> ModelSummary:
+    """Describe one model, loaded or not."""
+    source, model = served.source, served.model
+    return ModelSummary(
+        name=source.name,
+        version=source.version,
+        state=served.state,
+        reason=served.reason,
+        source=source.uri,
+        device=model and model.device,
+        dtype=model and model.dtype_name,
+        input_size=model and [3, model.preprocessing.input_size, model.preprocessing.input_size],
+        label_count=model and len(model.labels),
+    )
+
+
+def model_details(served: ServedModel) -> ModelDetails:
+    """Describe one model with its labels."""
+    labels = served.model and list(served.model.labels)
+    return ModelDetails(**model_summary(served).model_dump(), labels=labels)

@@ -1,0 +1,106 @@
+"""The picture in the body of a request, read under a limit and never to a file."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import Request
+from servicekit.problem import ContentTooLarge, UnsupportedMediaType
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from inference_service.errors import CallerLeft, InvalidUpload
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
+FILE_FIELD = "file"
+MULTIPART_OVERHEAD_BYTES = 64 * 1024
+"""What a form may have around the picture: boundaries, headers, other fields."""
+_MAX_PARTS = 8
+
+_BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "A PNG, JPEG, WebP or GIF picture: as the field `file` of a form, or by itself.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [FILE_FIELD],
+                "properties": {FILE_FIELD: _BINARY["schema"]},
+            },
+            "encoding": {FILE_FIELD: {"contentType": ", ".join(IMAGE_TYPES)}},
+        },
+        **dict.fromkeys((*IMAGE_TYPES, "application/octet-stream"), _BINARY),
+    },
+}
+"""What `read_upload` takes, for OpenAPI: a declared body would be read before the caller is known."""
+
+
+async def read_upload(request: Request, *, max_bytes: int) -> bytes:
+    """Return the picture in the body, as it was encoded.
+
+    Raises:
+        UnsupportedMediaType: the body is neither a form nor a picture by its content type.
+        ContentTooLarge: the picture passes `max_bytes`; what was not read by then is not.
+        InvalidUpload: the form is broken, or has not one file in `file`.
+        CallerLeft: the connection was closed before the end of the body.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = media_type == "multipart/form-data"
+    if not is_form and not media_type.startswith("image/") and media_type != "application/octet-stream":
+        raise UnsupportedMediaType("expected multipart/form-data, image/* or application/octet-stream")
+    limit = max_bytes + MULTIPART_OVERHEAD_BYTES if is_form else max_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(max_bytes)
+    try:
+        async with aclosing(_limited(request, limit, max_bytes)) as stream:
+            return await _read_form(request, stream, max_bytes) if is_form else await _read_all(stream)
+    except ClientDisconnect:
+        raise CallerLeft("the connection was closed before the end of the body") from None
+
+
+async def _limited(request: Request, limit: int, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(max_bytes)
+        yield chunk
+
+
+async def _read_all(stream: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], max_bytes: int) -> bytes:
+    parser = MultiPartParser(request.headers, stream, max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
+    parser.spool_max_size = max_bytes + MULTIPART_OVERHEAD_BYTES  # else a file over 1 MB goes to the disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise InvalidUpload("body", error.message) from None
+    except UnicodeError:  # some codecs that a form may name raise it for any text
+        raise InvalidUpload("body", "the charset of the form does not fit its text") from None
+    try:
+        return await _the_file(form, max_bytes)
+    finally:
+        await form.close()
+
+
+async def _the_file(form: FormData, max_bytes: int) -> bytes:
+    files = form.getlist(FILE_FIELD)
+    if len(files) != 1:
+        raise InvalidUpload(f"body.{FILE_FIELD}", f"expected one file, got {len(files)}")
+    [file] = files
+    if not isinstance(file, UploadFile):
+        raise InvalidUpload(f"body.{FILE_FIELD}", "expected a file, got text: its part has no file name")
+    data = await file.read()
+    if len(data) > max_bytes:
+        raise _too_large(max_bytes)
+    return data
+
+
+def _too_large(max_bytes: int) -> ContentTooLarge:
+    return ContentTooLarge(f"the limit is {max_bytes} bytes")

@@ -1,0 +1,48 @@
+"""Small networks for the tests that do not look at scores."""
+
+import threading
+from collections.abc import Callable
+
+import torch
+from inference_service.model import Model, ModelSource
+from inference_service.preprocessing import Preprocessing
+from torch import Tensor, nn
+
+LABELS = ("red", "green", "blue")
+
+
+class Colours(nn.Module):
+    """Tells which colour a picture has most of."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+class Gate(nn.Module):
+    """Computes nothing after its first picture, the warm-up, until it is opened; counts what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computed = 0
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.computed += 1
+        if self.computed > 1:
+            self.entered.set()
+            assert self.opened.wait(30)
+        return images.mean((2, 3))
+
+
+def tiny_model(network: nn.Module | None = None, *, labels: tuple[str, ...] = LABELS) -> Model:
+    """Return a model with pictures of 8 by 8 pixels."""
+    preprocessing = Preprocessing(input_size=8, crop_padding=0, mean=(0.0,) * 3, std=(255.0,) * 3)
+    return Model(network or Colours(), preprocessing, labels, device="cpu", dtype=torch.float32)
+
+
+def tiny_source(
+    network: nn.Module | None = None, *, name: str = "tiny", load: Callable[[], Model] | None = None
+) -> ModelSource:
+    """Return where a tiny model comes from."""
+    return ModelSource(name, "1", f"test:{name}", load=load or (lambda: tiny_model(network)))

@@ -1,0 +1,167 @@
+"""One picture through all stages, in time or not at all."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+import pytest
+from inference_service.errors import DeadlineExceeded, InvalidImage, ModelNotReady
+from inference_service.metrics import InferenceMetrics
+from inference_service.pipeline import Pipeline
+from inference_service.postprocessing import Prediction
+from inference_service.registry import ModelState, ServedModel
+from inference_service.timings import STAGES, StageTimings
+from PIL import Image
+from prometheus_client import CollectorRegistry
+from torch import nn
+
+from tests.unit.inference.networks import Colours, Gate, tiny_model, tiny_source
+from tests.unit.inference.pictures import encoded
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RED = encoded(Image.new("RGB", (20, 20), (250, 10, 5)), "PNG")
+
+
+def served(network: nn.Module) -> ServedModel:
+    """Return a model that is ready, and was warmed by one picture."""
+    model = tiny_model(network)
+    model.warm_up()
+    ready = ServedModel(tiny_source())
+    ready.model, ready.state = model, ModelState.READY
+    return ready
+
+
+class ModelThread(ThreadPoolExecutor):
+    """One thread, and a way to wait until it has been given so much to do."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._submitted = asyncio.Semaphore(0)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        self._submitted.release()
+        return super().submit(fn, *args, **kwargs)
+
+    async def until_submitted(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            for _ in range(count):
+                await self._submitted.acquire()
+
+
+class Setup:
+    def __init__(self, pipeline: Pipeline, model_thread: ModelThread, registry: CollectorRegistry) -> None:
+        self.pipeline = pipeline
+        self.model_thread = model_thread
+        self._registry = registry
+
+    async def classify(self, network: ServedModel, data: bytes = RED) -> list[Prediction]:
+        return await self.pipeline.classify(data, network, top_k=2, timings=StageTimings())
+
+    def count(self, outcome: str) -> float | None:
+        return self._registry.get_sample_value("inference_requests_total", {"model": "tiny", "outcome": outcome})
+
+    @property
+    def in_flight(self) -> float | None:
+        return self._registry.get_sample_value("inference_requests_in_flight")
+
+    def stage_count(self, stage: str) -> float | None:
+        return self._registry.get_sample_value("inference_stage_duration_seconds_count", {"stage": stage})
+
+
+@contextlib.asynccontextmanager
+async def opened(timeout_seconds: float = 30) -> AsyncIterator[Setup]:
+    registry = CollectorRegistry()
+    with ThreadPoolExecutor(2) as decode_pool, ModelThread() as model_thread:
+        pipeline = Pipeline(
+            decode_pool=decode_pool,
+            model_thread=model_thread,
+            max_image_pixels=1_000_000,
+            timeout_seconds=timeout_seconds,
+            metrics=InferenceMetrics(registry),
+        )
+        yield Setup(pipeline, model_thread, registry)
+
+
+async def until(event: threading.Event) -> None:
+    """Wait for what another thread sets."""
+    assert await asyncio.to_thread(event.wait, 30)
+
+
+async def test_a_picture_is_classified_and_each_stage_measured() -> None:
+    async with opened() as setup:
+        timings = StageTimings()
+        timings.add("receive", 0.001)
+        best = await setup.pipeline.classify(RED, served(Colours()), top_k=2, timings=timings)
+        assert [found.label for found in best] == ["red", "green"]
+        assert tuple(timings.seconds()) == STAGES
+        assert [setup.stage_count(stage) for stage in STAGES] == [1] * len(STAGES)
+        assert (setup.count("ok"), setup.in_flight) == (1, 0)
+
+
+async def test_a_bad_picture_fails_alone() -> None:
+    async with opened() as setup:
+        model = served(Colours())
+        results = await asyncio.gather(
+            *(setup.classify(model, RED[:60] if number == 3 else RED) for number in range(8)), return_exceptions=True
+        )
+        assert [number for number, result in enumerate(results) if isinstance(result, InvalidImage)] == [3]
+        assert (setup.count("ok"), setup.count("invalid")) == (7, 1)
+
+
+async def test_a_model_that_is_not_loaded_says_so() -> None:
+    async with opened() as setup:
+        with pytest.raises(ModelNotReady, match="tiny: loading"):
+            await setup.classify(ServedModel(tiny_source()))
+
+
+async def test_callers_who_left_are_not_computed() -> None:
+    gate = Gate()
+    model = served(gate)
+    async with opened() as setup:
+        first = asyncio.create_task(setup.classify(model))
+        await until(gate.entered)
+        others = [asyncio.create_task(setup.classify(model)) for _ in range(20)]
+        last = asyncio.create_task(setup.classify(model))
+        await setup.model_thread.until_submitted(22)
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+        gate.opened.set()
+        assert [found.label for found in await first] == ["red", "green"]
+        assert [found.label for found in await last] == ["red", "green"]
+        assert gate.computed == 3  # the warm-up, the first and the last
+        assert (setup.count("cancelled"), setup.count("ok"), setup.in_flight) == (20, 2, 0)
+
+
+async def test_what_is_not_there_in_time_is_given_up_and_not_computed() -> None:
+    gate = Gate()
+    model = served(gate)
+    async with opened(timeout_seconds=0.2) as setup:
+        first = asyncio.create_task(setup.classify(model))
+        await until(gate.entered)
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
+            await setup.classify(model)
+        with pytest.raises(DeadlineExceeded):
+            await first
+        gate.opened.set()
+    assert gate.computed == 2
+    assert (setup.count("timeout"), setup.in_flight) == (2, 0)
+
+
+async def test_a_network_that_fails_fails_its_request_only() -> None:
+    class Failing(nn.Module):
+        def forward(self, _images: object) -> object:
+            raise RuntimeError("no result")
+
+    broken = ServedModel(tiny_source())
+    broken.model, broken.state = tiny_model(Failing()), ModelState.READY
+    async with opened() as setup:
+        with pytest.raises(RuntimeError, match="no result"):
+            await setup.classify(broken)
+        assert len(await setup.classify(served(Colours()))) == 2
+        assert (setup.count("error"), setup.count("ok")) == (1, 1)

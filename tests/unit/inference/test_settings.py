@@ -1,0 +1,36 @@
+"""What the environment may say, and what not."""
+
+import pytest
+from inference_service.settings import InferenceSettings
+from servicekit.settings import load_settings
+
+
+def test_the_defaults() -> None:
+    settings = InferenceSettings()
+    assert settings.max_image_bytes == 10 * 1024 * 1024
+    assert settings.max_image_pixels == 64_000_000
+    assert (settings.decode_threads, settings.compute_threads) == (None, None)
+    assert settings.auth_url == "http://127.0.0.1:8001"
+
+
+def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_MAX_IMAGE_BYTES", "1000")
+    assert load_settings(InferenceSettings).max_image_bytes == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INFERENCE_MAX_IMAGE_BYTES", "0"),
+        ("INFERENCE_MAX_IMAGE_PIXELS", "100000000"),
+        ("INFERENCE_REQUEST_TIMEOUT_SECONDS", "never"),
+        ("INFERENCE_DECODE_THREADS", "0"),
+        ("INFERENCE_COMPUTE_THREADS", "-1"),
+    ],
+)
+def test_a_bad_value_stops_the_start_with_the_name_of_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=name):
+        load_settings(InferenceSettings)
