@@ -1,6 +1,7 @@
 """Starts the product as a user does: four real processes on free ports."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -70,8 +71,8 @@ class Pinhole:
 
 
 def free_ports() -> int:
-    """Return the first of four free ports in a row."""
-    for port in range(18000, 28000, 4):
+    """Return the first of four free ports in a row; at random, for runs beside this one look for some, too."""
+    for port in random.sample(range(18000, 28000, 4), 100):
         try:
             for offset in range(4):
                 with socket.socket() as probe:
@@ -97,10 +98,11 @@ def start(data: Path, **environment: str) -> Pinhole:
 
     def read() -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            pinhole.output.append(line)
-            if "curl" in line:
-                ready.set()
+        with process.stdout as lines:
+            for line in lines:
+                pinhole.output.append(line)
+                if "curl" in line:
+                    ready.set()
         ready.set()
 
     threading.Thread(target=read, daemon=True).start()

@@ -179,7 +179,11 @@ def document_problems(schema: dict[str, Any]) -> None:
 
 
 def _field_errors(error: RequestValidationError) -> list[FieldError]:
-    return [FieldError(field=".".join(str(part) for part in e["loc"]), detail=e["msg"]) for e in error.errors()]
+    return [
+        # Pydantic puts its own words before those of a validator.
+        FieldError(field=".".join(str(part) for part in e["loc"]), detail=e["msg"].removeprefix("Value error, "))
+        for e in error.errors()
+    ]
 
 
 def _from_status(app: FastAPI, request: Request, error: HTTPException) -> Problem:
