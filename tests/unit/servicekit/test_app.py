@@ -2,13 +2,12 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
 import pytest
-import structlog
 from fastapi import APIRouter, FastAPI, Query
 from pydantic import BaseModel, Field
 from servicekit.app import build_app
@@ -74,17 +73,6 @@ def sample_app(readiness: Readiness | None = None) -> FastAPI:
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with running(sample_app()) as client:
         yield client
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    """Undo what a test does to the logging of this process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 StartLogs = Callable[[], Callable[[], list[dict[str, Any]]]]

@@ -90,7 +90,7 @@ async def test_a_user_signs_in_by_any_spelling_of_name_or_address(users: Users) 
 
 async def test_a_login_that_is_nobodys_is_answered_as_a_wrong_password(users: Users) -> None:
     await users.create("ada", password=PASSWORD)
-    for login in ("", "eve", "eve@example.com", "a\0b", "@", "a@b@c", "x" * 40_000, "ada ", "%"):
+    for login in ("", "eve", "eve@example.com", "a\0b", "@", "a@b@c", "x" * 1000, "ada ", "%"):
         assert await users.sign_in(login) is None
     assert await users.sign_in("ada", "wrong") is None
 
@@ -137,7 +137,7 @@ async def test_a_bcrypt_hash_lets_in_once_and_is_then_argon2id(tmp_path: Path, i
 
 
 async def test_the_internal_routes_refuse_what_is_no_request(users: Users) -> None:
-    for body in ({}, {"username": "ada"}, {"username": 1, "password": "x"}):
+    for body in ({}, {"username": "ada"}, {"username": 1, "password": "x"}, {"username": "x" * 1025, "password": "x"}):
         response = await users.http.post("/internal/credentials/verify", json=body, headers=users.auth)
         assert_problem(response, 422)
 

@@ -81,7 +81,7 @@ async def test_internal_paths_are_not_documented_and_every_other_is(users: Users
 
 
 async def test_no_password_and_no_address_reaches_a_log(
-    tmp_path: Path, issuer: Issuer, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, issuer: Issuer, capfd: pytest.CaptureFixture[str], restored_logging: None
 ) -> None:
     configure_logs("users", level="DEBUG", format="json")
     settings = users_settings(tmp_path, issuer, sign_up="open", admin_password="administrators secret")

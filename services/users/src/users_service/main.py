@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
-from servicekit.app import build_app
+from servicekit.app import Lifespan, build_app
 from servicekit.database import Database, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
@@ -40,36 +40,38 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings(UsersSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
-    known = settings
     readiness = Readiness(KEYS_NEED, SCHEMA_NEED)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        async with (
-            open_database(known.database_url) as database,
-            httpx.AsyncClient() as http,
-            open_jwks(
-                f"{known.auth_url}/.well-known/jwks.json", http, readiness, refresh_seconds=known.jwks_refresh_seconds
-            ) as keys,
-        ):
-            with open_passwords(workers=known.hash_workers, queue_size=known.hash_queue_size) as hashes:
-                await _prepare_schema(database, migrate=known.migrate_at_start)
-                readiness.is_met(SCHEMA_NEED)
-                await create_first_administrator(database, hashes, known)
-                verifier = TokenVerifier(keys, issuer=known.issuer, audience=known.audience)
-                yield State(settings=known, database=database, passwords=hashes, verifier=verifier)
-
     return build_app(
         settings,
         title="Pinhole users",
         description=DESCRIPTION,
         version=version("pinhole-users"),
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, readiness),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
         routers=[profile.router, passwords.router, accounts.router, internal.router],
         readiness=readiness,
         registry=new_registry(),
     )
+
+
+def _lifespan(settings: UsersSettings, readiness: Readiness) -> Lifespan:
+    jwks_url = f"{settings.auth_url}/.well-known/jwks.json"
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        async with (
+            open_database(settings.database_url) as database,
+            httpx.AsyncClient() as http,
+            open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
+        ):
+            with open_passwords(workers=settings.hash_workers, queue_size=settings.hash_queue_size) as hashes:
+                await _prepare_schema(database, migrate=settings.migrate_at_start)
+                readiness.is_met(SCHEMA_NEED)
+                await create_first_administrator(database, hashes, settings)
+                verifier = TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience)
+                yield State(settings=settings, database=database, passwords=hashes, verifier=verifier)
+
+    return lifespan
 
 
 async def _prepare_schema(database: Database, *, migrate: bool) -> None:

@@ -20,8 +20,8 @@ Roles = Annotated[
     list[Role],
     Field(description="A set: order and repetition mean nothing. Administrators alone set it."),
 ]
-# As typed in a form: longer than anything that we have stored, and still answered as a wrong one.
-TypedText = Annotated[str, Field(max_length=64 * 1024)]
+# As typed into a form: more than any name or password can have, and answered as a wrong one.
+TypedText = Annotated[str, Field(max_length=1024)]
 Ignored = Annotated[Any, Field(description="Ignored. It is taken so that what was read can be sent back.")]
 
 

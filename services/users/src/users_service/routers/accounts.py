@@ -19,6 +19,7 @@ from users_service.access import READ_ALL, WRITE_ALL
 from users_service.dependencies import Caller, Creator, PasswordsDep, Reader, SessionDep, UserId
 from users_service.errors import (
     AccountExists,
+    AccountGone,
     FieldForbidden,
     LastAdministrator,
     MalformedBody,
@@ -32,6 +33,7 @@ router = APIRouter(tags=["users"])
 CHANGE_PROBLEMS = problem_responses(
     MalformedBody,
     Unauthorized,
+    AccountGone,
     Forbidden,
     FieldForbidden,
     UserNotFound,
@@ -107,7 +109,7 @@ async def list_users(
     return [User.model_validate(account) for account in found[:limit]]
 
 
-@router.get("/users/{user_id}", responses=problem_responses(Unauthorized, Forbidden, UserNotFound))
+@router.get("/users/{user_id}", responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound))
 async def read_user(user_id: UserId, caller: Caller, session: SessionDep) -> User:
     """Read one's own account (scope `profile`), or any (`users:read`)."""
     return User.model_validate(await access.find_reachable(session, caller, user_id, scope=READ_ALL))
@@ -133,7 +135,8 @@ async def patch_user(user_id: UserId, body: UserPatch, caller: Caller, session: 
 
 
 @router.delete(
-    "/users/{user_id}", responses=problem_responses(Unauthorized, Forbidden, UserNotFound, LastAdministrator)
+    "/users/{user_id}",
+    responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound, LastAdministrator),
 )
 async def delete_user(user_id: UserId, caller: Caller, session: SessionDep) -> User:
     """Delete one's own account (scope `profile`), or any (`users:write`), and return it."""
