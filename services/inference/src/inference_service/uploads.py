@@ -75,18 +75,33 @@ async def _read_all(stream: AsyncGenerator[bytes, None]) -> bytes:
 
 
 async def _read_form(request: Request, stream: AsyncGenerator[bytes, None], max_bytes: int) -> bytes:
-    parser = MultiPartParser(request.headers, stream, max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
-    parser.spool_max_size = max_bytes + MULTIPART_OVERHEAD_BYTES  # else a file over 1 MB goes to the disk
+    parser = _FormParser(request.headers, stream, max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
     try:
         form = await parser.parse()
+        if not parser.is_whole:
+            raise InvalidUpload("body", "the form is cut short")
+        return await _the_file(form, max_bytes)
     except MultiPartException as error:
         raise InvalidUpload("body", error.message) from None
     except UnicodeError:  # some codecs that a form may name raise it for any text
         raise InvalidUpload("body", "the charset of the form does not fit its text") from None
-    try:
-        return await _the_file(form, max_bytes)
     finally:
-        await form.close()
+        parser.close()
+
+
+class _FormParser(MultiPartParser):
+    """Keeps files in memory, closes them all, and knows whether the form came to its end."""
+
+    spool_max_size = 0  # no limit: the stream has one
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        self.is_whole = True
+
+    def close(self) -> None:
+        for file in self._files_to_close_on_error:  # a file that is cut short is in no other list
+            file.close()
 
 
 async def _the_file(form: FormData, max_bytes: int) -> bytes:
