@@ -9,6 +9,7 @@ import subprocess
 import sysconfig
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,11 +65,6 @@ class Pinhole:
         assert response.status_code == 201, response.text
         return self.client(username, password)
 
-    def stop(self, *, with_signal: int = signal.SIGINT) -> int:
-        """Stop as Ctrl-C does, and return the exit status."""
-        self.process.send_signal(with_signal)
-        return self.process.wait(timeout=30)
-
 
 def free_ports() -> int:
     """Return the first of four free ports in a row; at random, for runs beside this one look for some, too."""
@@ -83,8 +79,9 @@ def free_ports() -> int:
     raise RuntimeError("no four free ports in a row")
 
 
-def start(data: Path, **environment: str) -> Pinhole:
-    """Start the product and return when it says that it is ready."""
+@contextmanager
+def started(data: Path, **environment: str) -> Iterator[Pinhole]:
+    """Run the product from the moment that it says it is ready until the test is done; Ctrl-C has to end it well."""
     port = free_ports()
     process = subprocess.Popen(
         [Path(sysconfig.get_path("scripts")) / "pinhole-run", "--port", str(port), "--data", str(data)],
@@ -98,25 +95,29 @@ def start(data: Path, **environment: str) -> Pinhole:
 
     def read() -> None:
         assert process.stdout is not None
-        with process.stdout as lines:
-            for line in lines:
+        with process.stdout:
+            for line in process.stdout:
                 pinhole.output.append(line)
-                if "curl" in line:
+                if line.startswith("curl"):
                     ready.set()
-        ready.set()
 
-    threading.Thread(target=read, daemon=True).start()
-    is_ready = ready.wait(START_SECONDS) and process.poll() is None
-    assert is_ready, "".join(pinhole.output)
-    return pinhole
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert ready.wait(START_SECONDS), "".join(pinhole.output)
+        yield pinhole
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(timeout=30)
+        reader.join()
+    assert status == 0, "".join(pinhole.output)
 
 
 @pytest.fixture(scope="session")
 def pinhole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinhole]:
     """Run one product for all tests."""
-    running = start(tmp_path_factory.mktemp("pinhole"))
-    yield running
-    assert running.stop() == 0, "".join(running.output)
+    with started(tmp_path_factory.mktemp("pinhole")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -212,9 +212,9 @@ def test_a_file_that_is_too_large_is_not_sent(visit: Visit, tmp_path: Path) -> N
 
 def test_after_a_busy_server_the_same_picture_can_be_sent_again(visit: Visit, cat: bytes) -> None:
     visit.sign_in()
-    visit.page.route("**/predict?*", refuse(503, headers={"Retry-After": "3"}), times=1)
+    visit.page.route("**/predict?*", refuse(503, headers={"Retry-After": "3"}, detail="the queue is full"), times=1)
     visit.choose("chelsea.png", cat)
-    expect(visit.alert).to_contain_text("3 seconds")
+    expect(visit.alert).to_contain_text("The queue is full. Try again in 3 seconds.")
     answer = visit.answer_of(visit.page.get_by_role("button", name="Try again").click)
     assert answer["predicted_class"] in CAT_CLASSES
     visit.expected_refusals = [("/predict", 503)]
