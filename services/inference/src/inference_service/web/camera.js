@@ -18,6 +18,7 @@ const WORDS = {
   413: ["The picture is too large", "Pinhole takes pictures up to 10 MiB."],
   415: ["This is not a picture that Pinhole reads", "Send a PNG, JPEG, WebP or GIF file."],
   422: ["The picture cannot be read", undefined],
+  503: ["Pinhole cannot answer now", undefined],
 };
 
 export class Camera {

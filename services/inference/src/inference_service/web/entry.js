@@ -11,8 +11,8 @@ const HASHES = new Set(["", "#sign-in", "#sign-up"]);
 const SIGN_IN_WORDS = {
   400: ["That did not match", "The username or the password is wrong. Check both, then try again."],
   401: ["That did not match", "The username or the password is wrong. Check both, then try again."],
-  429: ["Too many attempts", "Wait a moment, then try again."],
-  503: ["Signing in is not possible now", "The accounts do not answer. Try again soon."],
+  429: ["Too many attempts", "Passwords can be tried a few times only."],
+  503: ["Signing in is not possible now", "The accounts do not answer."],
 };
 
 const SIGN_UP_WORDS = {

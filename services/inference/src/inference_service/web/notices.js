@@ -2,13 +2,13 @@
 
 /** Reasons that hold for every request; a caller adds those of its own by status. */
 const WORDS = {
-  0: ["Pinhole cannot be reached", "Check your connection, then try again."],
+  0: ["Pinhole cannot be reached", "The connection failed."],
   403: ["Not allowed", "Your account may not do this."],
-  429: ["Too many requests", "Wait a moment, then try again."],
+  429: ["Too many requests", "That was more than is allowed at once."],
   500: ["Something broke", "The fault is at our end. It has been recorded."],
-  502: ["Pinhole is not ready", "A part of it does not answer. Try again soon."],
-  503: ["Pinhole is busy", "Nothing was lost. Try again soon."],
-  504: ["It took too long", "No answer came in time. Try again."],
+  502: ["Pinhole is not ready", "A part of it does not answer."],
+  503: ["Pinhole is busy", "Nothing was lost."],
+  504: ["It took too long", "No answer came in time."],
 };
 
 /** Statuses after which the same request may well succeed. */
@@ -24,8 +24,9 @@ export function mayPass(refusal) {
  */
 export function explain(refusal, words = {}) {
   const [title, reason] = words[refusal.status] ?? WORDS[refusal.status] ?? ["That was refused"];
-  const wait = refusal.retryAfterSeconds > 1 ? ` It should answer in ${refusal.retryAfterSeconds} seconds.` : "";
-  return { title, reason: (reason ?? serverReason(refusal)) + wait };
+  const { retryAfterSeconds: wait } = refusal;
+  const advice = mayPass(refusal) ? ` Try again ${wait > 1 ? `in ${wait} seconds` : "soon"}.` : "";
+  return { title, reason: (reason ?? serverReason(refusal)) + advice };
 }
 
 function serverReason({ detail, status, errors }) {
