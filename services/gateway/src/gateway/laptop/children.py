@@ -1,0 +1,77 @@
+"""What is started: four servers, and the variables that tie them together."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.laptop.data_folder import DataFolder
+
+STOP_SECONDS = 3
+"""How long requests may go on after the end was asked for; honcho kills what is left after 5 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One server process."""
+
+    name: str
+    package: str
+    port: int
+    options: tuple[str, ...] = ()
+
+    def command(self, log_level: str) -> str:
+        """Return the shell command; the shell is replaced by the server, which then gets the signals."""
+        return "exec " + shlex.join(
+            [
+                *(sys.executable, "-m", "uvicorn", f"{self.package}.main:create_app", "--factory"),
+                *("--host", "127.0.0.1", "--port", str(self.port), "--log-level", log_level.lower()),
+                *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(STOP_SECONDS)),
+                *self.options,
+            ]
+        )
+
+
+def children(port: int) -> list[Child]:
+    """Return the services, which take the three ports after `port`, and the gateway."""
+    return [
+        Child("auth", "auth_service", port + 1),
+        Child("users", "users_service", port + 2),
+        Child("inference", "inference_service", port + 3),
+        # It is the first hop: what callers say of hops before it is not to be believed.
+        Child("gateway", "gateway", port, ("--no-proxy-headers",)),
+    ]
+
+
+def origin(port: int) -> str:
+    """Return the public address, which is also the issuer of the tokens."""
+    return f"http://localhost:{port}"
+
+
+def environment(port: int, folder: DataFolder, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return `variables` with what is missing for a laptop; what the user has set stays."""
+    auth, users, inference = (f"http://127.0.0.1:{child.port}" for child in children(port)[:3])
+    defaults = {
+        "AUTH_DATABASE_URL": _sqlite_url(folder, "auth"),
+        "AUTH_ISSUER": origin(port),
+        "AUTH_USERS_URL": users,
+        "USERS_DATABASE_URL": _sqlite_url(folder, "users"),
+        "USERS_ISSUER": origin(port),
+        "USERS_AUTH_URL": auth,
+        "USERS_SIGN_UP": "open",
+        "INFERENCE_ISSUER": origin(port),
+        "INFERENCE_AUTH_URL": auth,
+        "GATEWAY_AUTH_URL": auth,
+        "GATEWAY_USERS_URL": users,
+        "GATEWAY_INFERENCE_URL": inference,
+        "LOG_FORMAT": "console",
+        "LOG_LEVEL": "WARNING",
+    }
+    if folder.password_file.exists() and "USERS_ADMIN_PASSWORD" not in variables:
+        defaults["USERS_ADMIN_PASSWORD_FILE"] = str(folder.password_file.absolute())
+    unset = {name: value for name, value in defaults.items() if f"{name}_FILE" not in variables}
+    return {**unset, **variables}
+
+
+def _sqlite_url(folder: DataFolder, name: str) -> str:
+    return f"sqlite+aiosqlite:///{folder.database(name).absolute()}"

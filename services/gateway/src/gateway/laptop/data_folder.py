@@ -1,0 +1,62 @@
+"""The folder that keeps everything between two starts."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.laptop.errors import CannotStart
+
+PASSWORD_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """Where things are. `path` is as the user wrote it, for what is printed."""
+
+    path: Path
+    new_password: str | None
+    """The administrator's, where this start has made it."""
+
+    @property
+    def password_file(self) -> Path:
+        """Return the file of the administrator's first password."""
+        return self.path / "admin-password"
+
+    def log_file(self, name: str) -> Path:
+        """Return the file of what one child has printed since its last start."""
+        return self.path / "logs" / f"{name}.log"
+
+    def database(self, name: str) -> Path:
+        """Return the database of one service."""
+        return self.path / f"{name}.db"
+
+
+def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
+    """Create what is missing. At the first start, make a password for the administrator.
+
+    Raises:
+        CannotStart: the folder cannot be written.
+    """
+    folder = DataFolder(path, None)
+    is_ours = not {"USERS_ADMIN_PASSWORD", "USERS_ADMIN_PASSWORD_FILE"} & variables.keys()
+    try:
+        folder.log_file("").parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        # Where there are accounts already, a password made now would open none of them.
+        if is_ours and not folder.password_file.exists() and not folder.database("users").exists():
+            password = secrets.token_urlsafe(PASSWORD_BYTES)
+            _write_private(folder.password_file, password)
+            return DataFolder(path, password)
+    except OSError as error:
+        raise CannotStart(
+            f"cannot write to the data folder {path}: {error.strerror}; choose another with --data"
+        ) from None
+    return folder
+
+
+def _write_private(path: Path, text: str) -> None:
+    # No line end: curl sends the whole file as the password.
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,66 @@
+"""What the children print: kept in a file each, and shown where the user wants to see it."""
+
+import contextlib
+import re
+from collections import deque
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from honcho.manager import SYSTEM_PRINTER_NAME
+
+from gateway.laptop.data_folder import DataFolder
+
+_REMEMBERED_LINES = 50
+_NO_REASON = re.compile(
+    r"""
+    \s*$
+    | .* Application\ startup\ failed   # uvicorn's last words, after the reason
+    | \s*\[uvicorn\.error\]            # what the console format puts behind an event of many lines
+    """,
+    re.VERBOSE,
+)
+
+
+def say(text: str) -> None:
+    """Print a line. A terminal that is gone is no reason to leave children behind."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+class Output:
+    """The printer of honcho's manager: it is given every line of every child."""
+
+    width = 0
+    """honcho sets it to the length of the longest name."""
+
+    def __init__(self, names: Iterable[str], folder: DataFolder, *, is_shown: bool) -> None:
+        self._files = {name: folder.log_file(name).open("w", buffering=1) for name in names}
+        self._last_lines = {name: deque[str](maxlen=_REMEMBERED_LINES) for name in self._files}
+        self.is_shown = is_shown
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def write(self, message: Any) -> None:
+        """Take one line; honcho's own, about what it starts and stops, are passed over."""
+        if message.name == SYSTEM_PRINTER_NAME:
+            return
+        line = message.data.decode("utf-8", "replace").rstrip()
+        self._last_lines[message.name].append(line)
+        self._files[message.name].write(f"{line}\n")
+        if self.is_shown:
+            say(f"{message.name.ljust(self.width)} | {line}")
+
+    def reason(self, name: str) -> str:
+        """Return why a child has stopped, by the last line that it printed."""
+        for line in reversed(self._last_lines[name]):
+            if not _NO_REASON.match(line):
+                return line.strip().removeprefix("SystemExit: ")
+        return "it said nothing"

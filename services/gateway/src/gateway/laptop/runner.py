@@ -1,0 +1,81 @@
+"""Runs the children under honcho until somebody asks for the end or a child stops."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from honcho.manager import SIGNALS, Manager
+
+from gateway.laptop.children import Child
+from gateway.laptop.data_folder import DataFolder
+from gateway.laptop.errors import CannotStart
+from gateway.laptop.output import Output, say
+from gateway.laptop.readiness import report_readiness, welcome
+
+_RETRY_SECONDS = 0.05
+_ASKED_TO_STOP = {known["rc"] for known in SIGNALS.values()}
+
+
+def run(children: Sequence[Child], variables: Mapping[str, str], folder: DataFolder) -> None:
+    """Start all children, and return when somebody asked for the end and all have stopped.
+
+    Raises:
+        CannotStart: a child has stopped by itself; the others were stopped then.
+    """
+    started = time.monotonic()
+    stopping = threading.Event()
+    user_wants_logs = "LOG_LEVEL" in os.environ
+    with Output((child.name for child in children), folder, is_shown=user_wants_logs) as output:
+
+        def when_ready() -> None:
+            say(welcome(children[-1].port, folder, os.environ))
+            # What is said on the way there (auth is not up yet, ...) would only look like trouble.
+            output.is_shown = True
+
+        reporter = threading.Thread(target=report_readiness, args=(children, stopping, when_ready, started))
+        processes = Processes(output, when_started=reporter.start)
+        for child in children:
+            processes.add_process(child.name, child.command(variables["LOG_LEVEL"]), env=dict(variables))
+        signal.signal(signal.SIGHUP, _terminate_this_process)  # the terminal was closed
+        processes.loop()
+        stopping.set()
+        reporter.join()
+        if processes.returncode in _ASKED_TO_STOP:
+            say("stopped")
+            return
+        name = processes.first_stopped
+        raise CannotStart(f"{name} has stopped: {output.reason(name)} (see {folder.log_file(name)})")
+
+
+class Processes(Manager):  # type: ignore[misc]  # honcho has no types
+    """honcho's manager. It can also be stopped while it starts, and knows who was the first to stop."""
+
+    def __init__(self, output: Output, when_started: Callable[[], None]) -> None:
+        super().__init__(output)
+        self._owner = os.getpid()
+        self._when_started = when_started
+        self.first_stopped = ""
+
+    def _start(self) -> None:
+        super()._start()
+        self._when_started()
+
+    def terminate(self) -> None:
+        """Ask all children to stop."""
+        if os.getpid() != self._owner:
+            return  # Ctrl-C reached a process of honcho's that was forked this moment, with our handlers
+        if not self._all_started():
+            # honcho does not know the process ids yet.
+            threading.Timer(_RETRY_SECONDS, self.terminate).start()
+            return
+        if not self._terminating:
+            stopped = (name for name, process in self._processes.items() if "returncode" in process)
+            self.first_stopped = next(stopped, "")
+        super().terminate()
+
+
+def _terminate_this_process(_number: int, _frame: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

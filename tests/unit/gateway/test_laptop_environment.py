@@ -1,0 +1,73 @@
+"""What the children are told, and what is kept for them."""
+
+from pathlib import Path
+
+import pytest
+from gateway.laptop.children import children, environment
+from gateway.laptop.data_folder import prepare_data_folder
+from gateway.laptop.errors import CannotStart
+from gateway.laptop.readiness import welcome
+
+
+def test_the_services_find_each_other_on_the_ports_after_the_gateways(tmp_path: Path) -> None:
+    variables = environment(9000, prepare_data_folder(tmp_path, {}), {})
+    assert {child.name: child.port for child in children(9000)} == {
+        "gateway": 9000,
+        "auth": 9001,
+        "users": 9002,
+        "inference": 9003,
+    }
+    assert variables["GATEWAY_AUTH_URL"] == variables["USERS_AUTH_URL"] == "http://127.0.0.1:9001"
+    assert variables["GATEWAY_USERS_URL"] == variables["AUTH_USERS_URL"] == "http://127.0.0.1:9002"
+    assert variables["GATEWAY_INFERENCE_URL"] == "http://127.0.0.1:9003"
+    issuers = {variables[f"{name}_ISSUER"] for name in ("AUTH", "USERS", "INFERENCE")}
+    assert issuers == {"http://localhost:9000"}
+
+
+def test_the_databases_are_in_the_data_folder_whatever_the_current_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables = environment(9000, prepare_data_folder(Path("kept"), {}), {})
+    assert variables["AUTH_DATABASE_URL"] == f"sqlite+aiosqlite:///{tmp_path}/kept/auth.db"
+    assert variables["USERS_DATABASE_URL"] == f"sqlite+aiosqlite:///{tmp_path}/kept/users.db"
+
+
+def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
+    mine = {
+        "AUTH_ISSUER": "https://pinhole.example",
+        "USERS_SIGN_UP": "admin",
+        "LOG_LEVEL": "DEBUG",
+        "AUTH_DATABASE_URL_FILE": "/run/url",
+        "OTHER": "x",
+    }
+    variables = environment(9000, prepare_data_folder(tmp_path, mine), mine)
+    assert mine.items() <= variables.items()
+    assert "AUTH_DATABASE_URL" not in variables
+
+
+def test_a_password_that_the_user_gives_is_not_replaced(tmp_path: Path) -> None:
+    mine = {"USERS_ADMIN_PASSWORD": "my own password"}
+    folder = prepare_data_folder(tmp_path, mine)
+    assert folder.new_password is None
+    assert not folder.password_file.exists()
+    assert "USERS_ADMIN_PASSWORD_FILE" not in environment(9000, folder, mine)
+    assert '"password=$USERS_ADMIN_PASSWORD"' in welcome(9000, folder, mine)
+
+
+def test_no_password_is_made_where_there_are_accounts_already(tmp_path: Path) -> None:
+    (tmp_path / "users.db").touch()
+    folder = prepare_data_folder(tmp_path, {})
+    assert folder.new_password is None
+    assert not folder.password_file.exists()
+
+
+def test_the_data_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
+    prepare_data_folder(tmp_path / "new", {})
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotStart, match=r"cannot write to the data folder .*/file/data: Not a directory"):
+        prepare_data_folder(tmp_path / "file" / "data", {})
