@@ -41,8 +41,8 @@ EFFICIENTNET_LITE0 = ModelSource(name=NAME, version="1", uri=f"builtin:{NAME}", 
 def _imagenet_labels() -> tuple[str, ...]:
     """Return the 1000 class names.
 
-    The file is a copy of torchvision's list: importing torchvision to read it would take seconds
-    and over 150 MB at each start.
+    The file is a copy of torchvision's list (BSD-3-Clause): importing torchvision to read it would
+    take seconds and over 150 MB at each start.
     """
     text = resources.files("inference_service").joinpath("imagenet_labels.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
