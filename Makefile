@@ -1,0 +1,80 @@
+# Everything runs in .venv. Setup is done again when a lock file or a pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
+CODE := services tests
+
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-emit-package servicekit $(UPGRADE)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test setup fmt lint typecheck test-unit test-e2e requisites lock clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Start Pinhole on this machine (PORT=8000; Ctrl-C stops it).
+	@exec $(BIN)/pinhole-run
+
+test: requisites lint typecheck ## Set everything up, and run ruff, mypy and all tests.
+	$(BIN)/pytest
+
+setup: $(VENV)/.dev ## Install what running and testing need into .venv.
+
+fmt: $(VENV)/.dev ## Format the code and mend what ruff can mend.
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+lint: $(VENV)/.dev ## Check format and style.
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+
+typecheck: $(VENV)/.dev ## Check types (mypy --strict).
+	$(BIN)/mypy $(CODE)
+
+test-unit: $(VENV)/.dev ## Run the tests of the parts.
+	$(BIN)/pytest tests/unit
+
+test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real processes, and the page in Chromium.
+	$(BIN)/pytest tests/e2e
+
+requisites:
+	@command -v chromium >/dev/null && command -v curl >/dev/null || { \
+		echo "The tests need Chromium and curl (Debian: apt-get install chromium curl)" >&2; exit 1; }
+
+lock: $(VENV)/.tools ## Lock the dependencies anew (UPGRADE=--upgrade for newer versions).
+	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) requirements/dev.in --output-file requirements/dev.txt
+	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) --constraints requirements/dev.txt --output-file requirements/run.txt
+	$(COMPILE) requirements/tools.in --constraints requirements/dev.txt --output-file requirements/tools.txt
+
+clean: ## Remove .venv, caches and what builds left. Accounts and keys in .pinhole stay.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	find services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.tools: requirements/tools.txt
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Pinhole needs Python 3.11 or newer, and $(PYTHON) is not there: install it, or name it with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Pinhole needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/tools.txt
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.tools requirements/run.txt $(addsuffix /pyproject.toml,$(PACKAGES))
+	@echo "Installing the locked dependencies. The first time that is a download of about 2.5 GB, most of it PyTorch."
+	@$(INSTALL) --require-hashes --requirement requirements/run.txt
+	@$(INSTALL) --quiet --no-deps --no-build-isolation $(addprefix --editable ,$(PACKAGES))
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "Installing what the tests need"
+	@$(INSTALL) --require-hashes --requirement requirements/dev.txt
+	@touch $@
