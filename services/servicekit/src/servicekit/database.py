@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from fastapi import Request
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
+from sqlalchemy import AsyncAdaptedQueuePool, Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from uuid_utils.compat import uuid7
@@ -95,7 +95,10 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     if is_sqlite and parsed.database:
         await asyncio.to_thread(_create_private_file, Path(parsed.database))
     # Parameters hold personal data and secrets: no error message and no log repeats them.
-    engine = create_async_engine(parsed, hide_parameters=True, pool_pre_ping=not is_sqlite)
+    # SQLite has one writer: tasks wait for one connection in turn, rather than poll for its lock.
+    one_connection = {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
+    pool: dict[str, Any] = one_connection if is_sqlite else {"pool_pre_ping": True}
+    engine = create_async_engine(parsed, hide_parameters=True, **pool)
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
