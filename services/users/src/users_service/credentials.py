@@ -25,14 +25,14 @@ async def verify(database: Database, passwords: Passwords, login: str, password:
     Raises:
         Overloaded: too many hashes are being computed.
     """
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         account = await accounts.find_by_login(session, login)
     stored = account.password_hash if account is not None and not account.disabled else None
     verdict = await passwords.verify(password, stored)
     if account is None or not verdict.is_right:
         return None
     if verdict.upgraded_hash is not None:
-        async with database.sessions.begin() as session:
+        async with database.begin() as session:
             await _replace_hash(session, account, verdict.upgraded_hash)
         log.info("password_hash_upgraded", account_id=str(account.id))
     return account
@@ -46,12 +46,12 @@ async def change_own(database: Database, passwords: Passwords, caller: Principal
         WrongPassword: `current` is not right, or not any more.
         Overloaded: too many hashes are being computed.
     """
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         account = await access.find_own(session, caller)
     if not (await passwords.verify(current, account.password_hash)).is_right:
         raise WrongPassword
     new_hash = await passwords.hash(new)
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         if not await _replace_hash(session, account, new_hash):
             raise WrongPassword
     log.info("password_changed", account_id=str(account.id))
@@ -64,10 +64,10 @@ async def reset(database: Database, passwords: Passwords, account_id: str, new: 
         UserNotFound: there is no account of this id.
         Overloaded: too many hashes are being computed.
     """
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         account = await accounts.find(session, account_id)
     new_hash = await passwords.hash(new)
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         result = await session.execute(
             update(Account).where(Account.id == account.id).values(password_hash=new_hash).returning(Account.id)
         )

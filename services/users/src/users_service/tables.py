@@ -25,7 +25,9 @@ class Account(Base):
 
     __tablename__ = "accounts"
     __table_args__ = (
-        Index("ix_accounts_administrators", "id", sqlite_where=text("role_admin"), postgresql_where=text("role_admin")),
+        Index(
+            "ix_accounts_administrators", "id", sqlite_where=text("role_admin = 1"), postgresql_where=text("role_admin")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)

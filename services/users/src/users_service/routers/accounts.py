@@ -5,6 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import (
     ContentTooLarge,
     FieldError,
@@ -40,6 +41,7 @@ CHANGE_PROBLEMS = problem_responses(
     AccountExists,
     LastAdministrator,
     ContentTooLarge,
+    DatabaseUnavailable,
 )
 
 
@@ -49,7 +51,14 @@ CHANGE_PROBLEMS = problem_responses(
     responses={
         201: {"headers": {"Location": {"description": "The path of the account.", "schema": {"type": "string"}}}},
         **problem_responses(
-            MalformedBody, Unauthorized, Forbidden, FieldForbidden, AccountExists, ContentTooLarge, Overloaded
+            MalformedBody,
+            Unauthorized,
+            Forbidden,
+            FieldForbidden,
+            AccountExists,
+            ContentTooLarge,
+            Overloaded,
+            DatabaseUnavailable,
         ),
     },
     # `bearer` by itself declares the scheme and no scopes; a token is optional where sign-up is open.
@@ -91,7 +100,7 @@ async def create_user(
                 }
             }
         },
-        **problem_responses(Unauthorized, Forbidden),
+        **problem_responses(Unauthorized, Forbidden, DatabaseUnavailable),
     },
 )
 async def list_users(
@@ -109,7 +118,10 @@ async def list_users(
     return [User.model_validate(account) for account in found[:limit]]
 
 
-@router.get("/users/{user_id}", responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound))
+@router.get(
+    "/users/{user_id}",
+    responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound, DatabaseUnavailable),
+)
 async def read_user(user_id: UserId, caller: Caller, session: SessionDep) -> User:
     """Read one's own account (scope `profile`), or any (`users:read`)."""
     return User.model_validate(await access.find_reachable(session, caller, user_id, scope=READ_ALL))
@@ -136,7 +148,9 @@ async def patch_user(user_id: UserId, body: UserPatch, caller: Caller, session: 
 
 @router.delete(
     "/users/{user_id}",
-    responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound, LastAdministrator),
+    responses=problem_responses(
+        Unauthorized, AccountGone, Forbidden, UserNotFound, LastAdministrator, DatabaseUnavailable
+    ),
 )
 async def delete_user(user_id: UserId, caller: Caller, session: SessionDep) -> User:
     """Delete one's own account (scope `profile`), or any (`users:write`), and return it."""

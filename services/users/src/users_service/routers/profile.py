@@ -1,6 +1,7 @@
 """The caller's own account."""
 
 from fastapi import APIRouter
+from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from users_service import access, accounts
@@ -18,7 +19,7 @@ from users_service.schemas import MERGE_PATCH, User, UserPatch
 router = APIRouter(tags=["profile"])
 
 
-@router.get("/users/me", responses=problem_responses(Unauthorized, AccountGone, Forbidden))
+@router.get("/users/me", responses=problem_responses(Unauthorized, AccountGone, Forbidden, DatabaseUnavailable))
 async def read_me(caller: Owner, session: SessionDep) -> User:
     """Read one's own account."""
     return User.model_validate(await access.find_own(session, caller))
@@ -35,6 +36,7 @@ async def read_me(caller: Owner, session: SessionDep) -> User:
         AccountExists,
         LastAdministrator,
         ContentTooLarge,
+        DatabaseUnavailable,
     ),
     openapi_extra=MERGE_PATCH,
 )
