@@ -67,11 +67,14 @@ async def test_a_start_that_may_not_migrate_waits_for_the_schema(empty_database_
 async def test_internal_paths_are_not_documented_and_every_other_is(users: Users) -> None:
     document = (await users.http.get("/openapi/users.json")).json()
     assert sorted(document["paths"]) == [
+        "/events",
         "/users",
         "/users/me",
+        "/users/me/export",
         "/users/me/password",
         "/users/{user_id}",
         "/users/{user_id}/password",
+        "/users/{user_id}/restore",
     ]
     patch = document["paths"]["/users/me"]["patch"]["requestBody"]["content"]
     assert sorted(patch) == ["application/json", "application/merge-patch+json"]

@@ -27,7 +27,7 @@ async def create_first_administrator(database: Database, passwords: Passwords, s
     }
     try:
         async with database.begin() as session:
-            await accounts.create(session, fields, password_hash=password_hash)
+            await accounts.create(session, fields, password_hash=password_hash, actor=None)
     except AccountExists as error:
         async with database.begin() as session:
             if await accounts.has_administrator(session):

@@ -9,8 +9,9 @@ from servicekit.logs import get_logger
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from users_service import access, accounts
+from users_service import access, accounts, events
 from users_service.errors import UserNotFound, WrongPassword
+from users_service.events import Occurrence
 from users_service.passwords import Passwords
 from users_service.tables import Account
 
@@ -54,10 +55,11 @@ async def change_own(database: Database, passwords: Passwords, caller: Principal
     async with database.begin() as session:
         if not await _replace_hash(session, account, new_hash):
             raise WrongPassword
+        await events.append(session, Occurrence("password.changed", account.id, caller.subject))
     log.info("password_changed", account_id=str(account.id))
 
 
-async def reset(database: Database, passwords: Passwords, account_id: str, new: str) -> None:
+async def reset(database: Database, passwords: Passwords, caller: Principal, account_id: str, new: str) -> None:
     """Set the password of any account.
 
     Raises:
@@ -73,6 +75,7 @@ async def reset(database: Database, passwords: Passwords, account_id: str, new: 
         )
         if result.first() is None:
             raise UserNotFound
+        await events.append(session, Occurrence("password.reset", account.id, caller.subject))
     log.info("password_reset", account_id=str(account.id))
 
 

@@ -20,7 +20,7 @@ from servicekit.tokens import TokenVerifier
 from users_service.administrators import create_first_administrator
 from users_service.dependencies import State
 from users_service.passwords import open_passwords
-from users_service.routers import accounts, internal, passwords, profile
+from users_service.routers import accounts, events, internal, passwords, profile
 from users_service.settings import UsersSettings
 
 SCHEMA_NEED = "schema"
@@ -50,7 +50,7 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
         version=version("pinhole-users"),
         lifespan=_lifespan(settings, readiness, PoolMetrics(registry)),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
-        routers=[profile.router, passwords.router, accounts.router, internal.router],
+        routers=[profile.router, passwords.router, accounts.router, events.router, internal.router],
         readiness=readiness,
         registry=registry,
     )

@@ -30,6 +30,9 @@ class UsersSettings(ResourceSettings, ConnectionSettings):
     sign_up: SignUp = "admin"
     """Who creates accounts: everybody, or administrators."""
 
+    require_if_match: bool = False
+    """Refuse a change that does not say which version it changes (428)."""
+
     admin_username: Username = "admin"
     admin_email: Email = "admin@example.com"
     admin_password: Secret[NewPassword] | None = None

@@ -41,7 +41,7 @@ async def change_password(body: PasswordChange, caller: Owner, database: Databas
     ),
 )
 async def reset_password(
-    user_id: UserId, body: PasswordReset, _caller: Writer, database: DatabaseDep, passwords: PasswordsDep
+    user_id: UserId, body: PasswordReset, caller: Writer, database: DatabaseDep, passwords: PasswordsDep
 ) -> None:
     """Set the password of any account."""
-    await credentials.reset(database, passwords, user_id, body.new_password.get_secret_value())
+    await credentials.reset(database, passwords, caller, user_id, body.new_password.get_secret_value())
