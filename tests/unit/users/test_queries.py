@@ -1,15 +1,18 @@
 """Queries that users wait for are answered from an index, on both servers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 from servicekit.database import Database, new_id, open_database, utc_now
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from users_service import accounts
+from users_service import accounts, listing
+from users_service.listing import Filters
 from users_service.tables import Account
 
 from tests.explain import explain, recorded
+from tests.unit.users.driver import NOBODY
 
 ROWS = 20_000
 Query = Callable[[AsyncSession], Awaitable[object]]
@@ -34,7 +37,7 @@ def row(number: int) -> Mapping[str, object]:
         "username_canonical": name,
         "email": f"{name}@example.com",
         "email_canonical": f"{name}@example.com",
-        "disabled": False,
+        "disabled": number % 1000 == 0,
         "role_user": True,
         "role_admin": number == 0,
         "created_at": now,
@@ -51,6 +54,11 @@ async def plan_of(database: Database, query: Query) -> str:
         return await explain(connection, *statements[-1])
 
 
+def page(after: str | None = None, **filters: Any) -> Query:
+    """Return the query of a page."""
+    return lambda session: listing.read_page(session, Filters(**filters), after=after, limit=50)
+
+
 QUERIES: dict[str, tuple[Query, str]] = {
     "sign in by name": (lambda session: accounts.find_by_login(session, "user000007"), "username_canonical"),
     "sign in by address": (
@@ -58,8 +66,18 @@ QUERIES: dict[str, tuple[Query, str]] = {
         "email_canonical",
     ),
     "find by id": (lambda session: session.get(Account, new_id()), "pk_accounts"),
-    "first page": (lambda session: accounts.page(session, after=None, limit=50), "pk_accounts"),
-    "later page": (lambda session: accounts.page(session, after=new_id(), limit=50), "pk_accounts"),
+    "first page": (page(), "pk_accounts"),
+    "later page": (page(after=NOBODY), "pk_accounts"),
+    "from the newest": (page(sort="-created"), "pk_accounts"),
+    "by name": (page(sort="username", after="user000007"), "username_canonical"),
+    "by name, reversed": (page(sort="-username", after="user000007"), "username_canonical"),
+    "by address": (page(sort="email", after="user000007"), "email_canonical"),
+    "name prefix": (page(username="user0001"), "username_canonical"),
+    "name prefix, later": (page(username="user", after="user010000"), "username_canonical"),
+    "address prefix": (page(email="user0001"), "email_canonical"),
+    "disabled": (page(disabled=True), "ix_accounts_disabled"),
+    "admins": (page(role="admin"), "ix_accounts_administrators"),
+    "enabled users": (page(disabled=False, role="user"), "pk_accounts"),
     "administrators": (accounts.has_administrator, "ix_accounts_administrators"),
 }
 

@@ -1,6 +1,6 @@
 """Accounts: create, find, list, change, delete, restore, erase. The unique indexes decide who has a name."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -80,14 +80,6 @@ async def find_by_login(session: AsyncSession, login: str) -> Account | None:
     else:
         matches = Account.username_canonical == canonical_username(login)
     return (await session.scalars(select(Account).where(matches))).one_or_none()
-
-
-async def page(session: AsyncSession, *, after: UUID | None, limit: int) -> Sequence[Account]:
-    """Return at most `limit` accounts in the order of their ids, from the one behind `after`."""
-    query = select(Account).order_by(Account.id).limit(limit)
-    if after is not None:
-        query = query.where(Account.id > after)
-    return (await session.scalars(query)).all()
 
 
 async def change(

@@ -11,6 +11,7 @@ from servicekit.tokens import TokenVerifier
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service.access import OWN, READ_ALL, WRITE_ALL
+from users_service.cursors import Cursors
 from users_service.passwords import Passwords
 from users_service.settings import UsersSettings
 
@@ -21,6 +22,7 @@ class State(TypedDict):
     settings: UsersSettings
     database: Database
     passwords: Passwords
+    cursors: Cursors
     verifier: TokenVerifier
 
 
@@ -42,9 +44,16 @@ def get_passwords(request: Request) -> Passwords:
     return passwords
 
 
+def get_cursors(request: Request) -> Cursors:
+    """Return what seals the positions in lists."""
+    cursors: Cursors = request.state.cursors
+    return cursors
+
+
 SettingsDep = Annotated[UsersSettings, Depends(get_settings)]
 DatabaseDep = Annotated[Database, Depends(get_database)]
 PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
+CursorsDep = Annotated[Cursors, Depends(get_cursors)]
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 Caller = Annotated[Principal, require_scope()]

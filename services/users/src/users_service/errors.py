@@ -4,6 +4,7 @@ from servicekit.problem import (
     Conflict,
     FieldError,
     Forbidden,
+    InvalidRequest,
     NotFound,
     Problem,
     ServiceUnavailable,
@@ -61,6 +62,16 @@ class UserNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("User not found")
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor is not one that a `Link` header of this list has held."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cursor is not of this list",
+            errors=[FieldError(field="query.cursor", detail="is not of this list: take it from a Link header")],
+        )
 
 
 class PreconditionFailed(Problem):

@@ -18,9 +18,10 @@ from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
 from users_service.administrators import create_first_administrator
+from users_service.cursors import open_cursors
 from users_service.dependencies import State
 from users_service.passwords import open_passwords
-from users_service.routers import accounts, events, internal, passwords, profile
+from users_service.routers import accounts, events, internal, lists, passwords, profile
 from users_service.settings import UsersSettings
 
 SCHEMA_NEED = "schema"
@@ -50,7 +51,7 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
         version=version("pinhole-users"),
         lifespan=_lifespan(settings, readiness, PoolMetrics(registry)),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
-        routers=[profile.router, passwords.router, accounts.router, events.router, internal.router],
+        routers=[profile.router, passwords.router, accounts.router, lists.router, events.router, internal.router],
         readiness=readiness,
         registry=registry,
     )
@@ -71,8 +72,9 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
                 await _prepare_schema(database, migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
                 await create_first_administrator(database, hashes, settings)
+                cursors = await open_cursors(database)
                 verifier = TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience)
-                yield State(settings=settings, database=database, passwords=hashes, verifier=verifier)
+                yield State(settings=settings, database=database, passwords=hashes, cursors=cursors, verifier=verifier)
 
     return lifespan
 

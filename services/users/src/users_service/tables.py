@@ -63,10 +63,13 @@ class Account(_Record, Base):
         Index(
             "ix_accounts_administrators", "id", sqlite_where=text("role_admin = 1"), postgresql_where=text("role_admin")
         ),
+        Index("ix_accounts_disabled", "id", sqlite_where=text("disabled = 1"), postgresql_where=text("disabled")),
     )
 
-    username_canonical: Mapped[str] = mapped_column(String(64), unique=True)
-    email_canonical: Mapped[str] = mapped_column(Text, unique=True)
+    username_canonical: Mapped[str] = mapped_column(
+        String(64).with_variant(String(64, collation="C"), "postgresql"), unique=True
+    )
+    email_canonical: Mapped[str] = mapped_column(Text().with_variant(Text(collation="C"), "postgresql"), unique=True)
 
     @validates("username", "email")
     def _set_canonical(self, name: str, value: Any) -> Any:
@@ -121,3 +124,12 @@ class IdempotencyKey(Base):
     request_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     account_id: Mapped[UUID] = mapped_column(index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, index=True)
+
+
+class Secret(Base):
+    """A key that the replicas share."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary)

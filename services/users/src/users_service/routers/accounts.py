@@ -1,8 +1,6 @@
-"""Accounts by id, and all of them."""
+"""Accounts: create them, and reach one by its id."""
 
-import base64
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from servicekit.connections import DatabaseUnavailable
@@ -18,7 +16,7 @@ from servicekit.problem import (
 from users_service import access, accounts, idempotency
 from users_service.access import READ_ALL, WRITE_ALL
 from users_service.accounts import Condition
-from users_service.dependencies import Caller, Creator, IdempotencyKey, PasswordsDep, Reader, SessionDep, UserId, Writer
+from users_service.dependencies import Caller, Creator, IdempotencyKey, PasswordsDep, SessionDep, UserId, Writer
 from users_service.errors import (
     AccountExists,
     AccountGone,
@@ -115,35 +113,6 @@ async def create_user(
         account = earlier.account
     response.headers["Location"] = f"/users/{account.id}"
     return tagged(account, response)
-
-
-@router.get(
-    "/users",
-    responses={
-        200: {
-            "headers": {
-                "Link": {
-                    "description": 'The next page, `rel="next"`; absent on the last one (RFC 8288).',
-                    "schema": {"type": "string"},
-                }
-            }
-        },
-        **problem_responses(Unauthorized, Forbidden, DatabaseUnavailable),
-    },
-)
-async def list_users(
-    _caller: Reader,
-    session: SessionDep,
-    response: Response,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(pattern="^[A-Za-z0-9_-]{22}$", description="From a `Link` header.")] = None,
-) -> list[User]:
-    """List the accounts, in the order in which they were created."""
-    found = await accounts.page(session, after=_read_cursor(cursor) if cursor else None, limit=limit + 1)
-    if len(found) > limit:
-        following = _write_cursor(found[limit - 1].id)
-        response.headers["Link"] = f'</users?limit={limit}&cursor={following}>; rel="next"'
-    return [User.model_validate(account) for account in found[:limit]]
 
 
 @router.get(
@@ -245,11 +214,3 @@ async def _change(
     access.check_fields(caller, fields)
     await accounts.change(session, account, fields, actor=caller.subject, only_if=condition)
     return account
-
-
-def _write_cursor(account_id: UUID) -> str:
-    return base64.urlsafe_b64encode(account_id.bytes).rstrip(b"=").decode("ascii")
-
-
-def _read_cursor(cursor: str) -> UUID:
-    return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
