@@ -1,6 +1,7 @@
 """Signing in, and changing passwords."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import bcrypt
@@ -24,7 +25,7 @@ class CountingPasswords(Passwords):
     def __init__(self) -> None:
         self.verified: list[bool] = []
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, field: str, about: Iterable[str | None] = ()) -> str:
         return f"hash of {password}"
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
@@ -40,10 +41,10 @@ class HeldPasswords(CountingPasswords):
         self.entered = asyncio.Event()
         self.released = asyncio.Event()
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, field: str, about: Iterable[str | None] = ()) -> str:
         self.entered.set()
         await self.released.wait()
-        return await super().hash(password)
+        return await super().hash(password, field=field, about=about)
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
         self.entered.set()
@@ -54,7 +55,7 @@ class HeldPasswords(CountingPasswords):
 class FullPasswords(CountingPasswords):
     """A pool that has no place left."""
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, field: str, about: Iterable[str | None] = ()) -> str:
         raise Overloaded
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
@@ -190,6 +191,7 @@ async def test_an_invalid_new_password_is_422_and_named(users: Users) -> None:
     headers = users.own(account, "profile users:write")
     invalid: list[tuple[str, Any]] = [
         ("new_password", "short"),
+        ("new_password", "password123"),
         ("new_password", "a" * 257),
         ("new_password", None),
         ("surprise", 1),

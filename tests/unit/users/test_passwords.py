@@ -37,7 +37,10 @@ def passwords() -> Iterator[Passwords]:
 
 
 async def test_hashes_are_argon2id_with_the_stated_cost_and_a_new_salt_each(passwords: Passwords) -> None:
-    first, second = await passwords.hash(PASSWORD), await passwords.hash(PASSWORD)
+    first, second = (
+        await passwords.hash(PASSWORD, field="body.password"),
+        await passwords.hash(PASSWORD, field="body.password"),
+    )
     assert first.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert first != second
     assert (await passwords.verify(PASSWORD, first)).is_right
@@ -50,7 +53,7 @@ async def test_where_there_is_no_hash_every_password_is_wrong(passwords: Passwor
 
 
 async def test_a_password_is_the_same_from_keyboards_that_compose_and_that_do_not(passwords: Passwords) -> None:
-    stored = await passwords.hash("cafe\u0301 au lait")
+    stored = await passwords.hash("cafe\u0301 au lait", field="body.password")
     assert (await passwords.verify("caf\u00e9 au lait", stored)).is_right
 
 
@@ -76,13 +79,13 @@ async def test_the_pool_takes_what_it_has_places_for_and_sheds_the_rest() -> Non
     with ThreadPoolExecutor(1) as executor:
         passwords = Passwords(PasswordHash([hasher]), executor, capacity=3)
         hasher.let.clear()
-        waiting = [asyncio.create_task(passwords.hash(PASSWORD)) for _ in range(3)]
+        waiting = [asyncio.create_task(passwords.hash(PASSWORD, field="body.password")) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await passwords.hash(PASSWORD)
+            await passwords.hash(PASSWORD, field="body.password")
         hasher.let.set()
         await asyncio.gather(*waiting)
-        await passwords.hash(PASSWORD)
+        await passwords.hash(PASSWORD, field="body.password")
     assert hasher.computed == 1 + 3 + 1  # the first is the decoy
 
 
@@ -91,15 +94,17 @@ async def test_a_caller_who_leaves_frees_the_place_when_the_thread_is_done() -> 
     with ThreadPoolExecutor(1) as executor:
         passwords = Passwords(PasswordHash([hasher]), executor, capacity=2)
         hasher.let.clear()
-        running, queued = (asyncio.create_task(passwords.hash(PASSWORD)) for _ in range(2))
+        running, queued = (asyncio.create_task(passwords.hash(PASSWORD, field="body.password")) for _ in range(2))
         await asyncio.sleep(0)
         queued.cancel()
         running.cancel()
         await asyncio.wait([running, queued])
-        remaining = asyncio.create_task(passwords.hash(PASSWORD))  # takes the place of the queued one
+        remaining = asyncio.create_task(
+            passwords.hash(PASSWORD, field="body.password")
+        )  # takes the place of the queued one
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await passwords.hash(PASSWORD)
+            await passwords.hash(PASSWORD, field="body.password")
         hasher.let.set()
         await remaining
     assert hasher.computed == 1 + 1 + 1

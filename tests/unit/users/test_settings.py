@@ -29,6 +29,8 @@ def test_the_first_password_comes_from_a_file_and_is_not_shown(tmp_path: Path, m
     [
         ("USERS_SIGN_UP", "everybody"),
         ("USERS_ADMIN_PASSWORD", "short"),
+        ("USERS_ADMIN_PASSWORD", "password123"),
+        ("USERS_PASSWORD_MIN_SCORE", "5"),
         ("USERS_ADMIN_USERNAME", "a b"),
         ("USERS_ADMIN_EMAIL", "nowhere"),
         ("USERS_HASH_WORKERS", "0"),

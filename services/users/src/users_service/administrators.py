@@ -19,7 +19,7 @@ async def create_first_administrator(database: Database, passwords: Passwords, s
     if settings.admin_password is None:
         log.warning("no_administrator", hint="set USERS_ADMIN_PASSWORD or USERS_ADMIN_PASSWORD_FILE and start again")
         return
-    password_hash = await passwords.hash(settings.admin_password.get_secret_value())
+    password_hash = await passwords.hash(settings.admin_password.get_secret_value(), field="admin_password")
     fields: accounts.Changes = {
         "username": settings.admin_username,
         "email": settings.admin_email,

@@ -45,13 +45,16 @@ async def change_own(database: Database, passwords: Passwords, caller: Principal
     Raises:
         AccountGone: the caller has no account that can be used.
         WrongPassword: `current` is not right, or not any more.
+        WeakPassword: `new` is easy to guess.
         Overloaded: too many hashes are being computed.
     """
     async with database.begin() as session:
         account = await access.find_own(session, caller)
     if not (await passwords.verify(current, account.password_hash)).is_right:
         raise WrongPassword
-    new_hash = await passwords.hash(new)
+    new_hash = await passwords.hash(
+        new, field="body.new_password", about=(account.username, account.email, account.full_name)
+    )
     async with database.begin() as session:
         if not await _replace_hash(session, account, new_hash):
             raise WrongPassword
@@ -64,11 +67,14 @@ async def reset(database: Database, passwords: Passwords, caller: Principal, acc
 
     Raises:
         UserNotFound: there is no account of this id.
+        WeakPassword: `new` is easy to guess.
         Overloaded: too many hashes are being computed.
     """
     async with database.begin() as session:
         account = await accounts.find(session, account_id)
-    new_hash = await passwords.hash(new)
+    new_hash = await passwords.hash(
+        new, field="body.new_password", about=(account.username, account.email, account.full_name)
+    )
     async with database.begin() as session:
         result = await session.execute(
             update(Account).where(Account.id == account.id).values(password_hash=new_hash).returning(Account.id)

@@ -64,6 +64,15 @@ class UserNotFound(NotFound):
         super().__init__("User not found")
 
 
+class WeakPassword(InvalidRequest):
+    """The new password is easy to guess."""
+
+    title, slug = "Weak password", "weak-password"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"the password {reason}", errors=[FieldError(field=field, detail=reason)])
+
+
 class InvalidCursor(InvalidRequest):
     """The cursor is not one that a `Link` header of this list has held."""
 

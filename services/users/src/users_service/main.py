@@ -68,7 +68,11 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
         ):
             pool_metrics.watch(database.engine.pool)
-            with open_passwords(workers=settings.hash_workers, queue_size=settings.hash_queue_size) as hashes:
+            with open_passwords(
+                workers=settings.hash_workers,
+                queue_size=settings.hash_queue_size,
+                min_score=settings.password_min_score,
+            ) as hashes:
                 await _prepare_schema(database, migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
                 await create_first_administrator(database, hashes, settings)

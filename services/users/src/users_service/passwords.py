@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import Field
 
-from users_service.errors import Overloaded
+from users_service.errors import Overloaded, WeakPassword
+from users_service.strength import MIN_SCORE, find_weakness
 
 MEMORY_KIB = 19 * 1024
 PASSES = 2
@@ -27,7 +28,7 @@ NewPassword = Annotated[
     Field(
         min_length=8,
         max_length=256,
-        description="8 to 256 characters, of any kind.",
+        description="8 to 256 characters, of any kind; refused where they are easy to guess.",
         examples=["correct horse battery staple"],
         json_schema_extra={"format": "password", "writeOnly": True},
     ),
@@ -48,21 +49,25 @@ class Verdict:
 class Passwords:
     """Hashes and verifies on a pool of threads. A full pool refuses instead of piling up memory."""
 
-    def __init__(self, hasher: PasswordHash, executor: ThreadPoolExecutor, *, capacity: int) -> None:
+    def __init__(
+        self, hasher: PasswordHash, executor: ThreadPoolExecutor, *, capacity: int, min_score: int = MIN_SCORE
+    ) -> None:
         """`capacity` counts the computations that run or wait."""
+        self._min_score = min_score
         self._hasher = hasher
         self._executor = executor
         self._places = threading.BoundedSemaphore(capacity)
         # Verified where there is no hash, so that an unknown name costs what a known one does.
         self._decoy = hasher.hash(secrets.token_urlsafe())
 
-    async def hash(self, password: str) -> str:
-        """Return a new hash.
+    async def hash(self, password: str, *, field: str, about: Iterable[str | None] = ()) -> str:
+        """Return the hash of a new password, if it is hard to guess for who knows `about` its user.
 
         Raises:
+            WeakPassword: it is not; the problem names `field`.
             Overloaded: the pool is full; nothing was computed.
         """
-        return await self._compute(self._hasher.hash, _normalize(password))
+        return await self._compute(self._hash_strong, _normalize(password), field, about)
 
     async def verify(self, password: str, stored: str | None) -> Verdict:
         """Compare `password` with a stored hash; with None it costs the same and is wrong.
@@ -74,6 +79,12 @@ class Passwords:
             self._hasher.verify_and_update, _normalize(password), stored or self._decoy
         )
         return Verdict(is_right, upgraded) if stored and is_right else Verdict(is_right=False)
+
+    def _hash_strong(self, password: str, field: str, about: Iterable[str | None]) -> str:
+        weakness = find_weakness(password, about, min_score=self._min_score)
+        if weakness is not None:
+            raise WeakPassword(field, weakness)
+        return self._hasher.hash(password)
 
     async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._places.acquire(blocking=False):
@@ -97,11 +108,12 @@ class ImportedBcrypt(BcryptHasher):
 
 
 @contextmanager
-def open_passwords(*, workers: int, queue_size: int) -> Iterator[Passwords]:
+def open_passwords(*, workers: int, queue_size: int, min_score: int = MIN_SCORE) -> Iterator[Passwords]:
     """Yield a pool of `workers` threads on which `queue_size` more computations may wait."""
     argon2id = Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
     with ThreadPoolExecutor(workers, thread_name_prefix="hash") as executor:
-        yield Passwords(PasswordHash((argon2id, ImportedBcrypt())), executor, capacity=workers + queue_size)
+        hasher = PasswordHash((argon2id, ImportedBcrypt()))
+        yield Passwords(hasher, executor, capacity=workers + queue_size, min_score=min_score)
 
 
 def _normalize(password: str) -> str:

@@ -2,13 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, Secret
+from pydantic import Field, NonNegativeInt, PositiveInt, Secret, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from servicekit.connections import ConnectionSettings
 from servicekit.settings import ResourceSettings
 
 from users_service.identifiers import Email, Username
 from users_service.passwords import NewPassword
+from users_service.strength import MIN_SCORE, find_weakness
 
 SignUp = Literal["open", "admin"]
 
@@ -33,6 +34,9 @@ class UsersSettings(ResourceSettings, ConnectionSettings):
     require_if_match: bool = False
     """Refuse a change that does not say which version it changes (428)."""
 
+    password_min_score: int = Field(MIN_SCORE, ge=0, le=4)
+    """How hard to guess a new password has to be, as zxcvbn counts; 0 takes each of 8 characters."""
+
     admin_username: Username = "admin"
     admin_email: Email = "admin@example.com"
     admin_password: Secret[NewPassword] | None = None
@@ -43,3 +47,12 @@ class UsersSettings(ResourceSettings, ConnectionSettings):
 
     hash_queue_size: NonNegativeInt = 64
     """Requests that wait for a hash beyond the running ones; one more is shed with 503."""
+
+    @field_validator("admin_password")
+    @classmethod
+    def _is_strong(cls, password: Secret[str] | None, info: ValidationInfo) -> Secret[str] | None:
+        about = (info.data.get("admin_username"), info.data.get("admin_email"))
+        min_score = info.data.get("password_min_score", MIN_SCORE)
+        if password and (weakness := find_weakness(password.get_secret_value(), about, min_score=min_score)):
+            raise ValueError(weakness)
+        return password

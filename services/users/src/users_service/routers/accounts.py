@@ -96,7 +96,8 @@ async def create_user(
     password_hash = None
     if body.password is not None:
         # Before the session is used: no transaction waits for a hash.
-        password_hash = await passwords.hash(body.password.get_secret_value())
+        about = (body.username, body.email, body.full_name)
+        password_hash = await passwords.hash(body.password.get_secret_value(), field="body.password", about=about)
     elif creator is None or WRITE_ALL not in creator.scopes:
         raise InvalidRequest(
             "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
