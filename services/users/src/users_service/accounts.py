@@ -49,8 +49,8 @@ async def create(
     """
     account = Account(**({"roles": ["user"]} | fields), id=account_id or new_id(), password_hash=password_hash)
     session.add(account)
-    await _flush(session)
-    await events.append(session, Occurrence("account.created", account.id, actor, _rights(account)))
+    await flush(session)
+    await events.append(session, Occurrence("account.created", account.id, actor, rights(account)))
     log.info("account_created", account_id=str(account.id), roles=account.roles)
     return account
 
@@ -98,8 +98,8 @@ async def change(
     only_if(account)
     for name, value in fields.items():
         setattr(account, name, value)
-    await _flush(session)
-    details = {"fields": sorted(fields), **_rights(account)}
+    await flush(session)
+    details = {"fields": sorted(fields), **rights(account)}
     await events.append(session, Occurrence("account.changed", account.id, actor, details))
     log.info("account_changed", account_id=str(account.id), fields=sorted(fields))
 
@@ -135,8 +135,8 @@ async def restore(session: AsyncSession, account_id: str, *, actor: str | None) 
     account = Account(**_columns(deleted) | {"updated_at": utc_now()})
     session.add(account)
     await session.delete(deleted)
-    await _flush(session)
-    await events.append(session, Occurrence("account.restored", account.id, actor, _rights(account)))
+    await flush(session)
+    await events.append(session, Occurrence("account.restored", account.id, actor, rights(account)))
     log.info("account_restored", account_id=account_id)
     return account
 
@@ -196,7 +196,7 @@ async def _lock(session: AsyncSession, account: Account) -> None:
         raise UserNotFound
 
 
-def _rights(account: Account) -> dict[str, Any]:
+def rights(account: Account) -> dict[str, Any]:
     """Return what an event says of what an account may do."""
     return {"roles": account.roles, "disabled": account.disabled}
 
@@ -207,7 +207,12 @@ def _columns(record: Account | DeletedAccount) -> dict[str, Any]:
     return {name: getattr(record, name) for name in shared}
 
 
-async def _flush(session: AsyncSession) -> None:
+async def flush(session: AsyncSession) -> None:
+    """Send what is pending.
+
+    Raises:
+        AccountExists: the user name or the e-mail address of an account is taken.
+    """
     try:
         await session.flush()
     except IntegrityError as error:

@@ -12,16 +12,15 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import Field
 
 from users_service.errors import Overloaded, WeakPassword
+from users_service.imported_hashes import ImportedBcrypt, ImportedPbkdf2
 from users_service.strength import MIN_SCORE, find_weakness
 
 MEMORY_KIB = 19 * 1024
 PASSES = 2
 LANES = 1
-_BCRYPT_MAX_BYTES = 72
 
 NewPassword = Annotated[
     str,
@@ -95,24 +94,12 @@ class Passwords:
         return await asyncio.wrap_future(work)
 
 
-class ImportedBcrypt(BcryptHasher):
-    """bcrypt as those wrote it whose hashes we take over: it sees the first 72 bytes.
-
-    Newer versions of the library refuse a longer password instead.
-    """
-
-    def verify(self, password: str | bytes, hash: str | bytes) -> bool:
-        """Tell whether the beginning of `password` has this hash."""
-        data = password.encode() if isinstance(password, str) else password
-        return super().verify(data[:_BCRYPT_MAX_BYTES], hash)
-
-
 @contextmanager
 def open_passwords(*, workers: int, queue_size: int, min_score: int = MIN_SCORE) -> Iterator[Passwords]:
     """Yield a pool of `workers` threads on which `queue_size` more computations may wait."""
     argon2id = Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
     with ThreadPoolExecutor(workers, thread_name_prefix="hash") as executor:
-        hasher = PasswordHash((argon2id, ImportedBcrypt()))
+        hasher = PasswordHash((argon2id, ImportedBcrypt(), ImportedPbkdf2()))
         yield Passwords(hasher, executor, capacity=workers + queue_size, min_score=min_score)
 
 

@@ -1,0 +1,202 @@
+"""`pinhole-users`: what an administrator does at the machine, with the settings of the service."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from servicekit.database import Database, open_database
+from servicekit.logs import configure_logs
+from servicekit.problem import Problem
+from servicekit.settings import load_settings
+
+from users_service import accounts, events, transfer
+from users_service.events import BrokenTrail, Head
+from users_service.passwords import NewPassword, open_passwords
+from users_service.schemas import UserReplacement
+from users_service.settings import UsersSettings
+
+CLI_ACTOR = "pinhole-users"
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")]
+File = Annotated[Path, typer.Argument(help="A file of lines of JSON; `-` is standard input or output.")]
+T = TypeVar("T")
+
+
+@app.command("create-admin")
+def create_admin(
+    username: str,
+    email: str,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Create an administrator. The password is asked for; it is never an argument, which others could see."""
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_password()
+
+    async def create(database: Database, settings: UsersSettings) -> str:
+        fields = UserReplacement(username=username, email=email, roles=["user", "admin"]).changes()
+        TypeAdapter(NewPassword).validate_python(password)
+        with open_passwords(workers=1, queue_size=0, min_score=settings.password_min_score) as passwords:
+            hashed = await passwords.hash(password, field="password", about=(username, email))
+        async with database.begin() as session:
+            account = await accounts.create(session, fields, password_hash=hashed, actor=CLI_ACTOR)
+        return str(account.id)
+
+    account_id = _run(create)
+    _say(f"created {account_id}", {"id": account_id}, as_json=as_json)
+
+
+@app.command("verify-audit")
+def verify_audit(as_json: Json = False) -> None:
+    """Check that no event was changed, removed or put in. Status 1 if one was.
+
+    Keep the number and the hash that are printed: a later run with the same number has to show the same hash.
+    """
+
+    async def verify(database: Database, _settings: UsersSettings) -> Head:
+        head = Head(0, bytes(32))
+        with _progress("events", await events.count(database)) as advance:
+            async for head in events.verify(database):
+                advance(head.sequence)
+        return head
+
+    try:
+        head = _run(verify)
+    except BrokenTrail as broken:
+        _say(f"the trail is broken: {broken}", {"ok": False, "detail": str(broken)}, as_json=as_json)
+        raise typer.Exit(1) from None
+    answer = {"ok": True, "sequence": head.sequence, "hash": head.hash.hex()}
+    _say(f"{head.sequence} events are as they were written; the last has {head.hash.hex()}", answer, as_json=as_json)
+
+
+@app.command("import")
+def import_accounts(
+    file: File,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Find the errors, and leave nothing behind.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Create an account for each line of JSON.
+
+    A line has `username`, `email`, and where wanted `full_name`, `disabled`, `roles` and
+    `password_hash` (argon2, bcrypt, Django's pbkdf2_sha256). Lines that cannot be taken are listed
+    and left out; status 1 if there is one.
+    """
+
+    async def run(database: Database, _settings: UsersSettings) -> transfer.Report:
+        report = transfer.Report()
+        with _opened(file, "rb") as lines, _progress("lines", _count_lines(file)) as advance:
+            async for report in transfer.import_lines(database, lines, is_dry_run=dry_run):
+                advance(report.lines)
+        return report
+
+    report = _run(run)
+    answer = {
+        "dry_run": dry_run,
+        "lines": report.lines,
+        "imported": report.imported,
+        "errors": [error.model_dump() for error in report.errors],
+    }
+    sentences = [f"line {error.line}: {error.field or 'the line'}: {error.detail}" for error in report.errors]
+    sentences.append(f"{report.imported} of {report.lines} lines {'can be' if dry_run else 'were'} imported")
+    _say("\n".join(sentences), answer, as_json=as_json)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_accounts(
+    file: File,
+    with_hashes: Annotated[
+        bool, typer.Option("--with-hashes", help="Include the password hashes, which have to be kept secret.")
+    ] = False,
+) -> None:
+    """Write each account as a line of JSON, which `import` can read. Memory does not grow with their number."""
+
+    async def run(database: Database, _settings: UsersSettings) -> None:
+        written = 0
+        with _opened(file, "wb") as output, _progress("accounts", await transfer.count_accounts(database)) as advance:
+            async for chunk in transfer.export_lines(database, with_hashes=with_hashes):
+                output.writelines(chunk)
+                written += len(chunk)
+                advance(written)
+
+    _run(run)
+
+
+def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
+    """Run a command on the service's database; what is wrong with its arguments is one sentence."""
+    settings = load_settings(UsersSettings)
+    configure_logs(settings.service, level="ERROR", format=settings.log_format)
+
+    async def run() -> T:
+        async with open_database(settings.database_url, settings.connection_limits) as database:
+            if settings.migrate_at_start:
+                await database.migrate("users_service")
+            return await command(database, settings)
+
+    try:
+        return asyncio.run(run())
+    except Problem as problem:
+        _fail(problem.detail or problem.title)
+    except ValidationError as invalid:
+        _fail(
+            "; ".join(
+                f"{error['loc'][0] if error['loc'] else 'password'}: {error['msg']}" for error in invalid.errors()
+            )
+        )
+
+
+def _ask_password() -> str:
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _say(sentence: str, answer: dict[str, Any], *, as_json: bool) -> None:
+    typer.echo(json.dumps(answer) if as_json else sentence)
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.echo(f"pinhole-users: {reason}", err=True)
+    raise typer.Exit(2)
+
+
+def _count_lines(file: Path) -> int | None:
+    """Return how many lines a file has, or None where it can be read only once."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+@contextlib.contextmanager
+def _opened(file: Path, mode: Literal["rb", "wb"]) -> Iterator[BinaryIO]:
+    """Open a file, or a standard stream for `-`. What is written can be read by its owner alone."""
+    if str(file) == "-":
+        yield sys.stdin.buffer if mode == "rb" else sys.stdout.buffer
+        sys.stdout.flush()
+        return
+    try:
+        with open(file, mode, opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
+            yield opened
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error, where somebody looks at it."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)

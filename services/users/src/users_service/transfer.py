@@ -1,0 +1,152 @@
+"""Many accounts at once: from lines of JSON, and to lines of JSON, in memory that does not grow with them."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from servicekit.database import Database
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from users_service import accounts, events, listing
+from users_service.errors import AccountExists
+from users_service.events import Occurrence
+from users_service.imported_hashes import check_importable
+from users_service.listing import Filters
+from users_service.schemas import User, UserReplacement
+from users_service.tables import Account
+
+IMPORT_ACTOR = "pinhole-users import"
+BATCH = 500
+
+
+class Line(UserReplacement):
+    """One account of an import, and of an export that includes hashes."""
+
+    password_hash: Annotated[str, AfterValidator(check_importable)] | None = Field(None, repr=False)
+
+
+class ExportedLine(User):
+    """One account of an export."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    password_hash: str | None = Field(None, repr=False)
+
+
+class LineError(BaseModel):
+    """A line that was left out, and why. It repeats nothing of the line."""
+
+    line: int
+    field: str | None
+    detail: str
+
+
+@dataclass
+class Report:
+    """What an import has done so far."""
+
+    lines: int = 0
+    imported: int = 0
+    errors: list[LineError] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    number: int
+    line: Line
+
+    def account(self) -> Account:
+        fields = {"roles": ["user"]} | self.line.changes()
+        return Account(**fields, password_hash=self.line.password_hash)
+
+    @classmethod
+    def read(cls, number: int, text: bytes, errors: list[LineError]) -> Iterator[Self]:
+        """Yield the line, if it is one; else note what is wrong with it."""
+        try:
+            yield cls(number, Line.model_validate_json(text))
+        except ValidationError as invalid:
+            for error in invalid.errors(include_url=False, include_input=False, include_context=False):
+                name = ".".join(str(part) for part in error["loc"]) or None
+                errors.append(LineError(line=number, field=name, detail=error["msg"].removeprefix("Value error, ")))
+
+
+async def import_lines(database: Database, lines: Iterable[bytes], *, is_dry_run: bool) -> AsyncIterator[Report]:
+    """Create an account for each line that is one, a batch a transaction, yielding the report after each.
+
+    A line that is not valid, or whose names are taken, is reported and left out. A dry run finds
+    the same errors and leaves nothing behind; it is one transaction.
+    """
+    report = Report()
+    batches = _batches(enumerate(lines, start=1))
+    if is_dry_run:
+        async with database.begin() as session:
+            for batch in batches:
+                await _create_batch(session, batch, report)
+                yield report
+            await session.rollback()
+        return
+    for batch in batches:
+        async with database.begin() as session:
+            created = await _create_batch(session, batch, report)
+            await events.append(session, *(_occurrence(account) for account in created))
+        yield report
+
+
+async def export_lines(database: Database, *, with_hashes: bool) -> AsyncIterator[list[bytes]]:
+    """Yield chunks of lines, an account a line, in the order in which the accounts were created."""
+    exclude = None if with_hashes else {"password_hash"}
+    after: str | None = None
+    while True:
+        async with database.begin() as session:
+            found, after = await listing.read_page(session, Filters(), after=after, limit=BATCH)
+        lines = (ExportedLine.model_validate(account).model_dump_json(exclude=exclude) for account in found)
+        yield [line.encode() + b"\n" for line in lines]
+        if after is None:
+            return
+
+
+async def count_accounts(database: Database) -> int:
+    """Return how many accounts there are."""
+    async with database.begin() as session:
+        return (await session.execute(select(func.count()).select_from(Account))).scalar_one()
+
+
+def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    while batch := list(itertools.islice(lines, BATCH)):
+        yield batch
+
+
+async def _create_batch(session: AsyncSession, batch: list[tuple[int, bytes]], report: Report) -> Sequence[Account]:
+    report.lines += len(batch)
+    read = [entry for number, text in batch if text.strip() for entry in _Numbered.read(number, text, report.errors)]
+    try:
+        async with session.begin_nested():
+            created = [entry.account() for entry in read]
+            session.add_all(created)
+            await accounts.flush(session)
+    except AccountExists:
+        created = [account for entry in read if (account := await _create_one(session, entry, report)) is not None]
+    report.imported += len(created)
+    session.expunge_all()
+    return created
+
+
+def _occurrence(account: Account) -> Occurrence:
+    return Occurrence("account.created", account.id, IMPORT_ACTOR, accounts.rights(account))
+
+
+async def _create_one(session: AsyncSession, entry: _Numbered, report: Report) -> Account | None:
+    """Create one account of a batch that cannot be created as a whole."""
+    account = entry.account()
+    try:
+        async with session.begin_nested():
+            session.add(account)
+            await accounts.flush(session)
+    except AccountExists as taken:
+        (error,) = taken.errors
+        report.errors.append(LineError(line=entry.number, field=error.field.removeprefix("body."), detail=error.detail))
+        return None
+    return account

@@ -1,0 +1,189 @@
+"""`pinhole-users`, as an administrator types it."""
+
+import asyncio
+import json
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import bcrypt
+import pytest
+from pwdlib import PasswordHash
+from servicekit.database import open_database
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from typer.testing import CliRunner
+from users_service.cli import app
+from users_service.tables import Account, Event
+
+from tests.unit.users.driver import PASSWORD
+
+T = TypeVar("T")
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(database_url: str, monkeypatch: pytest.MonkeyPatch, restored_logging: None) -> Run:
+    """Runs the command with arguments and, where given, standard input."""
+    monkeypatch.setenv("USERS_DATABASE_URL", database_url)
+    return lambda *arguments, **options: CliRunner().invoke(app, [str(part) for part in arguments], **options)
+
+
+def ask(database_url: str, question: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with open_database(database_url) as database, database.begin() as session:
+            return await question(session)
+
+    return asyncio.run(run())
+
+
+def accounts_in(database_url: str) -> dict[str, Account]:
+    async def read(session: AsyncSession) -> dict[str, Account]:
+        return {account.username: account for account in (await session.scalars(select(Account))).all()}
+
+    return ask(database_url, read)
+
+
+def lines(*accounts: Any) -> str:
+    return "".join(account if isinstance(account, str) else json.dumps(account) + "\n" for account in accounts)
+
+
+def person(name: str, **fields: Any) -> dict[str, Any]:
+    return {"username": name, "email": f"{name}@example.com"} | fields
+
+
+def test_an_administrator_is_created_with_a_password_that_no_argument_held(run: Run, database_url: str) -> None:
+    result = run("create-admin", "root", "root@example.com", "--password-stdin", "--json", input=f"{PASSWORD}\n")
+    assert result.exit_code == 0, result.output
+    account = accounts_in(database_url)["root"]
+    assert json.loads(result.stdout) == {"id": str(account.id)}
+    assert account.roles == ["user", "admin"]
+    assert account.password_hash is not None
+    assert PasswordHash.recommended().verify(PASSWORD, account.password_hash)
+
+
+def test_the_password_is_asked_for_twice_and_not_shown(run: Run) -> None:
+    result = run("create-admin", "root", "root@example.com", input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert result.exit_code == 0, result.output
+    assert PASSWORD not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "password", "reason"),
+    [
+        (("ro ot", "root@example.com"), PASSWORD, "username"),
+        (("root", "nowhere"), PASSWORD, "email"),
+        (("root", "root@example.com"), "short", "password"),
+        (("root", "root@example.com"), "root@example.com", "the password is too easy to guess"),
+        (("taken", "root@example.com"), PASSWORD, "username is taken"),
+    ],
+)
+def test_what_cannot_be_created_is_one_sentence(
+    run: Run, arguments: tuple[str, str], password: str, reason: str
+) -> None:
+    run("create-admin", "taken", "taken@example.com", "--password-stdin", input=f"{PASSWORD}\n")
+    result = run("create-admin", *arguments, "--password-stdin", input=f"{password}\n")
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stderr.count("\n") == 1
+
+
+def test_good_lines_are_imported_and_bad_ones_named(run: Run, database_url: str, tmp_path: Path) -> None:
+    run("create-admin", "taken", "taken@example.com", "--password-stdin", input=f"{PASSWORD}\n")
+    hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+    file = tmp_path / "accounts.ndjson"
+    file.write_text(
+        lines(
+            person("ada", full_name="Ada", roles=["admin"], disabled=True, password_hash=hashed),
+            person("TAKEN", email="other@example.com"),
+            "\n",
+            "{no json\n",
+            person("x"),
+            person("eve", password_hash="md5:0123"),
+            person("ada", email="second@example.com"),
+            person("bob"),
+        )
+    )
+    result = run("import", file, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["dry_run"], report["lines"], report["imported"]) == (False, 8, 2)
+    errors = {(error["line"], error["field"]) for error in report["errors"]}
+    assert errors == {(2, "username"), (4, None), (5, "username"), (6, "password_hash"), (7, "username")}
+    found = accounts_in(database_url)
+    assert found.keys() == {"taken", "ada", "bob"}
+    assert (found["ada"].roles, found["ada"].disabled, found["ada"].password_hash) == (["admin"], True, hashed)
+    assert (found["bob"].roles, found["bob"].password_hash) == (["user"], None)
+    assert json.loads(run("verify-audit", "--json").stdout)["sequence"] == 3
+
+
+def test_a_dry_run_finds_the_same_and_leaves_nothing(run: Run, database_url: str) -> None:
+    content = lines(person("ada"), person("ADA", email="x@example.com"), person("bob"))
+    result = run("import", "-", "--dry-run", "--json", input=content)
+    assert (result.exit_code, accounts_in(database_url)) == (1, {})
+    dry = json.loads(result.stdout)
+    real = json.loads(run("import", "-", "--json", input=content).stdout)
+    assert dry == real | {"dry_run": True}
+    assert [error["line"] for error in real["errors"]] == [2]
+
+
+def test_an_import_in_words_repeats_no_address(run: Run) -> None:
+    result = run("import", "-", input=lines(person("ada"), person("ada"), person("eve", email="nowhere.example")))
+    assert result.exit_code == 1
+    assert "line 2: " in result.stdout
+    assert "line 3: email: " in result.stdout
+    assert "1 of 3 lines were imported" in result.stdout
+    assert "nowhere.example" not in result.output
+
+
+def test_more_than_a_batch_is_imported_and_exported_again(run: Run, tmp_path: Path) -> None:
+    wanted = [person(f"user{number}", full_name="Ünïcode ☃") for number in range(1203)]
+    assert run("import", "-", input=lines(*wanted)).exit_code == 0
+    file = tmp_path / "export.ndjson"
+    assert run("export", file).exit_code == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    exported = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [account | expected for account, expected in zip(exported, wanted, strict=True)] == exported
+    assert "password_hash" not in exported[0]
+
+
+def test_what_was_exported_with_hashes_can_be_imported(run: Run, database_url: str, tmp_path: Path) -> None:
+    run("create-admin", "root", "root@example.com", "--password-stdin", input=f"{PASSWORD}\n")
+    exported = run("export", "-", "--with-hashes").stdout
+    before = accounts_in(database_url)["root"]
+
+    async def empty(session: AsyncSession) -> None:
+        await session.execute(text("DELETE FROM accounts"))
+
+    ask(database_url, empty)
+    assert run("import", "-", input=exported).exit_code == 0
+    after = accounts_in(database_url)["root"]
+    assert (after.password_hash, after.roles) == (before.password_hash, before.roles)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(run: Run, tmp_path: Path) -> None:
+    for command in ("import", "export"):
+        result = run(command, tmp_path / "nowhere" / "file")
+        assert result.exit_code == 2
+        assert "No such file or directory" in result.stderr
+
+
+def test_a_broken_trail_is_status_1(run: Run, database_url: str) -> None:
+    run("import", "-", input=lines(person("ada"), person("bob")))
+    result = run("verify-audit")
+    assert (result.exit_code, result.stdout.split(" ")[0]) == (0, "2")
+
+    async def tamper(session: AsyncSession) -> None:
+        if session.get_bind().dialect.name == "sqlite":
+            await session.execute(text("DROP TRIGGER events_refuse_update"))
+        else:
+            await session.execute(text("ALTER TABLE events DISABLE TRIGGER ALL"))
+        event = (await session.scalars(select(Event).where(Event.sequence == 1))).one()
+        event.actor = "somebody else"
+
+    ask(database_url, tamper)
+    broken = run("verify-audit", "--json")
+    assert broken.exit_code == 1
+    assert json.loads(broken.stdout) == {"ok": False, "detail": "event 1 is not as it was written"}

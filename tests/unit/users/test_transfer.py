@@ -1,0 +1,39 @@
+"""Many accounts at once, in little memory."""
+
+import itertools
+import json
+import tracemalloc
+from collections.abc import Iterator
+
+from servicekit.database import open_database
+from users_service import transfer
+
+
+def people(count: int) -> Iterator[bytes]:
+    for number in range(count):
+        yield json.dumps({"username": f"user{number}", "email": f"user{number}@example.com"}).encode()
+
+
+async def test_memory_does_not_grow_with_the_number_of_accounts(database_url: str) -> None:
+    """What is held at once is a batch: the later ones take no more than the first few."""
+    async with open_database(database_url) as database:
+        await database.migrate("users_service")
+        peaks, reports = [], []
+        tracemalloc.start()
+        try:
+            async for report in transfer.import_lines(database, people(3000), is_dry_run=False):
+                reports.append((report.imported, report.errors))
+                peaks.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.reset_peak()
+            assert reports[-1] == (3000, [])
+            assert max(peaks[3:]) < 1.5 * max(peaks[:3])
+            sizes, peaks = [], []
+            async for chunk in transfer.export_lines(database, with_hashes=False):
+                sizes.append(len(chunk))
+                peaks.append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.reset_peak()
+        finally:
+            tracemalloc.stop()
+        assert sum(sizes) == 3000
+        assert max(peaks[3:]) < 1.5 * max(peaks[:3])
+        assert list(itertools.accumulate(sizes))[:2] == [transfer.BATCH, 2 * transfer.BATCH]
