@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CODE := services tests
 
-INSTALL := $(BIN)/uv pip install --python $(BIN)/python
+# Compiled here, the first start need not do it, four times over.
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-emit-package servicekit $(UPGRADE)
 
