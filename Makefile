@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CODE := services tests
 
-INSTALL := $(BIN)/uv pip install --python $(BIN)/python
+# Compiled here, the first start need not do it, four times over.
+# One process a CPU; the tests of a file stay in one, for they share what they start.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-emit-package servicekit $(UPGRADE)
 
@@ -22,7 +25,7 @@ run: $(VENV)/.run ## Start Pinhole on this machine (PORT=8000; Ctrl-C stops it).
 	@exec $(BIN)/pinhole-run
 
 test: requisites lint typecheck ## Set everything up, and run ruff, mypy and all tests.
-	$(BIN)/pytest
+	$(PYTEST)
 
 setup: $(VENV)/.dev ## Install what running and testing need into .venv.
 
@@ -38,10 +41,10 @@ typecheck: $(VENV)/.dev ## Check types (mypy --strict).
 	$(BIN)/mypy $(CODE)
 
 test-unit: $(VENV)/.dev ## Run the tests of the parts.
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real processes, and the page in Chromium.
-	$(BIN)/pytest tests/e2e
+	$(PYTEST) tests/e2e
 
 requisites:
 	@command -v chromium >/dev/null && command -v curl >/dev/null || { \

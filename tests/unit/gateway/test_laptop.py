@@ -124,7 +124,7 @@ def test_it_tells_who_is_ready_and_how_to_try_it_and_ctrl_c_stops_all(start: Sta
 
     password_file = tmp_path / ".pinhole" / "admin-password"
     assert password_file.stat().st_mode & 0o777 == 0o600
-    assert password_file.read_text() in printed
+    assert password_file.read_text().strip() in printed
 
     line = printed[printed.index("curl ") :]
     pasted = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_SECONDS)
@@ -139,7 +139,7 @@ def test_it_tells_who_is_ready_and_how_to_try_it_and_ctrl_c_stops_all(start: Sta
 def test_a_second_start_keeps_the_password_and_does_not_print_it(start: Start, tmp_path: Path) -> None:
     first = start()
     printed = first.until_welcome()
-    password = (tmp_path / ".pinhole" / "admin-password").read_text()
+    password = (tmp_path / ".pinhole" / "admin-password").read_text().strip()
     assert password in printed
     assert first.end(signal.SIGTERM) == (0, "stopped\n", "")
     assert first.left_behind() == []
@@ -147,9 +147,9 @@ def test_a_second_start_keeps_the_password_and_does_not_print_it(start: Start, t
     second = start()
     printed = second.until_welcome()
     assert password not in printed
-    assert (tmp_path / ".pinhole" / "admin-password").read_text() == password
+    assert (tmp_path / ".pinhole" / "admin-password").read_text().strip() == password
     variables = json.loads(httpx.get(f"http://127.0.0.1:{second.port + 2}/variables").content)
-    assert Path(variables["USERS_ADMIN_PASSWORD_FILE"]).read_text() == password
+    assert Path(variables["USERS_ADMIN_PASSWORD_FILE"]).read_text().strip() == password
     assert second.end(signal.SIGINT)[0] == 0
 
 
