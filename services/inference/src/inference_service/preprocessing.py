@@ -15,6 +15,9 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
+_LARGE = 2.0
+"""Where this many pixels become one, a rounding error of one pixel is less than a grey level of the result."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -38,38 +41,37 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Return the float32 [3, input_size, input_size] of an RGB picture of any size."""
-        side = (self.input_size, self.input_size)
-        resampling = _RESAMPLING[self.interpolation]
-        if self.resize_size is None:
-            square = image.crop(self._middle(image)).resize(side, resampling)
-        else:
-            square = image.resize(side, resampling, box=self._box(image, self.resize_size))
-        levels = np.asarray(square, dtype=np.float32)
-        normalized = (levels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return torch.from_numpy(np.ascontiguousarray(normalized.transpose(2, 0, 1)))
+        square = self._crop_then_resize(image) if self.resize_size is None else self._resize_then_crop(image)
+        levels = torch.from_numpy(np.array(square)).permute(2, 0, 1)
+        normalized = levels.to(torch.float32, memory_format=torch.contiguous_format)
+        return normalized.sub_(_channels(self.mean)).div_(_channels(self.std))
 
-    def _middle(self, image: Image.Image) -> tuple[int, int, int, int]:
-        """Return the left, upper, right and lower edge of the square that is cut out and then resized."""
+    def _crop_then_resize(self, image: Image.Image) -> Image.Image:
         kept = self.input_size / (self.input_size + self.crop_padding)
         size = max(1, int(kept * min(image.size)))
         left, top = (image.width - size + 1) // 2, (image.height - size + 1) // 2
-        return left, top, left + size, top + size
+        square = image.crop((left, top, left + size, top + size))
+        return square.resize((self.input_size, self.input_size), _RESAMPLING[self.interpolation])
 
-    def _box(self, image: Image.Image, resize_size: int) -> tuple[float, float, float, float]:
-        """Return the edges of what is left when the picture is resized and then cut.
+    def _resize_then_crop(self, image: Image.Image) -> Image.Image:
+        """Do as torchvision does, sizes and roundings included."""
+        assert self.resize_size is not None
+        short, resampling = min(image.size), _RESAMPLING[self.interpolation]
+        width, height = (int(self.resize_size * side / short) for side in image.size)
+        left, top = round((width - self.input_size) / 2), round((height - self.input_size) / 2)
+        right, bottom = left + self.input_size, top + self.input_size
+        scale = short / self.resize_size
+        if scale < _LARGE or image.height > image.width:
+            return image.resize((width, height), resampling).crop((left, top, right, bottom))
+        # What would be cut off is up to half of the work. Pillow rounds these edges to 32 bits, and of a tall
+        # picture it may resize the columns first, which it does not of a square.
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+        return image.resize((self.input_size, self.input_size), resampling, box=box)
 
-        Only that is resized, and pixels beyond its edges count for those at them, as they would.
-        """
-        short = min(image.size)
-        left, right = self._span(image.width, int(resize_size * image.width / short))
-        top, bottom = self._span(image.height, int(resize_size * image.height / short))
-        return left, top, right, bottom
 
-    def _span(self, size: int, resized: int) -> tuple[float, float]:
-        """Return the edges, at the scale of the picture, of the middle of a side that is resized."""
-        start = round((resized - self.input_size) / 2)
-        scale = size / resized
-        return start * scale, min((start + self.input_size) * scale, size)
+def _channels(values: tuple[float, float, float]) -> torch.Tensor:
+    return torch.tensor(values).view(3, 1, 1)
 
 
 def grey_levels(values: Sequence[float]) -> tuple[float, float, float]:
