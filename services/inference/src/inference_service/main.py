@@ -1,7 +1,7 @@
 """The inference service, put together."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -22,22 +22,28 @@ from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
+from inference_service.models_file import BadModelsFile
 from inference_service.pipeline import Pipeline
-from inference_service.registry import MODEL_NEED, open_models
+from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
+from inference_service.reloading import follow_models_file
 from inference_service.routers import models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
+from inference_service.sources import read_sources
 
 AUTH_TIMEOUT_SECONDS = 5.0
 
 
-def create_app(
-    settings: InferenceSettings | None = None, *, sources: Sequence[ModelSource] = (EFFICIENTNET_LITE0,)
-) -> FastAPI:
-    """Return the application; without `settings` they are read from the environment."""
+def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[ModelSource] | None = None) -> FastAPI:
+    """Return the application; without `settings` they are read from the environment.
+
+    Raises:
+        SystemExit: a setting or `models.yaml` is not valid.
+    """
     if settings is None:
         settings = load_settings(InferenceSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    chosen = _configured_sources(settings) if sources is None else sources
     registry = new_registry()
     readiness = Readiness(KEYS_NEED, MODEL_NEED)
 
@@ -58,7 +64,13 @@ def create_app(
             ) as keys,
             open_executor("decode", settings.decode_threads or cpus) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
-            open_models(sources, model_thread, readiness, metrics) as served_models,
+            open_models(
+                chosen,
+                readiness,
+                metrics,
+                prepare=set_compute_threads,
+                follow=_follower(settings) if sources is None else None,
+            ) as served_models,
         ):
             yield State(
                 settings=settings,
@@ -83,4 +95,26 @@ def create_app(
         readiness=readiness,
         registry=registry,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
+    )
+
+
+def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
+    if settings.models_file is None:
+        return (EFFICIENTNET_LITE0,)
+    try:
+        return read_sources(settings.models_file, settings.weights_dir)
+    except BadModelsFile as error:
+        lines = "\n  ".join(str(error).splitlines())
+        raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
+
+
+def _follower(settings: InferenceSettings) -> Callable[[ModelRegistry], Awaitable[None]] | None:
+    """Return what follows the changes of `models.yaml`, where that is asked for."""
+    if settings.models_file is None or settings.models_poll_seconds is None:
+        return None
+    return partial(
+        follow_models_file,
+        models_file=settings.models_file,
+        weights_folder=settings.weights_dir,
+        poll_seconds=settings.models_poll_seconds,
     )

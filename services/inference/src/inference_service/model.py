@@ -1,7 +1,8 @@
 """A network and what goes with it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -23,6 +24,8 @@ class Model:
     labels: tuple[str, ...]
     device: str
     dtype: torch.dtype
+    digest: str = ""
+    """SHA-256 of the weights, in hexadecimal digits."""
 
     @property
     def dtype_name(self) -> str:
@@ -39,10 +42,15 @@ class Model:
         """Run one picture through, so that the first request finds everything allocated.
 
         Raises:
-            ModelUnavailable: the network does not give one finite logit for each label.
+            ModelUnavailable: the network fails, or does not give one finite logit for each label.
         """
         side = self.preprocessing.input_size
-        logits = self.forward(self.preprocessing(Image.new("RGB", (side, side), "gray")).unsqueeze(0))
+        image = self.preprocessing(Image.new("RGB", (side, side), "gray"))
+        try:
+            logits = self.forward(image.unsqueeze(0))
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelUnavailable(f"the network fails on an input of {list(image.shape)}: {reason}") from error
         if logits.shape != (1, len(self.labels)):
             raise ModelUnavailable(f"expected {len(self.labels)} logits for a picture, got {list(logits.shape)}")
         if not torch.isfinite(logits).all():
@@ -50,10 +58,23 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenPicture:
+    """A file, and the label that must come first for it."""
+
+    path: Path
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from. `load` may take seconds and raises `ModelUnavailable`."""
+    """Where a model comes from. `load` may take minutes and raises `ModelUnavailable`."""
 
     name: str
     version: str
+    """A whole number: the highest is the newest."""
+
     uri: str
-    load: Callable[[], Model]
+    load: Callable[[], Model] = field(compare=False)
+    golden: tuple[GoldenPicture, ...] = ()
+    fingerprint: str = ""
+    """Of all that `load` reads: a source with another one is loaded again."""

@@ -1,5 +1,6 @@
 """Connections to a database: how many, how long they may be waited for, and what is measured of them."""
 
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,7 @@ class PoolMetrics(Collector):
 
 def is_passing(error: Exception) -> bool:
     """Tell whether the same request may succeed a moment later."""
-    if isinstance(error, PoolTimeoutError | OSError):
+    if isinstance(error, PoolTimeoutError | ConnectionError | TimeoutError | socket.gaierror):
         return True
     if not isinstance(error, DBAPIError):
         return False

@@ -24,9 +24,10 @@ from servicekit.connections import ConnectionLimits, DatabaseUnavailable, is_pas
 from servicekit.logs import get_logger
 
 _SQLITE_BUSY_SECONDS = 5
+_SCHEMA_POLL_SECONDS = 1.0
 _MIGRATION_LOCK = 0x70696E68  # any constant: it keeps two replicas from migrating at once
-
-log = get_logger(__name__)
+SCHEMA_NEED = "schema"
+"""What `Readiness` calls a schema that is up to date."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,6 +37,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 """Constraint names, the same on every server, so that migrations can drop them."""
+
+log = get_logger(__name__)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -102,6 +105,15 @@ class Database:
                 # Whoever waits for a table keeps everybody else out of it: not for long.
                 await connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
             await connection.run_sync(_upgrade, package)
+
+    async def prepare_schema(self, package: str, *, migrate: bool) -> None:
+        """Migrate, or wait until something else has."""
+        if migrate:
+            await self.migrate(package)
+            return
+        while not await self.is_migrated(package):
+            log.warning("waiting_for_schema", package=package)
+            await asyncio.sleep(_SCHEMA_POLL_SECONDS)
 
     async def is_migrated(self, package: str) -> bool:
         """Tell whether the schema is at the newest revision that this code has, or at one of newer code."""

@@ -26,19 +26,19 @@ class State(TypedDict):
     verifier: TokenVerifier
 
 
-def get_settings(request: Request) -> UsersSettings:
+async def get_settings(request: Request) -> UsersSettings:
     """Return the settings."""
     settings: UsersSettings = request.state.settings
     return settings
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     """Return the database, for those who hash between two transactions."""
     database: Database = request.state.database
     return database
 
 
-def get_passwords(request: Request) -> Passwords:
+async def get_passwords(request: Request) -> Passwords:
     """Return the hash pool."""
     passwords: Passwords = request.state.passwords
     return passwords

@@ -1,6 +1,5 @@
 """The users service, put together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -9,10 +8,10 @@ import httpx
 from fastapi import FastAPI
 from servicekit.app import Lifespan, build_app
 from servicekit.connections import PoolMetrics
-from servicekit.database import Database, open_database
+from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
-from servicekit.logs import configure_logs, get_logger
+from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
@@ -24,17 +23,11 @@ from users_service.passwords import open_passwords
 from users_service.routers import accounts, events, internal, lists, passwords, profile
 from users_service.settings import UsersSettings
 
-SCHEMA_NEED = "schema"
-"""What `Readiness` calls a schema that is up to date."""
-SCHEMA_POLL_SECONDS = 1.0
-
 DESCRIPTION = """Accounts, their roles and their passwords.
 
 A caller with the scope `profile` reads, changes and deletes their own account; `users:read` and
 `users:write` reach every account. Somebody else's account answers 404, as one that does not exist.
 """
-
-log = get_logger(__name__)
 
 
 def create_app(settings: UsersSettings | None = None) -> FastAPI:
@@ -64,7 +57,7 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with (
             open_database(settings.database_url, settings.connection_limits) as database,
-            httpx.AsyncClient() as http,
+            httpx.AsyncClient(trust_env=False) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
         ):
             pool_metrics.watch(database.engine.pool)
@@ -73,7 +66,7 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
                 queue_size=settings.hash_queue_size,
                 min_score=settings.password_min_score,
             ) as hashes:
-                await _prepare_schema(database, migrate=settings.migrate_at_start)
+                await database.prepare_schema("users_service", migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
                 await create_first_administrator(database, hashes, settings)
                 cursors = await open_cursors(database)
@@ -81,13 +74,3 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
                 yield State(settings=settings, database=database, passwords=hashes, cursors=cursors, verifier=verifier)
 
     return lifespan
-
-
-async def _prepare_schema(database: Database, *, migrate: bool) -> None:
-    """Migrate, or wait for who does."""
-    if migrate:
-        await database.migrate("users_service")
-        return
-    while not await database.is_migrated("users_service"):
-        log.warning("waiting_for_schema", hint="run the migrations, or set USERS_MIGRATE_AT_START")
-        await asyncio.sleep(SCHEMA_POLL_SECONDS)
