@@ -2,13 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -69,25 +70,19 @@ Start = Callable[..., Run]
 
 
 def four_free_ports() -> int:
-    """Return the first of four free ports in a row."""
-    for port in range(20000 + os.getpid() * 4 % 8000, 32000, 4):
-        with contextmanager(_taken)(port) as free:
-            if free:
-                return port
+    """Return the first of four free ports in a row, below those that the system gives to clients.
+
+    By chance, so that tests of another process hardly look at the same ones.
+    """
+    for port in random.sample(range(28000, 32000, 4), 1000):
+        with ExitStack() as stack:
+            try:
+                for offset in range(4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+            except OSError:
+                continue
+            return port
     raise RuntimeError("no four free ports in a row")
-
-
-def _taken(port: int) -> Iterator[bool]:
-    probes = [socket.socket() for _ in range(4)]
-    try:
-        for offset, probe in enumerate(probes):
-            probe.bind(("127.0.0.1", port + offset))
-        yield True
-    except OSError:
-        yield False
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import httpx
 from fastapi import FastAPI
 from servicekit.app import Lifespan, build_app
+from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
@@ -18,7 +19,7 @@ from servicekit.tokens import TokenVerifier
 from users_service.administrators import create_first_administrator
 from users_service.dependencies import State
 from users_service.passwords import open_passwords
-from users_service.routers import accounts, internal, passwords, profile
+from users_service.routers import accounts, events, internal, passwords, profile
 from users_service.settings import UsersSettings
 
 DESCRIPTION = """Accounts, their roles and their passwords.
@@ -34,29 +35,31 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
         settings = load_settings(UsersSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     readiness = Readiness(KEYS_NEED, SCHEMA_NEED)
+    registry = new_registry()
     return build_app(
         settings,
         title="Pinhole users",
         description=DESCRIPTION,
         version=version("pinhole-users"),
-        lifespan=_lifespan(settings, readiness),
+        lifespan=_lifespan(settings, readiness, PoolMetrics(registry)),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
-        routers=[profile.router, passwords.router, accounts.router, internal.router],
+        routers=[profile.router, passwords.router, accounts.router, events.router, internal.router],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
     )
 
 
-def _lifespan(settings: UsersSettings, readiness: Readiness) -> Lifespan:
+def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolMetrics) -> Lifespan:
     jwks_url = f"{settings.auth_url}/.well-known/jwks.json"
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with (
-            open_database(settings.database_url) as database,
+            open_database(settings.database_url, settings.connection_limits) as database,
             httpx.AsyncClient(trust_env=False) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
         ):
+            pool_metrics.watch(database.engine.pool)
             with open_passwords(workers=settings.hash_workers, queue_size=settings.hash_queue_size) as hashes:
                 await database.prepare_schema("users_service", migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
