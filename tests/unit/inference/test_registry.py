@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from inference_service.errors import UnknownModel
+from inference_service.exported import read_program
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
 from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState, open_models
@@ -22,6 +23,7 @@ from servicekit.health import Readiness
 
 from tests.unit.inference.networks import tiny_model
 from tests.unit.inference.pictures import DATA
+from tests.unit.inference.weight_files import exported
 
 CAT = DATA / "chelsea.png"
 
@@ -153,6 +155,14 @@ async def test_who_holds_the_old_model_uses_it_to_the_end_and_then_it_is_freed()
     await setup.models.load([source(fingerprint="changed")])
     assert model.forward(torch.rand(1, 3, 8, 8)).shape == (1, 3)
     del model
+    assert network() is None
+
+
+async def test_a_program_is_freed_though_it_refers_to_itself(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    setup = await loaded(source(load=lambda: tiny_model(read_program(path))))
+    network = weakref.ref(setup.models.get().require().network)
+    await setup.models.load([source(fingerprint="changed")])
     assert network() is None
 
 

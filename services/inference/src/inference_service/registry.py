@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from enum import StrEnum
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
+from torch.fx import GraphModule
 
 from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.executors import open_executor
@@ -107,11 +110,15 @@ class ModelRegistry:
         A version that fails leaves the one before it in place, also one that `sources` no longer name.
         """
         wanted = {(source.name, source.version): source for source in sources}
+        programs = [weakref.ref(program) for program in self._programs()]
         for key, source in wanted.items():
             served = self._models.setdefault(key, ServedModel(source))
             if served.model is None or served.source != source:
                 await self._load(served, source)
         self._retire(wanted.keys())
+        if any(program() not in (None, *self._programs()) for program in programs):
+            # A program refers to itself: nothing else frees it soon.
+            await asyncio.to_thread(gc.collect)
         self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
         self._default = sources[0].name
         failures = [f"{served.source.name}: {served.reason}" for served in self if served.model is None]
@@ -120,6 +127,10 @@ class ModelRegistry:
         elif MODEL_NEED in self._readiness.missing:
             # A process that has been ready stays so: the others it serves as before.
             self._readiness.is_missing(MODEL_NEED, "; ".join(failures))
+
+    def _programs(self) -> list[GraphModule]:
+        networks = [served.model.network for served in self if served.model]
+        return [network for network in networks if isinstance(network, GraphModule)]
 
     async def _load(self, served: ServedModel, source: ModelSource) -> None:
         if served.model is None:

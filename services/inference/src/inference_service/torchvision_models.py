@@ -79,7 +79,7 @@ def build_classifier(name: str, tensors: Mapping[str, Tensor], *, classes: int, 
     from torchvision.models import get_model
 
     try:
-        network: nn.Module = get_model(name, weights=None, **_options(name, classes, input_size))
+        network: nn.Module = get_model(name, weights=None, **_options(name, tensors, classes, input_size))
         # Copied, and strictly: no random value stays, and safetensors maps a file that somebody may write to.
         network.load_state_dict(_with_new_keys(name, tensors))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -97,11 +97,13 @@ def _check_name(name: str) -> None:
         raise ModelUnavailable(f"torchvision has no classifier {name}{hint}")
 
 
-def _options(name: str, classes: int, input_size: int) -> dict[str, Any]:
+def _options(name: str, tensors: Mapping[str, Tensor], classes: int, input_size: int) -> dict[str, Any]:
     """Return what torchvision's own builders set when they are given weights."""
     options: dict[str, Any] = {"num_classes": classes}
     if name in ("googlenet", "inception_v3"):
-        options |= {"transform_input": True, "aux_logits": True, "init_weights": False}
+        # The heads that only training uses are in published weights, and in others or not.
+        has_heads = any(key.lower().startswith("aux") for key in tensors)
+        options |= {"transform_input": True, "aux_logits": has_heads, "init_weights": False}
     elif name.startswith("vgg"):
         options["init_weights"] = False
     elif name.startswith("vit_"):
