@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
-from inference_service.errors import DeadlineExceeded, InvalidImage, ModelNotReady
+from inference_service.batching import DynamicBatcher
+from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady
 from inference_service.metrics import InferenceMetrics
 from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
@@ -20,9 +20,6 @@ from torch import nn
 
 from tests.unit.inference.networks import Colours, Gate, tiny_model, tiny_source
 from tests.unit.inference.pictures import encoded
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 RED = encoded(Image.new("RGB", (20, 20), (250, 10, 5)), "PNG")
 
@@ -36,26 +33,12 @@ def served(network: nn.Module) -> ServedModel:
     return ready
 
 
-class ModelThread(ThreadPoolExecutor):
-    """One thread, and a way to wait until it has been given so much to do."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self._submitted = asyncio.Semaphore(0)
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        self._submitted.release()
-        return super().submit(fn, *args, **kwargs)
-
-    async def until_submitted(self, count: int) -> None:
-        async with asyncio.timeout(30):
-            for _ in range(count):
-                await self._submitted.acquire()
-
-
 class Setup:
-    def __init__(self, pipeline: Pipeline, model_thread: ModelThread, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, pipeline: Pipeline, batcher: DynamicBatcher, model_thread: Executor, registry: CollectorRegistry
+    ) -> None:
         self.pipeline = pipeline
+        self.batcher = batcher
         self.model_thread = model_thread
         self._registry = registry
 
@@ -76,15 +59,19 @@ class Setup:
 @contextlib.asynccontextmanager
 async def opened(timeout_seconds: float = 30) -> AsyncIterator[Setup]:
     registry = CollectorRegistry()
-    with ThreadPoolExecutor(2) as decode_pool, ModelThread() as model_thread:
-        pipeline = Pipeline(
-            decode_pool=decode_pool,
-            model_thread=model_thread,
-            max_image_pixels=1_000_000,
-            timeout_seconds=timeout_seconds,
-            metrics=InferenceMetrics(registry),
-        )
-        yield Setup(pipeline, model_thread, registry)
+    metrics = InferenceMetrics(registry)
+    with ThreadPoolExecutor(2) as decode_pool, ThreadPoolExecutor(1) as model_thread:
+        async with DynamicBatcher(
+            model_thread, max_batch_size=8, max_queue_size=64, max_queue_delay_seconds=0.005, metrics=metrics
+        ) as batcher:
+            pipeline = Pipeline(
+                decode_pool=decode_pool,
+                batcher=batcher,
+                max_image_pixels=1_000_000,
+                timeout_seconds=timeout_seconds,
+                metrics=metrics,
+            )
+            yield Setup(pipeline, batcher, model_thread, registry)
 
 
 async def until(event: threading.Event) -> None:
@@ -127,7 +114,9 @@ async def test_callers_who_left_are_not_computed() -> None:
         await until(gate.entered)
         others = [asyncio.create_task(setup.classify(model)) for _ in range(20)]
         last = asyncio.create_task(setup.classify(model))
-        await setup.model_thread.until_submitted(22)
+        async with asyncio.timeout(30):
+            while setup.batcher.queue_size < 21:  # noqa: ASYNC110 nothing else tells
+                await asyncio.sleep(0)
         for other in others:
             other.cancel()
         await asyncio.wait(others)
@@ -159,7 +148,7 @@ async def test_a_network_that_fails_fails_its_request_only() -> None:
     broken = ServedModel(tiny_source())
     broken.model, broken.state = tiny_model(Failing()), ModelState.READY
     async with opened() as setup:
-        with pytest.raises(RuntimeError, match="no result"):
+        with pytest.raises(InferenceFailed):
             await setup.classify(broken)
         assert len(await setup.classify(served(Colours()))) == 2
         assert (setup.count("error"), setup.count("ok")) == (1, 1)

@@ -1,5 +1,6 @@
 """`POST /predict`: every way to send a picture, and every way to be refused."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 
@@ -12,6 +13,8 @@ from inference_service.main import create_app
 from inference_service.model import Model, ModelUnavailable
 from inference_service.settings import InferenceSettings
 from PIL import Image
+from structlog.testing import capture_logs
+from torch import Tensor, nn
 
 from tests.asgi import running
 from tests.issuer import Issuer, serve_issuer
@@ -122,6 +125,20 @@ async def test_predictions_are_counted(client: httpx.AsyncClient, bearer: Mappin
     assert "inference_requests_in_flight 0.0" in metrics
     info = 'inference_model_info{device="cpu",dtype="float32",model="tiny",source="test:tiny",version="1"} 1.0'
     assert info in metrics
+
+
+async def test_one_corrupt_picture_among_good_ones_fails_alone(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    async with serving(settings, tiny_source()) as client:
+        responses = await asyncio.gather(
+            *(
+                client.post("/predict", files={"file": RED[:60] if number == 17 else RED}, headers=bearer)
+                for number in range(32)
+            )
+        )
+    assert [response.status_code for response in responses] == [422 if number == 17 else 200 for number in range(32)]
+    assert {response.json()["label"] for response in responses if response.status_code == 200} == {"red"}
 
 
 # Who may not
@@ -325,6 +342,38 @@ async def test_a_model_that_is_not_loaded_yet_is_503(settings: InferenceSettings
         response = await client.post("/predict", files={"file": RED}, headers=bearer)
     assert_problem(response, 503, "model-not-ready")
     assert int(response.headers["retry-after"]) > 0
+
+
+async def test_one_more_than_the_queue_holds_is_503(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    gate = Gate()
+    source = tiny_source(load=lambda: tiny_model(gate))
+    narrow = settings.model_copy(update={"max_batch_size": 1, "max_queue_size": 1})
+    async with serving(narrow, source) as client, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
+        assert await asyncio.to_thread(gate.entered.wait, 30)
+        waiting = [tasks.create_task(client.post("/predict", files={"file": RED}, headers=bearer)) for _ in range(2)]
+        [refused], [waiting_still] = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        gate.opened.set()
+    assert_problem(refused.result(), 503, "overloaded")
+    assert int(refused.result().headers["retry-after"]) > 0
+    assert [task.result().status_code for task in (running, waiting_still)] == [200, 200]
+
+
+async def test_a_model_that_fails_is_500(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    class FailingLater(nn.Module):
+        warm = False
+
+        def forward(self, images: Tensor) -> Tensor:
+            if self.warm:
+                raise RuntimeError("a path, a secret")
+            self.warm = True
+            return images.mean((2, 3))
+
+    with capture_logs():
+        async with serving(settings, tiny_source(FailingLater())) as client:
+            response = await client.post("/predict", files={"file": RED}, headers=bearer)
+    assert_problem(response, 500, "inference-failed")
+    assert "secret" not in response.text
 
 
 async def test_no_answer_in_time_is_504(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:

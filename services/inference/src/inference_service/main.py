@@ -16,6 +16,7 @@ from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
+from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
@@ -59,6 +60,13 @@ def create_app(
             open_executor("decode", settings.decode_threads or cpus) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(sources, model_thread, readiness, metrics) as served_models,
+            DynamicBatcher(
+                model_thread,
+                max_batch_size=settings.max_batch_size,
+                max_queue_size=settings.max_queue_size,
+                max_queue_delay_seconds=settings.max_queue_delay_seconds,
+                metrics=metrics,
+            ) as batcher,
         ):
             yield State(
                 settings=settings,
@@ -66,7 +74,7 @@ def create_app(
                 models=served_models,
                 pipeline=Pipeline(
                     decode_pool=decode_pool,
-                    model_thread=model_thread,
+                    batcher=batcher,
                     max_image_pixels=settings.max_image_pixels,
                     timeout_seconds=settings.request_timeout_seconds,
                     metrics=metrics,

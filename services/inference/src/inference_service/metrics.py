@@ -1,8 +1,9 @@
 """What the inference service tells Prometheus beside its HTTP requests."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from servicekit.metrics import DURATION_BUCKETS
@@ -11,7 +12,11 @@ from servicekit.problem import Problem
 from inference_service.model import Model, ModelSource
 from inference_service.timings import StageTimings
 
-_OUTCOMES = {415: "invalid", 422: "invalid", 504: "timeout"}
+Rejection = Literal["queue_full"]
+"""Why a request was turned away before anything was computed."""
+
+_OUTCOMES = {415: "invalid", 422: "invalid", 503: "rejected", 504: "timeout"}
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class InferenceMetrics:
@@ -27,13 +32,30 @@ class InferenceMetrics:
         )
         self._requests = Counter(
             "inference_requests",
-            "Pictures that were handed to a model, by what came of it: ok, invalid, timeout, cancelled or error.",
+            "Pictures for a model, by what came of it: ok, invalid, rejected, timeout, cancelled or error.",
             ["model", "outcome"],
             registry=registry,
         )
         self._in_flight = Gauge(
             "inference_requests_in_flight",
             "Pictures that are being decoded, computed or waiting for it.",
+            registry=registry,
+        )
+        self._queue_size = Gauge(
+            "inference_queue_size",
+            "Pictures that are admitted and in no batch yet, those that are being decoded among them.",
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "inference_batch_size",
+            "Pictures that were computed together.",
+            buckets=_BATCH_SIZES,
+            registry=registry,
+        )
+        self._rejections = Counter(
+            "inference_rejections",
+            "Requests that were turned away before anything was computed, by the reason.",
+            ["reason"],
             registry=registry,
         )
         self._model_info = Gauge(
@@ -62,6 +84,18 @@ class InferenceMetrics:
             self._requests.labels(model, outcome).inc()
             for stage, seconds in timings.seconds().items():
                 self._stage_duration_seconds.labels(stage).observe(seconds)
+
+    def show_queue_size(self, queue_size: Callable[[], float]) -> None:
+        """Ask `queue_size` at each scrape."""
+        self._queue_size.set_function(queue_size)
+
+    def batch_computed(self, rows: int) -> None:
+        """Count one batch."""
+        self._batch_size.observe(rows)
+
+    def rejected(self, reason: Rejection) -> None:
+        """Count one request that was turned away."""
+        self._rejections.labels(reason).inc()
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
         """Show a model and what it runs on."""

@@ -1,9 +1,9 @@
 """Configuration of the inference service, read once from the environment."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_settings import SettingsConfigDict
 from servicekit.settings import ResourceSettings
 
@@ -24,6 +24,15 @@ class InferenceSettings(ResourceSettings):
     Each decode thread may take 8 bytes a pixel, and 16 for WebP: 0.5 and 1 GB at the default.
     """
 
+    max_batch_size: PositiveInt = 8
+    """Most pictures that are computed together."""
+
+    max_queue_size: PositiveInt = 64
+    """Pictures admitted beyond the running batch; one more is shed with 503."""
+
+    max_queue_delay_seconds: NonNegativeFloat = 0.005
+    """Longest wait for a batch to fill, from its oldest picture's arrival. Nobody waits who is alone."""
+
     request_timeout_seconds: PositiveFloat = 10.0
     """Longest time from the whole body to the answer; after that 504."""
 
@@ -32,3 +41,9 @@ class InferenceSettings(ResourceSettings):
 
     compute_threads: PositiveInt | None = None
     """Threads inside one forward pass. By default one for each CPU of this process."""
+
+    @model_validator(mode="after")
+    def _queue_holds_a_batch(self) -> Self:
+        if self.max_queue_size < self.max_batch_size:
+            raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
+        return self

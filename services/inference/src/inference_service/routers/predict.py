@@ -16,10 +16,13 @@ from inference_service.dependencies import ChosenModelDep, PipelineDep, UploadDe
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     DeadlineExceeded,
+    InferenceFailed,
     InvalidImage,
     InvalidUpload,
     ModelNotReady,
     NotAnImage,
+    Overloaded,
+    ShuttingDown,
     UnknownModel,
 )
 from inference_service.schemas import ModelRef, PredictionOut, PredictResponse
@@ -50,7 +53,10 @@ _SERVER_TIMING = {
             InvalidRequest,
             InvalidUpload,
             InvalidImage,
+            InferenceFailed,
             ModelNotReady,
+            Overloaded,
+            ShuttingDown,
             DeadlineExceeded,
         ),
     },
