@@ -45,17 +45,24 @@ def pictures(*values: float, side: int = 1) -> Tensor:
 
 
 class Setup:
-    def __init__(self, batcher: DynamicBatcher, model_thread: ThreadPoolExecutor, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        batcher: DynamicBatcher,
+        model_thread: ThreadPoolExecutor,
+        metrics: InferenceMetrics,
+        registry: CollectorRegistry,
+    ) -> None:
         self.batcher = batcher
         self.model_thread = model_thread
+        self.metrics = metrics
         self.registry = registry
 
     async def infer(
         self, model: Model, *values: float, priority: Priority = Priority.INTERACTIVE, side: int = 1
     ) -> list[float]:
         """Return what came back for each value."""
-        with self.batcher.take_place(len(values), priority) as place:
-            logits = await place.infer(model, pictures(*values, side=side), StageTimings())
+        with self.batcher.take_place(model, rows=len(values), priority=priority) as place:
+            logits = await place.infer(pictures(*values, side=side), StageTimings())
         return [row[0] for row in logits.tolist()]
 
     def sample(self, name: str, **labels: str) -> float:
@@ -75,15 +82,16 @@ async def batching(
     *, max_batch_size: int = 8, max_queue_size: int = 1000, max_queue_delay_seconds: float = 0.005
 ) -> AsyncIterator[Setup]:
     registry = CollectorRegistry()
+    metrics = InferenceMetrics(registry)
     with ThreadPoolExecutor(1) as model_thread:
         async with DynamicBatcher(
             model_thread,
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_seconds=max_queue_delay_seconds,
-            metrics=InferenceMetrics(registry),
+            metrics=metrics,
         ) as batcher:
-            yield Setup(batcher, model_thread, registry)
+            yield Setup(batcher, model_thread, metrics, registry)
 
 
 async def until(semaphore: threading.Semaphore) -> None:

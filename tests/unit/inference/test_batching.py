@@ -61,8 +61,8 @@ async def test_a_lone_request_waits_less_than_a_millisecond() -> None:
             await loop.run_in_executor(setup.model_thread, model.forward, image)
             direct = time.perf_counter() - started
             started = time.perf_counter()
-            with setup.batcher.take_place() as place:
-                await place.infer(model, image, StageTimings())
+            with setup.batcher.take_place(model) as place:
+                await place.infer(image, StageTimings())
             added.append(time.perf_counter() - started - direct)
     assert statistics.median(added) < 0.001
 
@@ -84,28 +84,30 @@ async def test_a_batch_waits_for_those_who_are_on_their_way_until_it_is_full() -
     network = Watched()
     model = tiny_model(network)
     async with batching(max_batch_size=2, max_queue_delay_seconds=60) as setup, asyncio.timeout(30):
-        with setup.batcher.take_place() as decoding, setup.batcher.take_place():
+        with setup.batcher.take_place(model) as decoding, setup.batcher.take_place(model):
             first = asyncio.create_task(setup.infer(model, 1.0))
             await setup.until_queued(3)
-            await decoding.infer(model, pictures(2.0), StageTimings())
+            await decoding.infer(pictures(2.0), StageTimings())
             await first
     assert network.batches == [[1.0, 2.0]]
 
 
 async def test_a_batch_does_not_wait_for_who_will_not_come() -> None:
     network = Watched()
+    model = tiny_model(network)
     async with batching(max_queue_delay_seconds=60) as setup, asyncio.timeout(30):
-        with setup.batcher.take_place():
-            waiting = asyncio.create_task(setup.infer(tiny_model(network), 1.0))
+        with setup.batcher.take_place(model):
+            waiting = asyncio.create_task(setup.infer(model, 1.0))
             await setup.until_queued(2)
             assert network.batches == []
         assert await waiting == [1.0]
 
 
 async def test_a_batch_waits_no_longer_than_the_delay() -> None:
+    model = tiny_model(Watched())
     async with batching(max_queue_delay_seconds=0.02) as setup, asyncio.timeout(30):
-        with setup.batcher.take_place():
-            assert await setup.infer(tiny_model(Watched()), 1.0) == [1.0]
+        with setup.batcher.take_place(model):
+            assert await setup.infer(model, 1.0) == [1.0]
 
 
 async def test_a_batch_is_of_one_model_and_one_shape() -> None:
@@ -140,8 +142,8 @@ async def test_many_rows_of_one_request_come_back_in_order_from_several_batches(
     network = Watched()
     timings = StageTimings()
     async with batching(max_batch_size=4) as setup:
-        with setup.batcher.take_place(10) as place:
-            logits = await place.infer(tiny_model(network), pictures(*range(10)), timings)
+        with setup.batcher.take_place(tiny_model(network), rows=10) as place:
+            logits = await place.infer(pictures(*range(10)), timings)
     assert logits[:, 0].tolist() == list(range(10))
     assert [len(batch) for batch in network.batches] == [4, 4, 2]
     assert timings.seconds().keys() == {"queue", "compute"}
@@ -247,8 +249,8 @@ async def test_one_more_than_the_queue_holds_is_refused_and_what_is_decoded_coun
             waiting = [asyncio.create_task(setup.infer(model, value)) for value in (1.0, 2.0)]
             await setup.until_queued(2)
             with pytest.raises(Overloaded):
-                setup.batcher.take_place(2)
-            with setup.batcher.take_place(), pytest.raises(Overloaded):
+                setup.batcher.take_place(model, rows=2)
+            with setup.batcher.take_place(model), pytest.raises(Overloaded):
                 await setup.infer(model, 3.0)
             assert setup.sample("inference_queue_size") == 2
         await asyncio.gather(*waiting)
@@ -259,17 +261,17 @@ async def test_the_end_waits_for_the_queue_and_takes_no_more() -> None:
     network = Watched(gated=True)
     model = tiny_model(network)
     async with batching(max_batch_size=2) as setup:
-        with setup.batcher.take_place() as decoding:
+        with setup.batcher.take_place(model) as decoding:
             waiting = [asyncio.create_task(setup.infer(model, float(value))) for value in range(5)]
             await until(network.entered)
             closing = asyncio.create_task(setup.batcher.__aexit__(None, None, None))
             await asyncio.sleep(0)  # it has begun
             with pytest.raises(ShuttingDown):
-                setup.batcher.take_place()
+                setup.batcher.take_place(model)
             network.opened.set()
             assert await asyncio.gather(*waiting) == [[float(value)] for value in range(5)]
             assert not closing.done()
-            assert (await decoding.infer(model, pictures(9.0), StageTimings())).tolist() == [[9.0] * 3]
+            assert (await decoding.infer(pictures(9.0), StageTimings())).tolist() == [[9.0] * 3]
         await closing
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
+from inference_service.admission import Admission
 from inference_service.batching import DynamicBatcher
 from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady
 from inference_service.metrics import InferenceMetrics
@@ -42,8 +43,12 @@ class Setup:
         self.model_thread = model_thread
         self._registry = registry
 
-    async def classify(self, network: ServedModel, data: bytes = RED) -> list[Prediction]:
-        return await self.pipeline.classify(data, network, top_k=2, timings=StageTimings())
+    async def classify(
+        self, network: ServedModel, data: bytes = RED, *, timeout_seconds: float = 30
+    ) -> list[Prediction]:
+        return await self.pipeline.classify(
+            data, network, top_k=2, timeout_seconds=timeout_seconds, timings=StageTimings()
+        )
 
     def count(self, outcome: str) -> float | None:
         return self._registry.get_sample_value("inference_requests_total", {"model": "tiny", "outcome": outcome})
@@ -57,7 +62,7 @@ class Setup:
 
 
 @contextlib.asynccontextmanager
-async def opened(timeout_seconds: float = 30) -> AsyncIterator[Setup]:
+async def opened() -> AsyncIterator[Setup]:
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
     with ThreadPoolExecutor(2) as decode_pool, ThreadPoolExecutor(1) as model_thread:
@@ -66,9 +71,8 @@ async def opened(timeout_seconds: float = 30) -> AsyncIterator[Setup]:
         ) as batcher:
             pipeline = Pipeline(
                 decode_pool=decode_pool,
-                batcher=batcher,
+                admission=Admission(batcher, decode_threads=2, metrics=metrics),
                 max_image_pixels=1_000_000,
-                timeout_seconds=timeout_seconds,
                 metrics=metrics,
             )
             yield Setup(pipeline, batcher, model_thread, registry)
@@ -83,7 +87,7 @@ async def test_a_picture_is_classified_and_each_stage_measured() -> None:
     async with opened() as setup:
         timings = StageTimings()
         timings.add("receive", 0.001)
-        best = await setup.pipeline.classify(RED, served(Colours()), top_k=2, timings=timings)
+        best = await setup.pipeline.classify(RED, served(Colours()), top_k=2, timeout_seconds=30, timings=timings)
         assert [found.label for found in best] == ["red", "green"]
         assert tuple(timings.seconds()) == STAGES
         assert [setup.stage_count(stage) for stage in STAGES] == [1] * len(STAGES)
@@ -131,10 +135,10 @@ async def test_what_is_not_there_in_time_is_given_up_and_not_computed() -> None:
     gate = Gate()
     model = served(gate)
     free = threading.Event()
-    async with opened(timeout_seconds=0.1) as setup:
+    async with opened() as setup:
         setup.model_thread.submit(free.wait, 30)
         with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s"):
-            await setup.classify(model)
+            await setup.classify(model, timeout_seconds=0.1)
         free.set()
     assert gate.computed == 1  # the warm-up
     assert (setup.count("timeout"), setup.in_flight) == (1, 0)

@@ -2,20 +2,20 @@
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
 from concurrent.futures import Executor
 from enum import IntEnum
 from functools import partial
-from itertools import chain
+from itertools import chain, starmap
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-import torch
 from servicekit.logs import get_logger
-from torch import Tensor
+from torch import Tensor, nn
 
-from inference_service.errors import InferenceFailed, Overloaded, ShuttingDown
+from inference_service.batch import Computed, Part, QueuedRequest, compute
+from inference_service.batch_times import BatchTimes
+from inference_service.errors import Overloaded, ShuttingDown
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
 from inference_service.timings import StageTimings
@@ -33,8 +33,9 @@ class Priority(IntEnum):
 class Place:
     """Room in the queue for one request, taken before its pictures are decoded. Left at the end of `with`."""
 
-    def __init__(self, batcher: "DynamicBatcher", rows: int, priority: Priority) -> None:
+    def __init__(self, batcher: "DynamicBatcher", model: Model, rows: int, priority: Priority) -> None:
         self._batcher = batcher
+        self.model = model
         self.rows = rows
         self.priority = priority
 
@@ -48,8 +49,8 @@ class Place:
         """Give the room back, where it was not used; more than once is as good as once."""
         self._batcher._leave(self)
 
-    async def infer(self, model: Model, images: Tensor, timings: StageTimings) -> Tensor:
-        """Return the logits, float32 [N, classes], of the inputs of `model`, [N, 3, H, W]; N is `rows`.
+    async def infer(self, images: Tensor, timings: StageTimings) -> Tensor:
+        """Return the logits, float32 [N, classes], of inputs of the model, [N, 3, H, W]; N is `rows`.
 
         Rows keep their order, in however many batches they were. When the caller is cancelled, the
         rows that are not in a batch yet leave the queue at once. To be called once.
@@ -57,7 +58,7 @@ class Place:
         Raises:
             InferenceFailed: the forward pass of a batch with one of the rows raised.
         """
-        return await self._batcher._infer(self, model, images, timings)
+        return await self._batcher._infer(self, images, timings)
 
 
 class DynamicBatcher:
@@ -85,8 +86,10 @@ class DynamicBatcher:
         self._max_queue_delay_seconds = max_queue_delay_seconds
         self._metrics = metrics
         self._places: set[Place] = set()  # of requests that are not queued yet
-        self._queues: tuple[OrderedDict[_Request, None], ...] = tuple(OrderedDict() for _ in Priority)
-        self._running: list[_Slice] | None = None
+        self._queues: tuple[OrderedDict[QueuedRequest, None], ...] = tuple(OrderedDict() for _ in Priority)
+        self._running: list[Part] = []
+        self._free_at = 0.0  # when the running batch is expected to end
+        self._times = BatchTimes(max_batch_size)
         self._filling: asyncio.TimerHandle | None = None
         self._closing = False
         self._drained = asyncio.Event()
@@ -105,9 +108,31 @@ class DynamicBatcher:
     @property
     def queue_size(self) -> int:
         """Return the rows that have a place and are in no batch yet."""
-        return sum(place.rows for place in self._places) + self._queued_rows
+        return self.rows_on_their_way + self._queued_rows
 
-    def take_place(self, rows: int = 1, priority: Priority = Priority.INTERACTIVE) -> Place:
+    @property
+    def rows_on_their_way(self) -> int:
+        """Return the rows that have a place and are still being decoded."""
+        return sum(place.rows for place in self._places)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is nothing to do, and nothing known to come."""
+        return not (self._running or self.queue_size)
+
+    def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
+        """Return how long rows that came now would take to their answer, by what batches have taken."""
+        ahead: Counter[nn.Module] = Counter({model.network: rows})
+        for place in self._places:
+            if place.priority <= priority:
+                ahead[place.model.network] += place.rows
+        for queue in self._queues[: priority + 1]:
+            for request in queue:
+                ahead[request.model.network] += request.rows_left
+        running = max(0.0, self._free_at - time.perf_counter()) if self._running else 0.0
+        return running + sum(starmap(self._times.expected_seconds, ahead.items()))
+
+    def take_place(self, model: Model, *, rows: int = 1, priority: Priority = Priority.INTERACTIVE) -> Place:
         """Keep room for one request.
 
         Raises:
@@ -119,7 +144,7 @@ class DynamicBatcher:
         if self.queue_size + rows > self._max_queue_size:
             self._metrics.rejected("queue_full")
             raise Overloaded("the queue is full")
-        place = Place(self, rows, priority)
+        place = Place(self, model, rows, priority)
         self._places.add(place)
         return place
 
@@ -128,10 +153,10 @@ class DynamicBatcher:
             self._places.remove(place)
             self._start_next()  # it may have been the one that a batch waits for
 
-    async def _infer(self, place: Place, model: Model, images: Tensor, timings: StageTimings) -> Tensor:
+    async def _infer(self, place: Place, images: Tensor, timings: StageTimings) -> Tensor:
         assert len(images) == place.rows
         self._places.remove(place)
-        request = _Request(model, images, timings)
+        request = QueuedRequest(place.model, images, timings)
         queue = self._queues[place.priority]
         queue[request] = None
         self._start_next()
@@ -148,7 +173,7 @@ class DynamicBatcher:
 
     def _start_next(self) -> None:
         """Start a batch where there can be one. Called whenever something has changed."""
-        if self._running is not None:
+        if self._running:
             return
         if self._filling is not None:
             self._filling.cancel()
@@ -163,12 +188,15 @@ class DynamicBatcher:
             self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
             return
         batch = self._running = self._take_batch(oldest)
-        computing = asyncio.get_running_loop().run_in_executor(self._model_thread, _compute, batch)
+        self._free_at = time.perf_counter() + self._times.expected_seconds(
+            oldest.model.network, sum(p.rows for p in batch)
+        )
+        computing = asyncio.get_running_loop().run_in_executor(self._model_thread, compute, batch)
         computing.add_done_callback(partial(self._finish, batch))
 
-    def _take_batch(self, oldest: "_Request") -> "list[_Slice]":
+    def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
         """Take rows that go together with those of `oldest` out of the queue, in order."""
-        batch: list[_Slice] = []
+        batch: list[Part] = []
         room = self._max_batch_size
         for queue in self._queues:
             for request in list(queue):
@@ -180,99 +208,17 @@ class DynamicBatcher:
                         del queue[request]
         return batch
 
-    def _finish(self, batch: "list[_Slice]", computing: "asyncio.Future[Sequence[_Answer]]") -> None:
-        self._running = None
+    def _finish(self, batch: list[Part], computing: asyncio.Future[Computed]) -> None:
+        self._running = []
         if error := computing.exception():
             log.error("batch_failed", rows=sum(part.rows for part in batch), exc_info=error)
             for part in batch:
                 part.request.fail(error)
                 for queue in self._queues:
                     queue.pop(part.request, None)
-        elif answers := computing.result():
-            self._metrics.batch_computed(sum(len(answer.logits) for answer in answers))
-            for answer in answers:
+        elif (computed := computing.result()).answers:
+            self._metrics.batch_computed(computed.rows)
+            self._times.add(batch[0].request.model.network, computed.rows, computed.seconds)
+            for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()
-
-
-class _Request:
-    """The inputs of one request, and what is known of their logits."""
-
-    def __init__(self, model: Model, images: Tensor, timings: StageTimings) -> None:
-        self.model = model
-        self.images = images
-        self.timings = timings
-        self.waiting_since = time.perf_counter()
-        self.answer: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
-        self._taken = 0
-        self._logits: list[Tensor] = []
-
-    @property
-    def rows_left(self) -> int:
-        """Return how many rows are in no batch yet."""
-        return len(self.images) - self._taken
-
-    def goes_with(self, other: "_Request") -> bool:
-        """Tell whether rows of both can be in one batch."""
-        one, two = self.images, other.images
-        return self.model is other.model and one.shape[1:] == two.shape[1:] and one.dtype == two.dtype
-
-    def take(self, most: int) -> "_Slice":
-        """Take up to `most` rows, in order."""
-        start = self._taken
-        self._taken = min(start + most, len(self.images))
-        return _Slice(self, start, self._taken)
-
-    def add(self, logits: Tensor) -> None:
-        """Add the logits of the next rows; those of the last ones make the answer."""
-        self._logits.append(logits)
-        if not self.answer.done() and sum(map(len, self._logits)) == len(self.images):
-            self.answer.set_result(_joined(self._logits))
-
-    def fail(self, cause: BaseException) -> None:
-        """Make it known that there will be no answer."""
-        if not self.answer.done():
-            failure = InferenceFailed("the model failed on this batch")
-            failure.__cause__ = cause
-            self.answer.set_exception(failure)
-
-
-class _Slice(NamedTuple):
-    """Rows of a request that are in one batch."""
-
-    request: _Request
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-
-class _Answer(NamedTuple):
-    request: _Request
-    logits: Tensor
-
-
-def _compute(batch: list[_Slice]) -> Sequence[_Answer]:
-    """Run the forward pass, on the model thread, for those who are still there when it starts."""
-    parts = [part for part in batch if not part.request.answer.done()]
-    if not parts:
-        return ()
-    started = time.perf_counter()
-    for request, _, _ in parts:
-        request.timings.add("queue", started - request.waiting_since)
-    images = _joined([part.request.images[part.start : part.stop] for part in parts])
-    logits = parts[0].request.model.forward(images)
-    if len(logits) != len(images):
-        raise ValueError(f"{len(logits)} rows of logits for {len(images)} pictures")
-    ended = time.perf_counter()
-    for request, _, _ in parts:
-        request.timings.add("compute", ended - started)
-        request.waiting_since = ended
-    shares = torch.split(logits, [part.rows for part in parts])
-    return [_Answer(part.request, share) for part, share in zip(parts, shares, strict=True)]
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

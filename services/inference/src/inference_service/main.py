@@ -16,6 +16,7 @@ from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
+from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cpu import available_cpus
@@ -47,6 +48,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         cpus = available_cpus()
+        decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
         async with (
@@ -57,7 +59,7 @@ def create_app(
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
-            open_executor("decode", settings.decode_threads or cpus) as decode_pool,
+            open_executor("decode", decode_threads) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(sources, model_thread, readiness, metrics) as served_models,
             DynamicBatcher(
@@ -72,11 +74,11 @@ def create_app(
                 settings=settings,
                 verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
                 models=served_models,
+                bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                 pipeline=Pipeline(
                     decode_pool=decode_pool,
-                    batcher=batcher,
+                    admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
                     max_image_pixels=settings.max_image_pixels,
-                    timeout_seconds=settings.request_timeout_seconds,
                     metrics=metrics,
                 ),
             )

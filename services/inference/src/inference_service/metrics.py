@@ -12,7 +12,7 @@ from servicekit.problem import Problem
 from inference_service.model import Model, ModelSource
 from inference_service.timings import StageTimings
 
-Rejection = Literal["queue_full"]
+Rejection = Literal["queue_full", "too_late", "body_bytes"]
 """Why a request was turned away before anything was computed."""
 
 _OUTCOMES = {415: "invalid", 422: "invalid", 503: "rejected", 504: "timeout"}
@@ -58,6 +58,11 @@ class InferenceMetrics:
             ["reason"],
             registry=registry,
         )
+        self._body_bytes = Gauge(
+            "inference_body_bytes",
+            "Bytes of the bodies that are held in memory.",
+            registry=registry,
+        )
         self._model_info = Gauge(
             "inference_model_info",
             "1 for each model that is ready.",
@@ -88,6 +93,10 @@ class InferenceMetrics:
     def show_queue_size(self, queue_size: Callable[[], float]) -> None:
         """Ask `queue_size` at each scrape."""
         self._queue_size.set_function(queue_size)
+
+    def show_body_bytes(self, body_bytes: Callable[[], float]) -> None:
+        """Ask `body_bytes` at each scrape."""
+        self._body_bytes.set_function(body_bytes)
 
     def batch_computed(self, rows: int) -> None:
         """Count one batch."""

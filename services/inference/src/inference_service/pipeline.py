@@ -6,7 +6,8 @@ from concurrent.futures import Executor
 
 from torch import Tensor
 
-from inference_service.batching import DynamicBatcher
+from inference_service.admission import Admission
+from inference_service.batching import Priority
 from inference_service.decoding import decode
 from inference_service.errors import DeadlineExceeded
 from inference_service.metrics import InferenceMetrics
@@ -23,19 +24,33 @@ class Pipeline:
         self,
         *,
         decode_pool: Executor,
-        batcher: DynamicBatcher,
+        admission: Admission,
         max_image_pixels: int,
-        timeout_seconds: float,
         metrics: InferenceMetrics,
     ) -> None:
         self._decode_pool = decode_pool
-        self._batcher = batcher
+        self._admission = admission
         self._max_image_pixels = max_image_pixels
-        self._timeout_seconds = timeout_seconds
         self._metrics = metrics
 
+    def check(self, served: ServedModel, *, timeout_seconds: float, priority: Priority = Priority.INTERACTIVE) -> None:
+        """Turn a request away before its body is read.
+
+        Raises:
+            ModelNotReady: the model is not loaded.
+            Overloaded: the answer would not come within `timeout_seconds`.
+        """
+        self._admission.check(served.require(), priority=priority, timeout_seconds=timeout_seconds)
+
     async def classify(
-        self, data: bytes, served: ServedModel, *, top_k: int, timings: StageTimings
+        self,
+        data: bytes,
+        served: ServedModel,
+        *,
+        top_k: int,
+        timeout_seconds: float,
+        timings: StageTimings,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> list[Prediction]:
         """Return the `top_k` classes of the encoded picture `data`, best first.
 
@@ -45,20 +60,20 @@ class Pipeline:
             NotAnImage: `data` is in none of the formats that are decoded.
             InvalidImage: the picture cannot be decoded.
             ModelNotReady: the model is not loaded.
-            Overloaded: too many are waiting; nothing was decoded.
+            Overloaded: the queue is full, or the answer would come too late; nothing was decoded.
             ShuttingDown: no more pictures are taken.
             InferenceFailed: the model failed on the batch of this picture.
-            DeadlineExceeded: there is no result in time.
+            DeadlineExceeded: there is no result within `timeout_seconds`.
         """
         model = served.require()
         with self._metrics.request(served.source.name, timings):
             try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    with self._batcher.take_place() as place:
+                async with asyncio.timeout(timeout_seconds):
+                    with self._admission.admit(model, priority=priority, timeout_seconds=timeout_seconds) as place:
                         image = await self._prepare(data, model, timings)
-                        logits = await place.infer(model, image.unsqueeze(0), timings)
+                        logits = await place.infer(image.unsqueeze(0), timings)
             except TimeoutError:
-                raise DeadlineExceeded(f"there was no result within {self._timeout_seconds:g} s") from None
+                raise DeadlineExceeded(f"there was no result within {timeout_seconds:g} s") from None
             with timings.measure("postprocess"):
                 return top_predictions(logits[0], model.labels, top_k)
 
@@ -66,11 +81,15 @@ class Pipeline:
         """Return the input [3, H, W] of `model`; until a thread is free, the request is waiting."""
         submitted = time.perf_counter()
 
-        def prepare() -> Tensor:
-            timings.add("queue", time.perf_counter() - submitted)
+        def prepare() -> tuple[Tensor, float]:
+            started = time.perf_counter()
+            timings.add("queue", started - submitted)
             with timings.measure("decode"):
                 image = decode(data, max_pixels=self._max_image_pixels)
             with timings.measure("preprocess"):
-                return model.preprocessing(image)
+                prepared = model.preprocessing(image)
+            return prepared, time.perf_counter() - started
 
-        return await asyncio.get_running_loop().run_in_executor(self._decode_pool, prepare)
+        prepared, seconds = await asyncio.get_running_loop().run_in_executor(self._decode_pool, prepare)
+        self._admission.decoded(seconds)
+        return prepared

@@ -34,7 +34,13 @@ class InferenceSettings(ResourceSettings):
     """Longest wait for a batch to fill, from its oldest picture's arrival. Nobody waits who is alone."""
 
     request_timeout_seconds: PositiveFloat = 10.0
-    """Longest time from the whole body to the answer; after that 504."""
+    """Longest time from the whole body to the answer; after that 504. A caller may give another."""
+
+    body_timeout_seconds: PositiveFloat = 60.0
+    """Longest time for a body to come; after that 408."""
+
+    max_body_bytes_in_flight: PositiveInt = 256 * 1024 * 1024
+    """Bytes of all bodies that are held at once; more are shed with 503."""
 
     decode_threads: PositiveInt | None = None
     """Pictures that are decoded at once. By default one for each CPU of this process."""
@@ -43,7 +49,9 @@ class InferenceSettings(ResourceSettings):
     """Threads inside one forward pass. By default one for each CPU of this process."""
 
     @model_validator(mode="after")
-    def _queue_holds_a_batch(self) -> Self:
+    def _limits_hold_what_they_limit(self) -> Self:
         if self.max_queue_size < self.max_batch_size:
             raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
+        if self.max_body_bytes_in_flight < self.max_image_bytes:
+            raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES")
         return self

@@ -15,6 +15,7 @@ from servicekit.problem import (
 from inference_service.dependencies import ChosenModelDep, PipelineDep, UploadDep
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
+    BodyTooSlow,
     DeadlineExceeded,
     InferenceFailed,
     InvalidImage,
@@ -47,6 +48,7 @@ _SERVER_TIMING = {
             Unauthorized,
             Forbidden,
             UnknownModel,
+            BodyTooSlow,
             ContentTooLarge,
             UnsupportedMediaType,
             NotAnImage,
@@ -72,7 +74,10 @@ async def predict(
 ) -> PredictResponse:
     """Classify one picture: upright, its middle square, over all classes of the model."""
     predictions = await while_connected(
-        request.receive, pipeline.classify(upload.data, chosen, top_k=top_k, timings=upload.timings)
+        request.receive,
+        pipeline.classify(
+            upload.data, chosen, top_k=top_k, timeout_seconds=upload.timeout_seconds, timings=upload.timings
+        ),
     )
     best = predictions[0]
     response.headers["Server-Timing"] = upload.timings.header()
