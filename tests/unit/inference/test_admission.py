@@ -108,7 +108,9 @@ async def test_under_three_times_the_load_what_is_let_in_is_answered_in_time() -
     async with batching(max_batch_size=batch_size) as setup:
         with ThreadPoolExecutor(2) as decode_pool:
             doors = Admission(setup.batcher, decode_threads=2, metrics=setup.metrics)
-            pipeline = Pipeline(decode_pool=decode_pool, admission=doors, max_image_pixels=1000, metrics=setup.metrics)
+            pipeline = Pipeline(
+                decode_pool=decode_pool, admission=doors, cache=None, max_image_pixels=1000, metrics=setup.metrics
+            )
 
             async def ask() -> None:
                 nonlocal slowest

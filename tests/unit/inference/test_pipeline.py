@@ -46,9 +46,10 @@ class Setup:
     async def classify(
         self, network: ServedModel, data: bytes = RED, *, timeout_seconds: float = 30
     ) -> list[Prediction]:
-        return await self.pipeline.classify(
+        classified = await self.pipeline.classify(
             data, network, top_k=2, timeout_seconds=timeout_seconds, timings=StageTimings()
         )
+        return classified.predictions
 
     def count(self, outcome: str) -> float | None:
         return self._registry.get_sample_value("inference_requests_total", {"model": "tiny", "outcome": outcome})
@@ -72,6 +73,7 @@ async def opened() -> AsyncIterator[Setup]:
             pipeline = Pipeline(
                 decode_pool=decode_pool,
                 admission=Admission(batcher, decode_threads=2, metrics=metrics),
+                cache=None,
                 max_image_pixels=1_000_000,
                 metrics=metrics,
             )
@@ -88,7 +90,7 @@ async def test_a_picture_is_classified_and_each_stage_measured() -> None:
         timings = StageTimings()
         timings.add("receive", 0.001)
         best = await setup.pipeline.classify(RED, served(Colours()), top_k=2, timeout_seconds=30, timings=timings)
-        assert [found.label for found in best] == ["red", "green"]
+        assert [found.label for found in best.predictions] == ["red", "green"]
         assert tuple(timings.seconds()) == STAGES
         assert [setup.stage_count(stage) for stage in STAGES] == [1] * len(STAGES)
         assert (setup.count("ok"), setup.in_flight) == (1, 0)

@@ -33,6 +33,8 @@ def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("INFERENCE_DECODE_THREADS", "0"),
         ("INFERENCE_COMPUTE_THREADS", "-1"),
         ("INFERENCE_MAX_BATCH_SIZE", "0"),
+        ("INFERENCE_CACHE_MAX_BYTES", "-1"),
+        ("INFERENCE_CACHE_REDIS_URL", "http://localhost"),
         ("INFERENCE_MAX_QUEUE_DELAY_SECONDS", "-1"),
     ],
 )

@@ -19,6 +19,7 @@ from servicekit.tokens import TokenVerifier
 from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
+from inference_service.cache import open_cache
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
@@ -69,6 +70,12 @@ def create_app(
                 max_queue_delay_seconds=settings.max_queue_delay_seconds,
                 metrics=metrics,
             ) as batcher,
+            open_cache(
+                max_bytes=settings.cache_max_bytes,
+                ttl_seconds=settings.cache_ttl_seconds,
+                redis_url=settings.cache_redis_url,
+                metrics=metrics,
+            ) as cache,
         ):
             yield State(
                 settings=settings,
@@ -78,6 +85,7 @@ def create_app(
                 pipeline=Pipeline(
                     decode_pool=decode_pool,
                     admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
+                    cache=cache,
                     max_image_pixels=settings.max_image_pixels,
                     metrics=metrics,
                 ),

@@ -15,6 +15,9 @@ from inference_service.timings import StageTimings
 Rejection = Literal["queue_full", "too_late", "body_bytes"]
 """Why a request was turned away before anything was computed."""
 
+CacheOutcome = Literal["hit", "miss", "shared", "off"]
+"""Whether an answer was there, was computed, came with that of an equal request, or there is no cache."""
+
 _OUTCOMES = {415: "invalid", 422: "invalid", 503: "rejected", 504: "timeout"}
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -63,6 +66,22 @@ class InferenceMetrics:
             "Bytes of the bodies that are held in memory.",
             registry=registry,
         )
+        self._cache_requests = Counter(
+            "inference_cache_requests",
+            "Answers, by where they came from: hit, miss, shared with an equal request, or off.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._cache_failures = Counter(
+            "inference_cache_failures",
+            "Times that the shared cache did not answer.",
+            registry=registry,
+        )
+        self._cache_bytes = Gauge(
+            "inference_cache_bytes",
+            "Bytes of the cache in the memory of this process.",
+            registry=registry,
+        )
         self._model_info = Gauge(
             "inference_model_info",
             "1 for each model that is ready.",
@@ -105,6 +124,18 @@ class InferenceMetrics:
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""
         self._rejections.labels(reason).inc()
+
+    def answered(self, outcome: CacheOutcome) -> None:
+        """Count one answer by where it came from."""
+        self._cache_requests.labels(outcome).inc()
+
+    def cache_failed(self) -> None:
+        """Count one time that the shared cache did not answer."""
+        self._cache_failures.inc()
+
+    def show_cache_bytes(self, cache_bytes: Callable[[], float]) -> None:
+        """Ask `cache_bytes` at each scrape."""
+        self._cache_bytes.set_function(cache_bytes)
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
         """Show a model and what it runs on."""

@@ -23,6 +23,8 @@ class Model:
     labels: tuple[str, ...]
     device: str
     dtype: torch.dtype
+    digest: str = ""
+    """SHA-256 of the weights, in hexadecimal digits."""
 
     @property
     def dtype_name(self) -> str:

@@ -3,7 +3,16 @@
 from typing import ClassVar, Self
 
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 from servicekit.settings import ResourceSettings
 
@@ -42,11 +51,27 @@ class InferenceSettings(ResourceSettings):
     max_body_bytes_in_flight: PositiveInt = 256 * 1024 * 1024
     """Bytes of all bodies that are held at once; more are shed with 503."""
 
+    cache_max_bytes: NonNegativeInt = 32 * 1024 * 1024
+    """Bytes of answers that are kept in memory, about 500 a picture. 0 turns the cache off."""
+
+    cache_ttl_seconds: PositiveFloat = 3600.0
+    """How long an answer is kept."""
+
+    cache_redis_url: SecretStr | None = None
+    """`redis://`, `rediss://` or `unix://`: keeps the answers in Redis, for all replicas."""
+
     decode_threads: PositiveInt | None = None
     """Pictures that are decoded at once. By default one for each CPU of this process."""
 
     compute_threads: PositiveInt | None = None
     """Threads inside one forward pass. By default one for each CPU of this process."""
+
+    @field_validator("cache_redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected redis://, rediss:// or unix://")
+        return url
 
     @model_validator(mode="after")
     def _limits_hold_what_they_limit(self) -> Self:
