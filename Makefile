@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CODE := services tests
 
-INSTALL := $(BIN)/uv pip install --python $(BIN)/python
+# One process a CPU; the tests of a file stay in one, for they share what they start.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# Compiled here, the first start need not do it, four times over.
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-emit-package servicekit $(UPGRADE)
 
@@ -13,16 +16,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-e2e requisites lock clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Start Pinhole on this machine (PORT=8000; Ctrl-C stops it).
 	@exec $(BIN)/pinhole-run
 
 test: requisites lint typecheck ## Set everything up, and run ruff, mypy and all tests.
-	$(BIN)/pytest
+	$(PYTEST)
 
 setup: $(VENV)/.dev ## Install what running and testing need into .venv.
 
@@ -37,15 +40,19 @@ lint: $(VENV)/.dev ## Check format and style.
 typecheck: $(VENV)/.dev ## Check types (mypy --strict).
 	$(BIN)/mypy $(CODE)
 
-test-unit: $(VENV)/.dev ## Run the tests of the parts.
-	$(BIN)/pytest tests/unit
+test-unit: requisites $(VENV)/.dev ## Run the tests of the parts.
+	$(PYTEST) tests/unit
+
+test-integration: requisites $(VENV)/.dev ## Run the tests of what the services share on real servers.
+	$(PYTEST) tests/integration
 
 test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real processes, and the page in Chromium.
-	$(BIN)/pytest tests/e2e
+	$(PYTEST) tests/e2e
 
 requisites:
-	@command -v chromium >/dev/null && command -v curl >/dev/null || { \
-		echo "The tests need Chromium and curl (Debian: apt-get install chromium curl)" >&2; exit 1; }
+	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v redis-server >/dev/null \
+		&& { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
+		echo "The tests need Chromium, curl, PostgreSQL and Redis (Debian: apt-get install chromium curl postgresql redis-server)" >&2; exit 1; }
 
 lock: $(VENV)/.tools ## Lock the dependencies anew (UPGRADE=--upgrade for newer versions).
 	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) requirements/dev.in --output-file requirements/dev.txt

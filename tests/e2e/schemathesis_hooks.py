@@ -1,6 +1,7 @@
-"""What schemathesis cannot make up: pictures that are pictures."""
+"""What schemathesis cannot make up: pictures that are pictures, headers that fit what is stored."""
 
 import io
+import uuid
 from pathlib import Path
 
 import schemathesis
@@ -23,3 +24,7 @@ PICTURES = {f"image/{name.lower()}": encoded(name) for name in ("PNG", "JPEG", "
 for media_type, picture in PICTURES.items():
     schemathesis.openapi.media_type(media_type, st.just(picture))
 schemathesis.openapi.media_type("application/octet-stream", st.sampled_from(sorted(PICTURES.values())))
+
+# The tags of accounts are known to who has read them; a key is for one request.
+schemathesis.openapi.format("entity-tags", st.just("*"))
+schemathesis.openapi.format("idempotency-key", st.builds(lambda: str(uuid.uuid4())))

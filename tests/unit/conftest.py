@@ -9,6 +9,12 @@ import structlog
 from tests.issuer import Issuer, serve_issuer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def captured_logs() -> None:
+    """Log as libraries do, so that pytest keeps what a passing test logs to itself."""
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(), wrapper_class=structlog.stdlib.BoundLogger)
+
+
 @pytest.fixture(scope="session")
 def issuer() -> Iterator[Issuer]:
     """Whose tokens the services under test take."""
@@ -20,8 +26,9 @@ def issuer() -> Iterator[Issuer]:
 def restored_logging() -> Iterator[None]:
     """Undo what a test does to the logging of this process."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, structured = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    structlog.configure(**structured)

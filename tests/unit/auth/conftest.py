@@ -26,15 +26,21 @@ def users(users_server: FakeUsers) -> Iterator[FakeUsers]:
     users_server.may_answer.set()
 
 
-@pytest.fixture
-def settings(tmp_path: Path, users: FakeUsers) -> AuthSettings:
-    """An own database, and keys that are quick to make."""
+def auth_settings(folder: Path, users: FakeUsers) -> AuthSettings:
+    """Return settings with a database in `folder`, and keys that are quick to make."""
     return AuthSettings(
-        database_url=f"sqlite+aiosqlite:///{tmp_path}/auth.db", users_url=users.url, signing_algorithm="ES256"
+        database_url=f"sqlite+aiosqlite:///{folder}/auth.db", users_url=users.url, signing_algorithm="ES256"
     )
 
 
 @pytest.fixture
+def settings(tmp_path: Path, users: FakeUsers) -> AuthSettings:
+    """An own database."""
+    return auth_settings(tmp_path, users)
+
+
+@pytest.fixture
 async def client(settings: AuthSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """A service that has just started for the first time."""
     async with running(create_app(settings)) as client:
         yield client

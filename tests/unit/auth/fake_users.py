@@ -40,6 +40,7 @@ class FakeUsers:
     names: dict[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     answer: Answer | None = None
+    was_asked: threading.Event = field(default_factory=threading.Event)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
     def reset(self) -> None:
@@ -51,6 +52,7 @@ class FakeUsers:
 
     def respond(self, asked: Asked) -> Answer:
         self.asked.append(asked)
+        self.was_asked.set()
         self.may_answer.wait(10)
         if self.answer is not None:
             return self.answer

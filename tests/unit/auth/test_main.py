@@ -1,12 +1,9 @@
 """The service as a whole: probes, waiting for a schema, its document, its logs."""
 
 import asyncio
-import logging
-from collections.abc import Iterator
 
 import httpx
 import pytest
-import structlog
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
 from servicekit.auth import SCOPES
@@ -42,7 +39,7 @@ async def test_a_service_that_must_not_migrate_waits_for_who_does(settings: Auth
 
 
 async def test_the_settings_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, settings: AuthSettings, log_output: None
+    monkeypatch: pytest.MonkeyPatch, settings: AuthSettings, restored_logging: None
 ) -> None:
     monkeypatch.setenv("AUTH_DATABASE_URL", settings.database_url)
     monkeypatch.setenv("AUTH_ISSUER", "https://pinhole.example")
@@ -66,21 +63,10 @@ async def test_the_document_describes_the_form_and_every_error(client: httpx.Asy
     assert (flow["tokenUrl"], flow["scopes"]) == ("/token", SCOPES)
 
 
-@pytest.fixture
-def log_output() -> Iterator[None]:
-    """Configure logs as a process does, as talkative as they can be, and put everything back."""
-    root = logging.getLogger()
-    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
-    configure_logs("auth", level="DEBUG", format="json")
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.configure(**config)
-
-
-async def test_no_log_repeats_a_secret_or_a_name(
-    capsys: pytest.CaptureFixture[str], log_output: None, settings: AuthSettings, users: FakeUsers
+async def test_no_log_repeats_a_secret_or_a_name_however_talkative_it_is(
+    capsys: pytest.CaptureFixture[str], restored_logging: None, settings: AuthSettings, users: FakeUsers
 ) -> None:
+    configure_logs("auth", level="DEBUG", format="json")
     async with running(create_app(settings)) as client:
         answers = [(await sign_in(client)).json()]
         answers.append((await refresh(client, answers[0]["refresh_token"])).json())

@@ -1,5 +1,6 @@
 """The token endpoint, as clients of every kind and temper meet it."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -7,14 +8,21 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
+import pytest_asyncio
 from auth_service.forms import MAX_FORM_BYTES
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
+from auth_service.tables import SessionRow
 from servicekit.auth import SCOPES
+from servicekit.database import utc_now
+from sqlalchemy import update
 
 from tests.asgi import running
+from tests.unit.auth.conftest import auth_settings
 from tests.unit.auth.fake_users import ADA, PASSWORD, ROOT, Answer, FakeUsers
-from tests.unit.auth.requests import assert_oauth_error, refresh, sign_in, signed_in, verified
+from tests.unit.auth.requests import assert_oauth_error, refresh, sign_in, signed_in, stored, verified
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FORM = "application/x-www-form-urlencoded"
 GOOD = {"grant_type": "password", "username": "ada", "password": PASSWORD}
@@ -22,6 +30,18 @@ GOOD = {"grant_type": "password", "username": "ada", "password": PASSWORD}
 
 def basic(credentials: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_users(users: FakeUsers) -> None:
+    """Forget what the last test made of users; the service under test stays."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
+    """One service for all: none of these tests minds the sessions of the others."""
+    async with running(create_app(auth_settings(tmp_path_factory.mktemp("auth"), users_server))) as client:
+        yield client
 
 
 async def post(client: httpx.AsyncClient, body: str | bytes, content_type: str = FORM) -> httpx.Response:
@@ -382,13 +402,14 @@ async def test_an_answer_of_users_that_means_nothing_is_503(
     assert (await refresh(client, token)).status_code == 200
 
 
-async def test_a_slow_users_holds_up_no_other_client(settings: AuthSettings, users: FakeUsers) -> None:
-    """The database is not locked while users is asked."""
-    async with running(create_app(settings)) as client, running(create_app(settings)) as replica:
-        token = await signed_in(client)
-        slow = settings.model_copy(update={"users_timeout_seconds": 0.5})
-        users.may_answer.clear()
-        async with running(create_app(slow)) as waiting:
-            assert (await refresh(waiting, token)).status_code == 503
-        users.may_answer.set()
-        assert (await refresh(replica, token)).status_code == 200
+async def test_the_database_is_not_locked_while_users_is_asked(settings: AuthSettings, users: FakeUsers) -> None:
+    async with running(create_app(settings)) as slow:
+        for request in (sign_in(slow), refresh(slow, await signed_in(slow))):
+            users.may_answer.clear()
+            users.was_asked.clear()
+            waiting = asyncio.create_task(request)
+            assert await asyncio.to_thread(users.was_asked.wait, 10)
+            async with asyncio.timeout(2), stored(settings) as transaction:
+                await transaction.execute(update(SessionRow).values(last_used_at=utc_now()))
+            users.may_answer.set()
+            assert (await waiting).status_code == 200

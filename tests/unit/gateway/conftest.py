@@ -1,10 +1,12 @@
 """A gateway on a real port in front of three stand-in services."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
+import structlog
 from gateway.main import create_app
 from gateway.settings import GatewaySettings
 
@@ -21,7 +23,16 @@ class Site:
     services: dict[str, StandInService]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def quiet_logs() -> Iterator[None]:
+    """Keep the access log of the servers in threads out of what other tests print."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture(scope="module")
 def shared_site() -> Iterator[Site]:
     """One site for all tests: it keeps nothing of a request."""
     services = {name: StandInService(name) for name in ("auth", "users", "inference")}

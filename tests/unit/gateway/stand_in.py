@@ -72,7 +72,7 @@ async def _read(receive: Receive) -> bytes:
 
 def _token(body: bytes) -> bytes:
     form = parse_qs(body.decode())
-    password = Path(os.environ["USERS_ADMIN_PASSWORD_FILE"]).read_text()
+    password = Path(os.environ["USERS_ADMIN_PASSWORD_FILE"]).read_text().strip()
     expected = {"grant_type": ["password"], "username": ["admin"], "password": [password]}
     return json.dumps({"access_token": TOKEN if form == expected else "wrong", "token_type": "Bearer"}).encode()
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -69,25 +70,19 @@ Start = Callable[..., Run]
 
 
 def four_free_ports() -> int:
-    """Return the first of four free ports in a row."""
-    for port in range(20000 + os.getpid() * 4 % 8000, 32000, 4):
-        with contextmanager(_taken)(port) as free:
-            if free:
-                return port
+    """Return the first of four free ports in a row, below those that the system gives to clients.
+
+    By chance, so that tests of another process hardly look at the same ones.
+    """
+    for port in random.sample(range(28000, 32000, 4), 1000):
+        with ExitStack() as stack:
+            try:
+                for offset in range(4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+            except OSError:
+                continue
+            return port
     raise RuntimeError("no four free ports in a row")
-
-
-def _taken(port: int) -> Iterator[bool]:
-    probes = [socket.socket() for _ in range(4)]
-    try:
-        for offset, probe in enumerate(probes):
-            probe.bind(("127.0.0.1", port + offset))
-        yield True
-    except OSError:
-        yield False
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @pytest.fixture
@@ -124,7 +119,7 @@ def test_it_tells_who_is_ready_and_how_to_try_it_and_ctrl_c_stops_all(start: Sta
 
     password_file = tmp_path / ".pinhole" / "admin-password"
     assert password_file.stat().st_mode & 0o777 == 0o600
-    assert password_file.read_text() in printed
+    assert password_file.read_text().strip() in printed
 
     line = printed[printed.index("curl ") :]
     pasted = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_SECONDS)
@@ -139,7 +134,7 @@ def test_it_tells_who_is_ready_and_how_to_try_it_and_ctrl_c_stops_all(start: Sta
 def test_a_second_start_keeps_the_password_and_does_not_print_it(start: Start, tmp_path: Path) -> None:
     first = start()
     printed = first.until_welcome()
-    password = (tmp_path / ".pinhole" / "admin-password").read_text()
+    password = (tmp_path / ".pinhole" / "admin-password").read_text().strip()
     assert password in printed
     assert first.end(signal.SIGTERM) == (0, "stopped\n", "")
     assert first.left_behind() == []
@@ -147,9 +142,9 @@ def test_a_second_start_keeps_the_password_and_does_not_print_it(start: Start, t
     second = start()
     printed = second.until_welcome()
     assert password not in printed
-    assert (tmp_path / ".pinhole" / "admin-password").read_text() == password
+    assert (tmp_path / ".pinhole" / "admin-password").read_text().strip() == password
     variables = json.loads(httpx.get(f"http://127.0.0.1:{second.port + 2}/variables").content)
-    assert Path(variables["USERS_ADMIN_PASSWORD_FILE"]).read_text() == password
+    assert Path(variables["USERS_ADMIN_PASSWORD_FILE"]).read_text().strip() == password
     assert second.end(signal.SIGINT)[0] == 0
 
 

@@ -6,6 +6,7 @@ import pytest
 from gateway.laptop.children import children, environment
 from gateway.laptop.data_folder import prepare_data_folder
 from gateway.laptop.errors import CannotStart
+from gateway.laptop.output import Output
 from gateway.laptop.readiness import welcome
 
 
@@ -55,6 +56,16 @@ def test_a_password_that_the_user_gives_is_not_replaced(tmp_path: Path) -> None:
     assert '"password=$USERS_ADMIN_PASSWORD"' in welcome(9000, folder, mine)
 
 
+def test_a_password_file_that_the_user_names_is_the_one_in_the_line_to_paste(tmp_path: Path) -> None:
+    file = tmp_path / "my password"
+    file.touch()
+    mine = {"USERS_ADMIN_PASSWORD_FILE": str(file), "USERS_ADMIN_USERNAME": "root"}
+    folder = prepare_data_folder(tmp_path / "data", mine)
+    assert not folder.password_file.exists()
+    assert environment(9000, folder, mine)["USERS_ADMIN_PASSWORD_FILE"] == str(file)
+    assert f"-d username=root --data-urlencode \"password=$(cat '{file}')\"" in welcome(9000, folder, mine)
+
+
 def test_no_password_is_made_where_there_are_accounts_already(tmp_path: Path) -> None:
     (tmp_path / "users.db").touch()
     folder = prepare_data_folder(tmp_path, {})
@@ -65,6 +76,19 @@ def test_no_password_is_made_where_there_are_accounts_already(tmp_path: Path) ->
 def test_the_data_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
     prepare_data_folder(tmp_path / "new", {})
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_mode_of_a_folder_that_is_there_stays(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    prepare_data_folder(tmp_path, {})
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = prepare_data_folder(tmp_path, {})
+    folder.log_file("auth").mkdir()
+    with pytest.raises(CannotStart, match=r"cannot write to .*/logs/auth.log: Is a directory"):
+        Output(["auth"], folder, is_shown=False)
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from tests.unit.gateway.serving import connect, echoed
         ("/.well-known/jwks.json", "auth"),
         ("/openapi/auth.json", "auth"),
         ("/users", "users"),
+        ("/events", "users"),
         ("/users/me/password", "users"),
         ("/openapi/users.json", "users"),
         ("/%75sers", "users"),

@@ -42,7 +42,11 @@ def tiny_model(network: nn.Module | None = None, *, labels: tuple[str, ...] = LA
 
 
 def tiny_source(
-    network: nn.Module | None = None, *, name: str = "tiny", load: Callable[[], Model] | None = None
+    network: nn.Module | None = None,
+    *,
+    name: str = "tiny",
+    version: str = "1",
+    load: Callable[[], Model] | None = None,
 ) -> ModelSource:
     """Return where a tiny model comes from."""
-    return ModelSource(name, "1", f"test:{name}", load=load or (lambda: tiny_model(network)))
+    return ModelSource(name, version, f"test:{name}", load=load or (lambda: tiny_model(network)))

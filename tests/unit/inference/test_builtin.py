@@ -4,13 +4,14 @@ import pickle
 import runpy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from inference_service.builtin import load_efficientnet_lite0
 from inference_service.model import Model, ModelUnavailable
 from torch import nn
+
+from tests.unit.inference.weight_files import Payload
 
 
 def test_it_has_the_thousand_classes_of_imagenet(efficientnet: Model) -> None:
@@ -55,16 +56,6 @@ def test_the_weights_of_another_model_are_an_error(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), path)
     with pytest.raises(ModelUnavailable, match="cannot load the weights"):
         load_efficientnet_lite0(path)
-
-
-class Payload:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self._path,)
 
 
 @pytest.mark.parametrize("save", ["pickle", "torch"])

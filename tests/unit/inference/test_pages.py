@@ -90,7 +90,7 @@ async def test_the_docs_page_offers_each_document(client: httpx.AsyncClient) -> 
 
 async def test_our_own_document_describes_the_request_and_signs_in_with_a_password(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi/inference.json")).json()
-    assert sorted(document["paths"]) == ["/models", "/models/{name}", "/predict"]
+    assert sorted(document["paths"]) == ["/models", "/models/{name}", "/models/{name}/versions/{version}", "/predict"]
     predict = document["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "image/png", "application/octet-stream"} <= set(predict["requestBody"]["content"])
     assert sorted(predict["responses"]) == ["200", "401", "403", "404", "408", "413", "415", "422", "500", "503", "504"]

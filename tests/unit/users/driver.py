@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,10 +17,9 @@ PASSWORD = "correct horse battery staple"
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
 
-def users_settings(folder: Path, issuer: Issuer, **changes: Any) -> UsersSettings:
-    """Return the settings of a service whose database is in `folder`."""
-    url = f"sqlite+aiosqlite:///{folder}/users.db"
-    return UsersSettings(**{"database_url": url, "auth_url": issuer.url} | changes)
+def users_settings(database_url: str, issuer: Issuer, **changes: Any) -> UsersSettings:
+    """Return the settings of a service that takes the tokens of `issuer`."""
+    return UsersSettings(**{"database_url": database_url, "auth_url": issuer.url} | changes)
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Signing in, and changing passwords."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import bcrypt
@@ -66,17 +65,17 @@ def replace_passwords(users: Users, passwords: Passwords) -> None:
     users.app.dependency_overrides[get_passwords] = lambda: passwords
 
 
-async def set_hash(folder: Path, username: str, password_hash: str) -> None:
+async def set_hash(database_url: str, username: str, password_hash: str) -> None:
     async with (
-        open_database(f"sqlite+aiosqlite:///{folder}/users.db") as database,
+        open_database(database_url) as database,
         database.sessions.begin() as session,
     ):
         await session.execute(update(Account).where(Account.username == username).values(password_hash=password_hash))
 
 
-async def read_hash(folder: Path, username: str) -> str | None:
+async def read_hash(database_url: str, username: str) -> str | None:
     async with (
-        open_database(f"sqlite+aiosqlite:///{folder}/users.db") as database,
+        open_database(database_url) as database,
         database.sessions.begin() as session,
     ):
         return (await session.scalars(select(Account.password_hash).where(Account.username == username))).one()
@@ -123,17 +122,17 @@ async def test_every_failure_is_answered_alike_and_costs_one_hash(users: Users) 
     assert passwords.verified == [True, True, False, False, False, False, False]
 
 
-async def test_a_bcrypt_hash_lets_in_once_and_is_then_argon2id(tmp_path: Path, issuer: Issuer) -> None:
-    async with serving(users_settings(tmp_path, issuer), issuer) as users:
+async def test_a_bcrypt_hash_lets_in_once_and_is_then_argon2id(database_url: str, issuer: Issuer) -> None:
+    async with serving(users_settings(database_url, issuer), issuer) as users:
         account = await users.create("ada")
-        await set_hash(tmp_path, "ada", bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode())
+        await set_hash(database_url, "ada", bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode())
         assert await users.sign_in("ada", "wrong") is None
         assert (await users.sign_in("ada"))["id"] == account["id"]
-        upgraded = await read_hash(tmp_path, "ada")
+        upgraded = await read_hash(database_url, "ada")
         assert upgraded is not None
         assert upgraded.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
         assert (await users.sign_in("ada"))["id"] == account["id"]
-        assert await read_hash(tmp_path, "ada") == upgraded
+        assert await read_hash(database_url, "ada") == upgraded
 
 
 async def test_the_internal_routes_refuse_what_is_no_request(users: Users) -> None:
@@ -252,8 +251,8 @@ async def test_others_write_while_a_hash_is_computed(users: Users, route: str) -
     assert (await waiting).status_code == {"create": 201, "change": 403, "reset": 204, "verify": 200}[route]
 
 
-async def test_a_burst_beyond_the_pool_is_shed_and_the_service_goes_on(tmp_path: Path, issuer: Issuer) -> None:
-    async with serving(users_settings(tmp_path, issuer, hash_workers=1, hash_queue_size=0), issuer) as users:
+async def test_a_burst_beyond_the_pool_is_shed_and_the_service_goes_on(database_url: str, issuer: Issuer) -> None:
+    async with serving(users_settings(database_url, issuer, hash_workers=1, hash_queue_size=0), issuer) as users:
         await users.create("ada", password=PASSWORD)
         body = {"username": "ada", "password": PASSWORD}
         responses = await asyncio.gather(

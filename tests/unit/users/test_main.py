@@ -1,7 +1,6 @@
 """The service as a whole: start, stop, probes, documents, logs."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 import structlog
@@ -16,8 +15,8 @@ from tests.issuer import Issuer
 from tests.unit.users.driver import PASSWORD, Users, serving, users_settings
 
 
-async def test_accounts_outlive_the_process(tmp_path: Path, issuer: Issuer) -> None:
-    settings = users_settings(tmp_path, issuer)
+async def test_accounts_outlive_the_process(database_url: str, issuer: Issuer) -> None:
+    settings = users_settings(database_url, issuer)
     async with serving(settings, issuer) as users:
         account = await users.create("ada", password=PASSWORD, full_name="Ada")
     async with serving(settings, issuer) as users:
@@ -29,19 +28,21 @@ async def test_it_is_ready_with_keys_and_schema(users: Users) -> None:
     await users.create("ada")  # a token was verified: the keys are there
     assert (await users.http.get("/readyz")).status_code == 200
     assert (await users.http.get("/livez")).status_code == 200
-    assert "http_server_request_duration_seconds" in (await users.http.get("/metrics")).text
+    metrics = (await users.http.get("/metrics")).text
+    assert "http_server_request_duration_seconds" in metrics
+    assert 'db_client_connection_count{state="idle"} 1.0' in metrics
 
 
-async def test_without_keys_it_is_not_ready(tmp_path: Path, issuer: Issuer) -> None:
-    async with serving(users_settings(tmp_path, issuer, auth_url="http://127.0.0.1:9"), issuer) as users:
+async def test_without_keys_it_is_not_ready(database_url: str, issuer: Issuer) -> None:
+    async with serving(users_settings(database_url, issuer, auth_url="http://127.0.0.1:9"), issuer) as users:
         response = await users.http.get("/readyz")
     assert response.status_code == 503
     assert "keys" in response.json()["detail"]
     assert "schema" not in response.json()["detail"]
 
 
-async def test_a_start_that_may_not_migrate_waits_for_the_schema(tmp_path: Path, issuer: Issuer) -> None:
-    settings = users_settings(tmp_path, issuer, migrate_at_start=False)
+async def test_a_start_that_may_not_migrate_waits_for_the_schema(empty_database_url: str, issuer: Issuer) -> None:
+    settings = users_settings(empty_database_url, issuer, migrate_at_start=False)
 
     async def start() -> int:
         async with running(create_app(settings)) as http:
@@ -66,11 +67,14 @@ async def test_a_start_that_may_not_migrate_waits_for_the_schema(tmp_path: Path,
 async def test_internal_paths_are_not_documented_and_every_other_is(users: Users) -> None:
     document = (await users.http.get("/openapi/users.json")).json()
     assert sorted(document["paths"]) == [
+        "/events",
         "/users",
         "/users/me",
+        "/users/me/export",
         "/users/me/password",
         "/users/{user_id}",
         "/users/{user_id}/password",
+        "/users/{user_id}/restore",
     ]
     patch = document["paths"]["/users/me"]["patch"]["requestBody"]["content"]
     assert sorted(patch) == ["application/json", "application/merge-patch+json"]
@@ -81,10 +85,10 @@ async def test_internal_paths_are_not_documented_and_every_other_is(users: Users
 
 
 async def test_no_password_and_no_address_reaches_a_log(
-    tmp_path: Path, issuer: Issuer, capfd: pytest.CaptureFixture[str], restored_logging: None
+    database_url: str, issuer: Issuer, capfd: pytest.CaptureFixture[str], restored_logging: None
 ) -> None:
     configure_logs("users", level="DEBUG", format="json")
-    settings = users_settings(tmp_path, issuer, sign_up="open", admin_password="administrators secret")
+    settings = users_settings(database_url, issuer, sign_up="open", admin_password="administrators secret")
     body = {"username": "ada", "email": "ada.l@example.net", "full_name": "Ada Lovelace", "password": PASSWORD}
     async with serving(settings, issuer) as users:
         account = (await users.http.post("/users", json=body)).json()

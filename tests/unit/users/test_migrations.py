@@ -1,7 +1,6 @@
 """The schema: what the migrations make is what the tables say, forward and back."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import alembic.command
 import pytest
@@ -15,8 +14,8 @@ PACKAGE = "users_service"
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/users.db") as database:
+async def database(empty_database_url: str) -> AsyncIterator[Database]:
+    async with open_database(empty_database_url) as database:
         await database.migrate(PACKAGE)
         yield database
 

@@ -21,19 +21,19 @@ class State(TypedDict):
     grants: Grants
 
 
-def get_settings(request: Request) -> AuthSettings:
+async def get_settings(request: Request) -> AuthSettings:
     """Return the settings of this process."""
     settings: AuthSettings = request.state.settings
     return settings
 
 
-def get_key_ring(request: Request) -> KeyRing:
+async def get_key_ring(request: Request) -> KeyRing:
     """Return the signing keys."""
     keys: KeyRing = request.state.keys
     return keys
 
 
-def get_grants(request: Request) -> Grants:
+async def get_grants(request: Request) -> Grants:
     """Return the grants."""
     grants: Grants = request.state.grants
     return grants
@@ -42,7 +42,7 @@ def get_grants(request: Request) -> Grants:
 FormDep = Annotated[Form, Depends(read_form)]
 
 
-def get_client(request: Request, form: FormDep) -> Client:
+async def get_client(request: Request, form: FormDep) -> Client:
     """Return the OAuth client that sent the form."""
     return identify_client(form, request.headers.get("authorization"))
 

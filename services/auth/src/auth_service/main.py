@@ -1,6 +1,5 @@
 """The auth service, put together."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -11,10 +10,10 @@ import httpx
 from fastapi import FastAPI
 from servicekit.app import build_app
 from servicekit.auth import bearer
-from servicekit.database import Database, open_database
+from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
-from servicekit.logs import configure_logs, get_logger
+from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
@@ -28,12 +27,6 @@ from auth_service.routers import token, well_known
 from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import load_key_ring
-
-SCHEMA_NEED = "schema"
-"""What `Readiness` calls a schema that is up to date."""
-SCHEMA_POLL_SECONDS = 1.0
-
-log = get_logger(__name__)
 
 
 def create_app(settings: AuthSettings | None = None) -> FastAPI:
@@ -62,7 +55,7 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with open_database(settings.database_url) as database:
-            await _prepare_schema(database, migrate=settings.migrate_at_start)
+            await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             keys = await load_key_ring(database, settings.signing_algorithm)
             readiness.is_met(KEYS_NEED)
@@ -84,16 +77,6 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
                 yield State(settings=settings, keys=keys, verifier=verifier, grants=grants)
 
     return lifespan
-
-
-async def _prepare_schema(database: Database, *, migrate: bool) -> None:
-    """Migrate, or wait for who does."""
-    if migrate:
-        await database.migrate("auth_service")
-        return
-    while not await database.is_migrated("auth_service"):
-        log.warning("waiting_for_schema", hint="run the migrations, or set AUTH_MIGRATE_AT_START")
-        await asyncio.sleep(SCHEMA_POLL_SECONDS)
 
 
 def _lifetimes(settings: AuthSettings) -> Lifetimes:

@@ -67,11 +67,15 @@ class ServerMetadata(BaseModel):
 _TEXT = r"^[^\u0000-\u0008\u000a-\u001f\u007f]+$"
 _SCOPE_FIELD = {
     "type": "string",
-    "pattern": r"^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$",
+    "pattern": r"^([\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*)?$",
     "description": "Scopes with spaces between them. It can only take away from what would be granted without it.",
     "examples": ["inference:predict profile"],
 }
-_CLIENT_FIELD = {"type": "string", "enum": ["pinhole-web"], "description": "The client; `pinhole-web` when left out."}
+_CLIENT_FIELD = {
+    "type": "string",
+    "enum": ["pinhole-web", ""],
+    "description": "The client; `pinhole-web` when left out or empty.",
+}
 
 TOKEN_FORM: dict[str, Any] = {
     "requestBody": {

@@ -47,8 +47,8 @@ def upstream_fields(scope: Scope, *, request_id: str) -> Fields:
     fields = _without(scope["headers"], _NOT_PASSED_UP)
     received = dict(scope["headers"])
     host = received.get(b"host", b"")
-    if scope["http_version"] == "1.0" and not host:
-        fields.append((b"host", host))
+    if not host and scope["http_version"] == "1.0":
+        fields.append((b"host", host))  # then it may be left out; to a service it is always sent
     if b"transfer-encoding" in received:
         fields.append((b"transfer-encoding", b"chunked"))
     elif b"content-length" in received:

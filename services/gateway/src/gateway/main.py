@@ -1,8 +1,8 @@
 """The gateway's application: one origin in front of the three services."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from servicekit.app import build_app
@@ -11,6 +11,7 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 
+from gateway.proxy import State
 from gateway.routes import proxy_routes
 from gateway.settings import GatewaySettings
 from gateway.upstream import open_upstream
@@ -25,7 +26,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         settings,
         title="Pinhole gateway",
         description="Passes each path to the service that answers it.",
-        version="0.1.0",
+        version=version("pinhole-gateway"),
         lifespan=_lifespan(settings),
         routers=[],
         readiness=Readiness(),
@@ -36,14 +37,14 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     return app
 
 
-def _lifespan(settings: GatewaySettings) -> Any:
+def _lifespan(settings: GatewaySettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         urls = {"auth": settings.auth_url, "users": settings.users_url, "inference": settings.inference_url}
         async with AsyncExitStack() as stack:
             upstreams = {
                 name: await stack.enter_async_context(open_upstream(url, settings)) for name, url in urls.items()
             }
-            yield {"settings": settings, "upstreams": upstreams}
+            yield State(settings=settings, upstreams=upstreams)
 
     return lifespan

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import TypedDict
 
 import anyio
 import httpcore
@@ -18,14 +19,21 @@ from gateway.headers import content_length, downstream_fields, upstream_fields
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 
+_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+"""Everything that an exchange with a service may end with, of the exceptions of httpcore."""
+
 log = get_logger(__name__)
 
 
-class Proxy:
-    """An ASGI application that answers with what `service` answers.
+class State(TypedDict):
+    """The state of the running gateway."""
 
-    The lifespan state holds `settings` and `upstreams`, by name.
-    """
+    settings: GatewaySettings
+    upstreams: dict[str, Upstream]
+
+
+class Proxy:
+    """An ASGI application that answers with what `service` answers."""
 
     def __init__(self, service: str, error_response: ErrorResponse) -> None:
         self._service = service
@@ -33,9 +41,9 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; a client that leaves ends the exchange with the service."""
-        settings: GatewaySettings = scope["state"]["settings"]
-        upstream: Upstream = scope["state"]["upstreams"][self._service]
-        body = _Body(receive, length=content_length(scope), max_bytes=settings.max_body_bytes)
+        state: State = scope["state"]
+        upstream = state["upstreams"][self._service]
+        body = _Body(receive, length=content_length(scope), max_bytes=state["settings"].max_body_bytes)
         try:
             if _may_escape(scope["path"]):
                 raise NotFound("no such path")
@@ -80,9 +88,6 @@ class Proxy:
                 return BadRequest("the request is not valid HTTP")
             case _:
                 return BadGateway(f"{self._service} broke off")
-
-
-_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
 class _Body:

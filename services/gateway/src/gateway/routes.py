@@ -25,6 +25,7 @@ PREFIXES = (
     Prefix("/predict", "inference"),
     Prefix("/token", "auth", error_response=oauth_error_response),
     Prefix("/users", "users"),
+    Prefix("/events", "users"),
     Prefix("/", "inference", is_exact=True),
     Prefix("/static", "inference"),
     Prefix("/explain", "inference"),

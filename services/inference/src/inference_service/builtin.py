@@ -10,6 +10,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from inference_service.model import Model, ModelSource, ModelUnavailable
 from inference_service.preprocessing import Preprocessing
+from inference_service.weights import check_digest, first_line
 
 NAME = "efficientnet-lite0"
 
@@ -31,14 +32,21 @@ def load_efficientnet_lite0(weights: Path | None = None) -> Model:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (OSError, EOFError, UnpicklingError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelUnavailable(f"cannot load the weights of {NAME}: {_first_line(error)}") from error
-    return Model(network.eval(), PREPROCESSING, _imagenet_labels(), device="cpu", dtype=torch.float32)
+        raise ModelUnavailable(f"cannot load the weights of {NAME}: {first_line(error)}") from error
+    return Model(
+        network.eval(),
+        PREPROCESSING,
+        imagenet_labels(),
+        device="cpu",
+        dtype=torch.float32,
+        digest=check_digest(path, sha256=None),
+    )
 
 
 EFFICIENTNET_LITE0 = ModelSource(name=NAME, version="1", uri=f"builtin:{NAME}", load=load_efficientnet_lite0)
 
 
-def _imagenet_labels() -> tuple[str, ...]:
+def imagenet_labels() -> tuple[str, ...]:
     """Return the 1000 class names.
 
     The file is a copy of torchvision's list (BSD-3-Clause): importing torchvision to read it would
@@ -46,7 +54,3 @@ def _imagenet_labels() -> tuple[str, ...]:
     """
     text = resources.files("inference_service").joinpath("imagenet_labels.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -61,29 +61,49 @@ BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
 
 
+_NAME = "efficientnet-lite0"
+ModelName = Annotated[str, Path(max_length=128, examples=[_NAME])]
+_VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
+
+
 async def get_chosen_model(
     _caller: Caller,
     models: ModelsDep,
     model: Annotated[
         str | None,
-        Query(max_length=128, description="Which model to ask. By default the first.", examples=["efficientnet-lite0"]),
+        Query(max_length=128, description="Which model to ask. By default the first.", examples=[_NAME]),
+    ] = None,
+    version: Annotated[
+        str | None,
+        Query(
+            pattern=_VERSION_PATTERN,
+            description="Which version of it. By default the newest that is ready.",
+            examples=["1"],
+        ),
     ] = None,
 ) -> ServedModel:
     """Return the model that a caller asks for."""
-    return models.get(model)
+    return models.get(model, version)
 
 
-async def get_named_model(
+async def get_named_version(
     _caller: Caller,
     models: ModelsDep,
-    name: Annotated[str, Path(max_length=128, examples=["efficientnet-lite0"])],
+    name: ModelName,
+    version: Annotated[str, Path(pattern=_VERSION_PATTERN, examples=["1"])],
 ) -> ServedModel:
-    """Return the model that the path names."""
-    return models.get(name)
+    """Return the model and version that the path names."""
+    return models.get(name, version)
+
+
+async def get_named_versions(_caller: Caller, models: ModelsDep, name: ModelName) -> list[ServedModel]:
+    """Return each version of the model that the path names, the newest first."""
+    return models.versions(name)
 
 
 ChosenModelDep = Annotated[ServedModel, Depends(get_chosen_model)]
-NamedModelDep = Annotated[ServedModel, Depends(get_named_model)]
+NamedVersionDep = Annotated[ServedModel, Depends(get_named_version)]
+NamedVersionsDep = Annotated[list[ServedModel], Depends(get_named_versions)]
 
 
 async def get_timeout(

@@ -25,22 +25,27 @@ from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
+from inference_service.models_file import BadModelsFile
 from inference_service.pipeline import Pipeline
 from inference_service.registry import MODEL_NEED, open_models
 from inference_service.routers import models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
+from inference_service.sources import read_sources
 
 AUTH_TIMEOUT_SECONDS = 5.0
 
 
-def create_app(
-    settings: InferenceSettings | None = None, *, sources: Sequence[ModelSource] = (EFFICIENTNET_LITE0,)
-) -> FastAPI:
-    """Return the application; without `settings` they are read from the environment."""
+def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[ModelSource] | None = None) -> FastAPI:
+    """Return the application; without `settings` they are read from the environment.
+
+    Raises:
+        SystemExit: a setting or `models.yaml` is not valid.
+    """
     if settings is None:
         settings = load_settings(InferenceSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    chosen = _configured_sources(settings) if sources is None else sources
     registry = new_registry()
     readiness = Readiness(KEYS_NEED, MODEL_NEED)
 
@@ -62,7 +67,7 @@ def create_app(
             ) as keys,
             open_executor("decode", decode_threads) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
-            open_models(sources, model_thread, readiness, metrics) as served_models,
+            open_models(chosen, model_thread, readiness, metrics) as served_models,
             DynamicBatcher(
                 model_thread,
                 max_batch_size=settings.max_batch_size,
@@ -102,3 +107,13 @@ def create_app(
         registry=registry,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
+
+
+def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
+    if settings.models_file is None:
+        return (EFFICIENTNET_LITE0,)
+    try:
+        return read_sources(settings.models_file, settings.weights_dir)
+    except BadModelsFile as error:
+        lines = "\n  ".join(str(error).splitlines())
+        raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None

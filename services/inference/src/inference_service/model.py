@@ -41,10 +41,15 @@ class Model:
         """Run one picture through, so that the first request finds everything allocated.
 
         Raises:
-            ModelUnavailable: the network does not give one finite logit for each label.
+            ModelUnavailable: the network fails, or does not give one finite logit for each label.
         """
         side = self.preprocessing.input_size
-        logits = self.forward(self.preprocessing(Image.new("RGB", (side, side), "gray")).unsqueeze(0))
+        image = self.preprocessing(Image.new("RGB", (side, side), "gray"))
+        try:
+            logits = self.forward(image.unsqueeze(0))
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelUnavailable(f"the network fails on an input of {list(image.shape)}: {reason}") from error
         if logits.shape != (1, len(self.labels)):
             raise ModelUnavailable(f"expected {len(self.labels)} logits for a picture, got {list(logits.shape)}")
         if not torch.isfinite(logits).all():
@@ -53,9 +58,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model comes from. `load` may take seconds and raises `ModelUnavailable`."""
+    """Where a model comes from. `load` may take minutes and raises `ModelUnavailable`."""
 
     name: str
     version: str
+    """A whole number: the highest is the newest."""
+
     uri: str
     load: Callable[[], Model]

@@ -28,7 +28,7 @@ class ModelState(StrEnum):
 
 
 class ServedModel:
-    """One model from its source to its answers."""
+    """One version of a model from its source to its answers."""
 
     def __init__(self, source: ModelSource) -> None:
         self.source = source
@@ -48,10 +48,10 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """Models by name. The first is the one that answers where a caller names none."""
+    """Models by name and version. The first is the one that answers where a caller names none."""
 
     def __init__(self, sources: Sequence[ModelSource], readiness: Readiness, metrics: InferenceMetrics) -> None:
-        self._models = {source.name: ServedModel(source) for source in sources}
+        self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
@@ -60,16 +60,31 @@ class ModelRegistry:
         """Go through the models in the order of their sources."""
         return iter(self._models.values())
 
-    def get(self, name: str | None = None) -> ServedModel:
-        """Return one model, ready or not.
+    def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
+        """Return one model; without `version` the newest that is ready, and the newest where none is.
+
+        Raises:
+            UnknownModel: there is none of that name and version.
+        """
+        versions = self.versions(name)
+        if version is None:
+            return next((served for served in versions if served.model), versions[0])
+        for served in versions:
+            if served.source.version == version:
+                return served
+        raise UnknownModel(f"there is no version {version} of {versions[0].source.name}")
+
+    def versions(self, name: str | None = None) -> list[ServedModel]:
+        """Return every version of one model, the newest (the highest number) first.
 
         Raises:
             UnknownModel: there is none of that name.
         """
-        try:
-            return self._models[name or self._default]
-        except KeyError:
-            raise UnknownModel(f"there is no model named {name}") from None
+        name = name or self._default
+        versions = [served for served in self if served.source.name == name]
+        if not versions:
+            raise UnknownModel(f"there is no model named {name}")
+        return sorted(versions, key=lambda served: int(served.source.version), reverse=True)
 
     async def load(self, model_thread: Executor) -> None:
         """Load and warm each model on `model_thread`; a failure is kept with its reason."""

@@ -43,7 +43,7 @@ class PredictResponse(BaseModel):
 
 
 class ModelSummary(ModelRef):
-    """One model and how far it is. What is known of a loaded model only is null before."""
+    """One version of a model and how far it is. What is known of a loaded model only is null before."""
 
     state: ModelState
     reason: str | None = Field(description="Why it is not served, where its state is `failed`.")
@@ -54,12 +54,19 @@ class ModelSummary(ModelRef):
         description="Channels, height and width that a picture is brought to.", examples=[[3, 224, 224]]
     )
     label_count: int | None = Field(examples=[1000])
+    digest: str | None = Field(description="SHA-256 of its weights, in hexadecimal digits.")
 
 
 class ModelDetails(ModelSummary):
-    """One model with the names of its classes."""
+    """One version of a model with the names of its classes."""
 
     labels: list[str] | None = Field(description="The name of each class, by its index.")
+
+
+class ModelVersions(ModelDetails):
+    """A model: the version that answers where a request names none, and all there are."""
+
+    versions: list[ModelSummary] = Field(description="The newest first.")
 
 
 def model_summary(served: ServedModel) -> ModelSummary:
@@ -75,6 +82,7 @@ def model_summary(served: ServedModel) -> ModelSummary:
         dtype=model and model.dtype_name,
         input_size=model and [3, model.preprocessing.input_size, model.preprocessing.input_size],
         label_count=model and len(model.labels),
+        digest=(model and model.digest) or None,
     )
 
 

@@ -1,5 +1,6 @@
 """Configuration of the inference service, read once from the environment."""
 
+from pathlib import Path
 from typing import ClassVar, Self
 
 from PIL import Image
@@ -23,6 +24,12 @@ class InferenceSettings(ResourceSettings):
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")
 
     service: ClassVar[str] = "inference"
+
+    models_file: Path | None = None
+    """`models.yaml`. Without it the built-in model is served."""
+
+    weights_dir: Path = Path(".pinhole/weights")
+    """Where weights that are fetched are kept, and found again without a network."""
 
     max_image_bytes: PositiveInt = 10 * 1024 * 1024
     """Largest encoded picture; one byte more is 413."""

@@ -31,7 +31,7 @@ class Principal:
     session_id: str | None
 
 
-def get_verifier(request: Request) -> TokenVerifier:
+async def get_verifier(request: Request) -> TokenVerifier:
     """Return the verifier that the lifespan put into the state as `verifier`."""
     verifier: TokenVerifier = request.state.verifier
     return verifier

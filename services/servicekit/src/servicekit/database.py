@@ -20,8 +20,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from uuid_utils.compat import uuid7
 
+from servicekit.connections import ConnectionLimits, DatabaseUnavailable, is_passing
+from servicekit.logs import get_logger
+
 _SQLITE_BUSY_SECONDS = 5
+_SCHEMA_POLL_SECONDS = 1.0
 _MIGRATION_LOCK = 0x70696E68  # any constant: it keeps two replicas from migrating at once
+SCHEMA_NEED = "schema"
+"""What `Readiness` calls a schema that is up to date."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -31,6 +37,8 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 """Constraint names, the same on every server, so that migrations can drop them."""
+
+log = get_logger(__name__)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -67,15 +75,45 @@ class Database:
         self.engine = engine
         self.sessions = async_sessionmaker(engine, expire_on_commit=False)
 
+    @contextlib.asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session in a transaction that commits at the end.
+
+        Raises:
+            DatabaseUnavailable: the server is away, or a connection, a lock or an answer was waited
+                for too long; nothing was changed.
+        """
+        try:
+            async with self.sessions.begin() as session:
+                yield session
+        except Exception as error:
+            if not is_passing(error):
+                raise
+            log.warning("database_unavailable", reason=type(getattr(error, "orig", None) or error).__name__)
+            raise DatabaseUnavailable from error
+
     async def migrate(self, package: str) -> None:
         """Bring the schema to the newest revision in `<package>/migrations`.
 
-        On PostgreSQL a lock lets one replica do it while the others wait.
+        On PostgreSQL a lock lets one replica do it while the others wait, for as long as it takes.
         """
         async with self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
+                await connection.execute(text("SET LOCAL statement_timeout = 0"))
+                await connection.execute(text("SET LOCAL lock_timeout = 0"))
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+                # Whoever waits for a table keeps everybody else out of it: not for long.
+                await connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
             await connection.run_sync(_upgrade, package)
+
+    async def prepare_schema(self, package: str, *, migrate: bool) -> None:
+        """Migrate, or wait until something else has."""
+        if migrate:
+            await self.migrate(package)
+            return
+        while not await self.is_migrated(package):
+            log.warning("waiting_for_schema", package=package)
+            await asyncio.sleep(_SCHEMA_POLL_SECONDS)
 
     async def is_migrated(self, package: str) -> bool:
         """Tell whether the schema is at the newest revision that this code has, or at one of newer code."""
@@ -84,7 +122,7 @@ class Database:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
+async def open_database(url: str, limits: ConnectionLimits | None = None) -> AsyncIterator[Database]:
     """Yield the database at `url`, and close its connections at the end.
 
     Raises:
@@ -97,7 +135,7 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     # Parameters hold personal data and secrets: no error message and no log repeats them.
     # SQLite has one writer: tasks wait for one connection in turn, rather than poll for its lock.
     one_connection = {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
-    pool: dict[str, Any] = one_connection if is_sqlite else {"pool_pre_ping": True}
+    pool: dict[str, Any] = one_connection if is_sqlite else (limits or ConnectionLimits()).engine_options()
     engine = create_async_engine(parsed, hide_parameters=True, **pool)
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
@@ -115,7 +153,7 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
     after the answer, and cannot change it any more. The lifespan state holds `database`.
     """
     database: Database = request.state.database
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         yield session
 
 

@@ -13,7 +13,7 @@ log = get_logger(__name__)
 
 async def create_first_administrator(database: Database, passwords: Passwords, settings: UsersSettings) -> None:
     """Create the administrator that the settings describe, where no account is one."""
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         if await accounts.has_administrator(session):
             return
     if settings.admin_password is None:
@@ -26,10 +26,10 @@ async def create_first_administrator(database: Database, passwords: Passwords, s
         "roles": ["user", "admin"],
     }
     try:
-        async with database.sessions.begin() as session:
-            await accounts.create(session, fields, password_hash=password_hash)
+        async with database.begin() as session:
+            await accounts.create(session, fields, password_hash=password_hash, actor=None)
     except AccountExists as error:
-        async with database.sessions.begin() as session:
+        async with database.begin() as session:
             if await accounts.has_administrator(session):
                 return  # another replica was faster
         log.warning("no_administrator", hint="set USERS_ADMIN_USERNAME and USERS_ADMIN_EMAIL", reason=error.detail)

@@ -9,8 +9,9 @@ from servicekit.logs import get_logger
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from users_service import access, accounts
+from users_service import access, accounts, events
 from users_service.errors import UserNotFound, WrongPassword
+from users_service.events import Occurrence
 from users_service.passwords import Passwords
 from users_service.tables import Account
 
@@ -25,14 +26,14 @@ async def verify(database: Database, passwords: Passwords, login: str, password:
     Raises:
         Overloaded: too many hashes are being computed.
     """
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         account = await accounts.find_by_login(session, login)
     stored = account.password_hash if account is not None and not account.disabled else None
     verdict = await passwords.verify(password, stored)
     if account is None or not verdict.is_right:
         return None
     if verdict.upgraded_hash is not None:
-        async with database.sessions.begin() as session:
+        async with database.begin() as session:
             await _replace_hash(session, account, verdict.upgraded_hash)
         log.info("password_hash_upgraded", account_id=str(account.id))
     return account
@@ -46,33 +47,35 @@ async def change_own(database: Database, passwords: Passwords, caller: Principal
         WrongPassword: `current` is not right, or not any more.
         Overloaded: too many hashes are being computed.
     """
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         account = await access.find_own(session, caller)
     if not (await passwords.verify(current, account.password_hash)).is_right:
         raise WrongPassword
     new_hash = await passwords.hash(new)
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         if not await _replace_hash(session, account, new_hash):
             raise WrongPassword
+        await events.append(session, Occurrence("password.changed", account.id, caller.subject))
     log.info("password_changed", account_id=str(account.id))
 
 
-async def reset(database: Database, passwords: Passwords, account_id: str, new: str) -> None:
+async def reset(database: Database, passwords: Passwords, caller: Principal, account_id: str, new: str) -> None:
     """Set the password of any account.
 
     Raises:
         UserNotFound: there is no account of this id.
         Overloaded: too many hashes are being computed.
     """
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         account = await accounts.find(session, account_id)
     new_hash = await passwords.hash(new)
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         result = await session.execute(
             update(Account).where(Account.id == account.id).values(password_hash=new_hash).returning(Account.id)
         )
         if result.first() is None:
             raise UserNotFound
+        await events.append(session, Occurrence("password.reset", account.id, caller.subject))
     log.info("password_reset", account_id=str(account.id))
 
 

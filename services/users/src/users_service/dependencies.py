@@ -2,8 +2,9 @@
 
 from typing import Annotated, TypedDict
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Header, Path, Request
 from fastapi.security import SecurityScopes
+from pydantic.json_schema import SkipJsonSchema
 from servicekit.auth import Principal, authenticate, bearer, get_verifier, require_scope
 from servicekit.database import Database, get_session
 from servicekit.tokens import TokenVerifier
@@ -23,19 +24,19 @@ class State(TypedDict):
     verifier: TokenVerifier
 
 
-def get_settings(request: Request) -> UsersSettings:
+async def get_settings(request: Request) -> UsersSettings:
     """Return the settings."""
     settings: UsersSettings = request.state.settings
     return settings
 
 
-def get_database(request: Request) -> Database:
+async def get_database(request: Request) -> Database:
     """Return the database, for those who hash between two transactions."""
     database: Database = request.state.database
     return database
 
 
-def get_passwords(request: Request) -> Passwords:
+async def get_passwords(request: Request) -> Passwords:
     """Return the hash pool."""
     passwords: Passwords = request.state.passwords
     return passwords
@@ -57,6 +58,18 @@ UserId = Annotated[
     Path(
         description="A UUID in lower case. Anything else, and any account that is not yours to see, is not found.",
         examples=["01920000-0000-7000-8000-000000000000"],
+    ),
+]
+
+IdempotencyKey = Annotated[
+    str | SkipJsonSchema[None],
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Any text of the client's own, new for each account: a repeated request creates one account.",
+        json_schema_extra={"format": "idempotency-key"},
     ),
 ]
 

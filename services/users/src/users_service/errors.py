@@ -1,6 +1,14 @@
 """What can go wrong here, as the caller is told."""
 
-from servicekit.problem import Conflict, FieldError, Forbidden, NotFound, Problem, ServiceUnavailable, Unauthorized
+from servicekit.problem import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    NotFound,
+    Problem,
+    ServiceUnavailable,
+    Unauthorized,
+)
 
 
 class MalformedBody(Problem):
@@ -53,6 +61,36 @@ class UserNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("User not found")
+
+
+class PreconditionFailed(Problem):
+    """The account is not the one that `If-Match` names: somebody has changed it since."""
+
+    status, title, slug = 412, "Precondition failed", "precondition-failed"
+
+    def __init__(self) -> None:
+        super().__init__("the account was changed since it was read: read it again")
+
+
+class PreconditionRequired(Problem):
+    """A change needs `If-Match` here."""
+
+    status, title, slug = 428, "Precondition required", "precondition-required"
+
+    def __init__(self) -> None:
+        super().__init__("send If-Match with the ETag of the account")
+
+
+class IdempotencyKeyReused(Conflict):
+    """The `Idempotency-Key` has created another account, or one that was deleted since."""
+
+    title, slug = "Idempotency key reused", "idempotency-key-reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the key was used for another account, or for one that was deleted since",
+            errors=[FieldError(field="header.Idempotency-Key", detail="was used before")],
+        )
 
 
 class MethodNotAllowed(Problem):

@@ -1,6 +1,5 @@
 """The users service, put together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -8,10 +7,11 @@ from importlib.metadata import version
 import httpx
 from fastapi import FastAPI
 from servicekit.app import Lifespan, build_app
-from servicekit.database import Database, open_database
+from servicekit.connections import PoolMetrics
+from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
-from servicekit.logs import configure_logs, get_logger
+from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
@@ -19,20 +19,14 @@ from servicekit.tokens import TokenVerifier
 from users_service.administrators import create_first_administrator
 from users_service.dependencies import State
 from users_service.passwords import open_passwords
-from users_service.routers import accounts, internal, passwords, profile
+from users_service.routers import accounts, events, internal, passwords, profile
 from users_service.settings import UsersSettings
-
-SCHEMA_NEED = "schema"
-"""What `Readiness` calls a schema that is up to date."""
-SCHEMA_POLL_SECONDS = 1.0
 
 DESCRIPTION = """Accounts, their roles and their passwords.
 
 A caller with the scope `profile` reads, changes and deletes their own account; `users:read` and
 `users:write` reach every account. Somebody else's account answers 404, as one that does not exist.
 """
-
-log = get_logger(__name__)
 
 
 def create_app(settings: UsersSettings | None = None) -> FastAPI:
@@ -41,44 +35,36 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
         settings = load_settings(UsersSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     readiness = Readiness(KEYS_NEED, SCHEMA_NEED)
+    registry = new_registry()
     return build_app(
         settings,
         title="Pinhole users",
         description=DESCRIPTION,
         version=version("pinhole-users"),
-        lifespan=_lifespan(settings, readiness),
+        lifespan=_lifespan(settings, readiness, PoolMetrics(registry)),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
-        routers=[profile.router, passwords.router, accounts.router, internal.router],
+        routers=[profile.router, passwords.router, accounts.router, events.router, internal.router],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
     )
 
 
-def _lifespan(settings: UsersSettings, readiness: Readiness) -> Lifespan:
+def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolMetrics) -> Lifespan:
     jwks_url = f"{settings.auth_url}/.well-known/jwks.json"
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with (
-            open_database(settings.database_url) as database,
-            httpx.AsyncClient() as http,
+            open_database(settings.database_url, settings.connection_limits) as database,
+            httpx.AsyncClient(trust_env=False) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
         ):
+            pool_metrics.watch(database.engine.pool)
             with open_passwords(workers=settings.hash_workers, queue_size=settings.hash_queue_size) as hashes:
-                await _prepare_schema(database, migrate=settings.migrate_at_start)
+                await database.prepare_schema("users_service", migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
                 await create_first_administrator(database, hashes, settings)
                 verifier = TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience)
                 yield State(settings=settings, database=database, passwords=hashes, verifier=verifier)
 
     return lifespan
-
-
-async def _prepare_schema(database: Database, *, migrate: bool) -> None:
-    """Migrate, or wait for who does."""
-    if migrate:
-        await database.migrate("users_service")
-        return
-    while not await database.is_migrated("users_service"):
-        log.warning("waiting_for_schema", hint="run the migrations, or set USERS_MIGRATE_AT_START")
-        await asyncio.sleep(SCHEMA_POLL_SECONDS)

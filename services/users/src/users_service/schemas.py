@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
 
-from pydantic import MISSING, BaseModel, ConfigDict, Field, Secret
+from pydantic import MISSING, BaseModel, BeforeValidator, ConfigDict, Field, Secret
 
 from users_service.accounts import Changes
 from users_service.identifiers import Email, Username
 from users_service.passwords import NewPassword
-from users_service.tables import Role
+from users_service.tables import EventType, Role
 
 FullName = Annotated[
     str,
@@ -89,6 +89,35 @@ MERGE_PATCH = {
     }
 }
 """Adds the media type of RFC 7396 to an operation that takes a `UserPatch` as `application/json`."""
+
+
+class OwnEvent(BaseModel):
+    """Something that happened to the caller's account."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    at: datetime
+    type: EventType
+    details: dict[str, Any] = Field(description="Names of changed fields; roles and `disabled` after the change.")
+
+
+class Event(OwnEvent):
+    """Something that happened to an account. It holds ids, and nothing personal."""
+
+    sequence: int = Field(description="Counts up from 1, without a gap.")
+    account_id: UUID
+    actor: str | None = Field(description="The subject of the token that did it; null for a sign-up or the service.")
+    hash: Annotated[str, BeforeValidator(bytes.hex)] = Field(
+        description="SHA-256 over the event and the hash of the one before, in hexadecimal."
+    )
+
+
+class Export(BaseModel):
+    """All that is kept of an account."""
+
+    account: User
+    has_password: bool
+    events: list[OwnEvent]
 
 
 class PasswordChange(BaseModel):

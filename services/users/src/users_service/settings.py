@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt, Secret
+from pydantic import Field, NonNegativeInt, PositiveInt, Secret
 from pydantic_settings import SettingsConfigDict
+from servicekit.connections import ConnectionSettings
 from servicekit.settings import ResourceSettings
 
 from users_service.identifiers import Email, Username
@@ -12,20 +13,25 @@ from users_service.passwords import NewPassword
 SignUp = Literal["open", "admin"]
 
 
-class UsersSettings(ResourceSettings):
+class UsersSettings(ResourceSettings, ConnectionSettings):
     """What the users service is told."""
 
     model_config = SettingsConfigDict(env_prefix="USERS_", frozen=True)
 
     service = "users"
 
-    database_url: str = "sqlite+aiosqlite:///.pinhole/users.db"
+    database_url: str = Field(
+        "sqlite+aiosqlite:///.pinhole/users.db", pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://"
+    )
 
     migrate_at_start: bool = True
     """Without it the start waits until something else has brought the schema up to date."""
 
     sign_up: SignUp = "admin"
     """Who creates accounts: everybody, or administrators."""
+
+    require_if_match: bool = False
+    """Refuse a change that does not say which version it changes (428)."""
 
     admin_username: Username = "admin"
     admin_email: Email = "admin@example.com"

@@ -6,12 +6,21 @@ from typing import Any, Literal
 from uuid import UUID
 
 from servicekit.database import NAMING, UtcDateTime, new_id, utc_now
-from sqlalchemy import Index, MetaData, String, Text, text
+from sqlalchemy import JSON, BigInteger, Index, LargeBinary, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from users_service.identifiers import canonical_email, canonical_username
 
 Role = Literal["user", "admin"]
+EventType = Literal[
+    "account.created",
+    "account.changed",
+    "account.deleted",
+    "account.restored",
+    "account.erased",
+    "password.changed",
+    "password.reset",
+]
 
 
 class Base(DeclarativeBase):
@@ -20,19 +29,12 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class Account(Base):
-    """Who may sign in. The unique columns are what two spellings of one name have in common."""
-
-    __tablename__ = "accounts"
-    __table_args__ = (
-        Index("ix_accounts_administrators", "id", sqlite_where=text("role_admin"), postgresql_where=text("role_admin")),
-    )
+class _Record:
+    """What is known of somebody."""
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     username: Mapped[str] = mapped_column(String(64))
-    username_canonical: Mapped[str] = mapped_column(String(64), unique=True)
     email: Mapped[str] = mapped_column(String(254))
-    email_canonical: Mapped[str] = mapped_column(Text, unique=True)
     full_name: Mapped[str | None] = mapped_column(String(200))
     disabled: Mapped[bool] = mapped_column(default=False)
     role_user: Mapped[bool]
@@ -52,6 +54,20 @@ class Account(Base):
     def roles(self, roles: Collection[Role]) -> None:
         self.role_user, self.role_admin = "user" in roles, "admin" in roles
 
+
+class Account(_Record, Base):
+    """Who may sign in. The unique columns are what two spellings of one name have in common."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        Index(
+            "ix_accounts_administrators", "id", sqlite_where=text("role_admin = 1"), postgresql_where=text("role_admin")
+        ),
+    )
+
+    username_canonical: Mapped[str] = mapped_column(String(64), unique=True)
+    email_canonical: Mapped[str] = mapped_column(Text, unique=True)
+
     @validates("username", "email")
     def _set_canonical(self, name: str, value: Any) -> Any:
         if name == "username":
@@ -59,3 +75,49 @@ class Account(Base):
         else:
             self.email_canonical = canonical_email(value)
         return value
+
+
+class DeletedAccount(_Record, Base):
+    """Who was deleted, until they are restored or erased.
+
+    In a table of their own, no query can take them for accounts and their names are free.
+    """
+
+    __tablename__ = "deleted_accounts"
+
+    deleted_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class Event(Base):
+    """Something that happened to an account. The server refuses to change or delete one."""
+
+    __tablename__ = "events"
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    type: Mapped[EventType] = mapped_column(String(32))
+    account_id: Mapped[UUID] = mapped_column(index=True)
+    actor: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class EventHead(Base):
+    """One row: the number and the hash of the last event. Who writes an event locks it first."""
+
+    __tablename__ = "event_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class IdempotencyKey(Base):
+    """A request that has created an account. It goes with the account when that is erased."""
+
+    __tablename__ = "idempotency_keys"
+
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    request_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    account_id: Mapped[UUID] = mapped_column(index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, index=True)

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.laptop.children import children, environment
 from gateway.laptop.data_folder import prepare_data_folder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.ports import check_ports
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         check_ports(range(options.port, options.port + 4))
         folder = prepare_data_folder(options.data, os.environ)
-        run(children(options.port), environment(options.port, folder, os.environ), folder)
+        run(options.port, folder, os.environ)
     except CannotStart as error:
         sys.exit(f"pinhole: {error}")
     except KeyboardInterrupt:

@@ -24,9 +24,14 @@ class DataFolder:
         """Return the file of the administrator's first password."""
         return self.path / "admin-password"
 
+    @property
+    def logs(self) -> Path:
+        """Return the folder of the logs."""
+        return self.path / "logs"
+
     def log_file(self, name: str) -> Path:
         """Return the file of what one child has printed since its last start."""
-        return self.path / "logs" / f"{name}.log"
+        return self.logs / f"{name}.log"
 
     def database(self, name: str) -> Path:
         """Return the database of one service."""
@@ -42,12 +47,12 @@ def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
     folder = DataFolder(path, None)
     is_ours = not {"USERS_ADMIN_PASSWORD", "USERS_ADMIN_PASSWORD_FILE"} & variables.keys()
     try:
-        folder.log_file("").parent.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.logs.mkdir(exist_ok=True)
         # Where there are accounts already, a password made now would open none of them.
         if is_ours and not folder.password_file.exists() and not folder.database("users").exists():
             password = secrets.token_urlsafe(PASSWORD_BYTES)
-            _write_private(folder.password_file, password)
+            _write_private(folder.password_file, f"{password}\n")
             return DataFolder(path, password)
     except OSError as error:
         raise CannotStart(
@@ -57,6 +62,5 @@ def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
 
 
 def _write_private(path: Path, text: str) -> None:
-    # No line end: curl sends the whole file as the password.
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from honcho.manager import SYSTEM_PRINTER_NAME
 
 from gateway.laptop.data_folder import DataFolder
+from gateway.laptop.errors import CannotStart
 
 _REMEMBERED_LINES = 50
 _NO_REASON = re.compile(
@@ -35,7 +36,11 @@ class Output:
     """honcho sets it to the length of the longest name."""
 
     def __init__(self, names: Iterable[str], folder: DataFolder, *, is_shown: bool) -> None:
-        self._files = {name: folder.log_file(name).open("w", buffering=1) for name in names}
+        """Start the files anew. Raises CannotStart where one cannot be written."""
+        try:
+            self._files = {name: folder.log_file(name).open("w", buffering=1) for name in names}
+        except OSError as error:
+            raise CannotStart(f"cannot write to {error.filename}: {error.strerror}") from None
         self._last_lines = {name: deque[str](maxlen=_REMEMBERED_LINES) for name in self._files}
         self.is_shown = is_shown
 
@@ -54,7 +59,8 @@ class Output:
             return
         line = message.data.decode("utf-8", "replace").rstrip()
         self._last_lines[message.name].append(line)
-        self._files[message.name].write(f"{line}\n")
+        with contextlib.suppress(OSError):  # a full disk: the children tell of it themselves
+            self._files[message.name].write(f"{line}\n")
         if self.is_shown:
             say(f"{message.name.ljust(self.width)} | {line}")
 

@@ -4,12 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from honcho.manager import SIGNALS, Manager
 
-from gateway.laptop.children import Child
+from gateway.laptop.children import children, environment
 from gateway.laptop.data_folder import DataFolder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.output import Output, say
@@ -19,35 +19,40 @@ _RETRY_SECONDS = 0.05
 _ASKED_TO_STOP = {known["rc"] for known in SIGNALS.values()}
 
 
-def run(children: Sequence[Child], variables: Mapping[str, str], folder: DataFolder) -> None:
+def run(port: int, folder: DataFolder, variables: Mapping[str, str]) -> None:
     """Start all children, and return when somebody asked for the end and all have stopped.
+
+    `variables` are the user's.
 
     Raises:
         CannotStart: a child has stopped by itself; the others were stopped then.
     """
     started = time.monotonic()
     stopping = threading.Event()
-    user_wants_logs = "LOG_LEVEL" in os.environ
-    with Output((child.name for child in children), folder, is_shown=user_wants_logs) as output:
+    servers = children(port)
+    child_variables = environment(port, folder, variables)
+    # Without a wish for logs, what is said on the way to readiness (auth is not up yet, ...) only looks like trouble.
+    with Output((child.name for child in servers), folder, is_shown="LOG_LEVEL" in variables) as output:
 
         def when_ready() -> None:
-            say(welcome(children[-1].port, folder, os.environ))
-            # What is said on the way there (auth is not up yet, ...) would only look like trouble.
+            say(welcome(port, folder, variables))
             output.is_shown = True
 
-        reporter = threading.Thread(target=report_readiness, args=(children, stopping, when_ready, started))
+        reporter = threading.Thread(target=report_readiness, args=(servers, stopping, when_ready, started))
         processes = Processes(output, when_started=reporter.start)
-        for child in children:
-            processes.add_process(child.name, child.command(variables["LOG_LEVEL"]), env=dict(variables))
+        for child in servers:
+            processes.add_process(child.name, child.command(child_variables["LOG_LEVEL"]), env=child_variables)
         signal.signal(signal.SIGHUP, _terminate_this_process)  # the terminal was closed
-        processes.loop()
-        stopping.set()
+        try:
+            processes.loop()
+        finally:
+            stopping.set()
+            processes.terminate()  # all have stopped, unless honcho failed
         reporter.join()
-        if processes.returncode in _ASKED_TO_STOP:
-            say("stopped")
-            return
-        name = processes.first_stopped
-        raise CannotStart(f"{name} has stopped: {output.reason(name)} (see {folder.log_file(name)})")
+        if processes.returncode not in _ASKED_TO_STOP:
+            name = processes.first_stopped
+            raise CannotStart(f"{name} has stopped: {output.reason(name)} (see {folder.log_file(name)})")
+    say("stopped")
 
 
 class Processes(Manager):  # type: ignore[misc]  # honcho has no types

@@ -1,10 +1,11 @@
 """Accounts by id, and all of them."""
 
 import base64
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import (
     ContentTooLarge,
     FieldError,
@@ -14,19 +15,26 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from users_service import access, accounts
+from users_service import access, accounts, idempotency
 from users_service.access import READ_ALL, WRITE_ALL
-from users_service.dependencies import Caller, Creator, PasswordsDep, Reader, SessionDep, UserId
+from users_service.accounts import Condition
+from users_service.dependencies import Caller, Creator, IdempotencyKey, PasswordsDep, Reader, SessionDep, UserId, Writer
 from users_service.errors import (
     AccountExists,
     AccountGone,
     FieldForbidden,
+    IdempotencyKeyReused,
     LastAdministrator,
     MalformedBody,
     Overloaded,
+    PreconditionFailed,
+    PreconditionRequired,
     UserNotFound,
 )
+from users_service.idempotency import AlreadyCreated
+from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
 from users_service.schemas import MERGE_PATCH, NewUser, User, UserPatch, UserReplacement
+from users_service.tables import Account, DeletedAccount
 
 router = APIRouter(tags=["users"])
 
@@ -39,31 +47,51 @@ CHANGE_PROBLEMS = problem_responses(
     UserNotFound,
     AccountExists,
     LastAdministrator,
+    PreconditionFailed,
     ContentTooLarge,
+    PreconditionRequired,
+    DatabaseUnavailable,
 )
+CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}, **CHANGE_PROBLEMS}
 
 
 @router.post(
     "/users",
     status_code=201,
     responses={
-        201: {"headers": {"Location": {"description": "The path of the account.", "schema": {"type": "string"}}}},
+        201: {
+            "headers": {"Location": {"description": "The path of the account.", "schema": {"type": "string"}}, **ETAG}
+        },
         **problem_responses(
-            MalformedBody, Unauthorized, Forbidden, FieldForbidden, AccountExists, ContentTooLarge, Overloaded
+            MalformedBody,
+            Unauthorized,
+            Forbidden,
+            FieldForbidden,
+            AccountExists,
+            IdempotencyKeyReused,
+            ContentTooLarge,
+            Overloaded,
+            DatabaseUnavailable,
         ),
     },
     # `bearer` by itself declares the scheme and no scopes; a token is optional where sign-up is open.
     openapi_extra={"security": [{}]},
 )
 async def create_user(
-    body: NewUser, creator: Creator, passwords: PasswordsDep, session: SessionDep, response: Response
+    body: NewUser,
+    creator: Creator,
+    passwords: PasswordsDep,
+    session: SessionDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> User:
     """Sign up, or create an account for somebody.
 
     Where sign-up is open, everybody may, with a `password`; a token is not needed, and a bad one
     is refused. Where it is for administrators, the scope `users:write` is needed. Only that scope
     may leave the password out or set `roles` and `disabled`; without them the account is an
-    enabled `user`.
+    enabled `user`. A request that is repeated with the same `Idempotency-Key` within a day creates
+    nothing anew: it is answered with the account that is there.
     """
     fields = body.changes()
     access.check_fields(creator, fields)
@@ -75,9 +103,18 @@ async def create_user(
         raise InvalidRequest(
             "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
         )
-    account = await accounts.create(session, fields, password_hash=password_hash)
+    actor = creator.subject if creator else None
+    try:
+        account_id = None
+        if idempotency_key is not None:
+            account_id = await idempotency.claim(session, key=idempotency_key, actor=actor, fields=fields)
+        account = await accounts.create(
+            session, fields, password_hash=password_hash, actor=actor, account_id=account_id
+        )
+    except AlreadyCreated as earlier:
+        account = earlier.account
     response.headers["Location"] = f"/users/{account.id}"
-    return User.model_validate(account)
+    return tagged(account, response)
 
 
 @router.get(
@@ -91,7 +128,7 @@ async def create_user(
                 }
             }
         },
-        **problem_responses(Unauthorized, Forbidden),
+        **problem_responses(Unauthorized, Forbidden, DatabaseUnavailable),
     },
 )
 async def list_users(
@@ -109,48 +146,105 @@ async def list_users(
     return [User.model_validate(account) for account in found[:limit]]
 
 
-@router.get("/users/{user_id}", responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound))
-async def read_user(user_id: UserId, caller: Caller, session: SessionDep) -> User:
+@router.get(
+    "/users/{user_id}",
+    response_model=User,
+    responses=NOT_MODIFIED | problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound, DatabaseUnavailable),
+)
+async def read_user(
+    user_id: UserId, caller: Caller, session: SessionDep, response: Response, is_known: IsKnown
+) -> User | Response:
     """Read one's own account (scope `profile`), or any (`users:read`)."""
-    return User.model_validate(await access.find_reachable(session, caller, user_id, scope=READ_ALL))
+    return conditional(await access.find_reachable(session, caller, user_id, scope=READ_ALL), response, is_known)
 
 
-@router.put("/users/{user_id}", responses=CHANGE_PROBLEMS)
-async def replace_user(user_id: UserId, body: UserReplacement, caller: Caller, session: SessionDep) -> User:
+@router.put("/users/{user_id}", responses=CHANGE_RESPONSES)
+async def replace_user(
+    user_id: UserId,
+    body: UserReplacement,
+    caller: Caller,
+    session: SessionDep,
+    response: Response,
+    condition: ConditionDep,
+) -> User:
     """Replace one's own account (scope `profile`), or any (`users:write`).
 
     A `full_name` that is left out is removed. `disabled` and `roles` are for administrators, and
     stay as they are when left out.
     """
-    return await _change(session, caller, user_id, body)
+    return tagged(await _change(session, caller, user_id, body, condition), response)
 
 
-@router.patch("/users/{user_id}", responses=CHANGE_PROBLEMS, openapi_extra=MERGE_PATCH)
-async def patch_user(user_id: UserId, body: UserPatch, caller: Caller, session: SessionDep) -> User:
+@router.patch("/users/{user_id}", responses=CHANGE_RESPONSES, openapi_extra=MERGE_PATCH)
+async def patch_user(
+    user_id: UserId, body: UserPatch, caller: Caller, session: SessionDep, response: Response, condition: ConditionDep
+) -> User:
     """Change fields of one's own account (scope `profile`), or of any (`users:write`).
 
     `disabled` and `roles` are for administrators.
     """
-    return await _change(session, caller, user_id, body)
+    return tagged(await _change(session, caller, user_id, body, condition), response)
 
 
 @router.delete(
     "/users/{user_id}",
-    responses=problem_responses(Unauthorized, AccountGone, Forbidden, UserNotFound, LastAdministrator),
+    responses=problem_responses(
+        Unauthorized,
+        AccountGone,
+        Forbidden,
+        UserNotFound,
+        LastAdministrator,
+        PreconditionFailed,
+        PreconditionRequired,
+        DatabaseUnavailable,
+    ),
 )
-async def delete_user(user_id: UserId, caller: Caller, session: SessionDep) -> User:
-    """Delete one's own account (scope `profile`), or any (`users:write`), and return it."""
-    account = await access.find_reachable(session, caller, user_id, scope=WRITE_ALL)
-    await accounts.delete(session, account)
+async def delete_user(
+    user_id: UserId,
+    caller: Caller,
+    session: SessionDep,
+    condition: ConditionDep,
+    erase: Annotated[bool, Query(description="Keep nothing of it; it cannot be restored.")] = False,
+) -> User:
+    """Delete one's own account (scope `profile`), or any (`users:write`), and return it.
+
+    An administrator can restore it, until it is erased: at once with `erase`, which the scope
+    `users:write` can also do to an account that was deleted before.
+    """
+    account: Account | DeletedAccount
+    try:
+        account = await access.find_reachable(session, caller, user_id, scope=WRITE_ALL)
+    except UserNotFound:
+        if not erase or WRITE_ALL not in caller.scopes:
+            raise
+        account = await accounts.find_deleted(session, user_id)
+    if erase or isinstance(account, DeletedAccount):
+        await accounts.erase(session, account, actor=caller.subject, only_if=condition)
+    else:
+        await accounts.delete(session, account, actor=caller.subject, only_if=condition)
     return User.model_validate(account)
 
 
-async def _change(session: SessionDep, caller: Caller, user_id: str, body: UserReplacement | UserPatch) -> User:
+@router.post(
+    "/users/{user_id}/restore",
+    responses={
+        200: {"headers": ETAG},
+        **problem_responses(Unauthorized, Forbidden, UserNotFound, AccountExists, DatabaseUnavailable),
+    },
+)
+async def restore_user(user_id: UserId, caller: Writer, session: SessionDep, response: Response) -> User:
+    """Make a deleted account as it was before; one that is not deleted stays as it is."""
+    return tagged(await accounts.restore(session, user_id, actor=caller.subject), response)
+
+
+async def _change(
+    session: SessionDep, caller: Caller, user_id: str, body: UserReplacement | UserPatch, condition: Condition
+) -> Account:
     account = await access.find_reachable(session, caller, user_id, scope=WRITE_ALL)
     fields = body.changes()
     access.check_fields(caller, fields)
-    await accounts.change(session, account, fields)
-    return User.model_validate(account)
+    await accounts.change(session, account, fields, actor=caller.subject, only_if=condition)
+    return account
 
 
 def _write_cursor(account_id: UUID) -> str:

@@ -1,6 +1,7 @@
 """Changing passwords."""
 
 from fastapi import APIRouter
+from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from users_service import credentials
@@ -15,7 +16,14 @@ router = APIRouter(tags=["passwords"])
     "/users/me/password",
     status_code=204,
     responses=problem_responses(
-        MalformedBody, Unauthorized, AccountGone, Forbidden, WrongPassword, ContentTooLarge, Overloaded
+        MalformedBody,
+        Unauthorized,
+        AccountGone,
+        Forbidden,
+        WrongPassword,
+        ContentTooLarge,
+        Overloaded,
+        DatabaseUnavailable,
     ),
 )
 async def change_password(body: PasswordChange, caller: Owner, database: DatabaseDep, passwords: PasswordsDep) -> None:
@@ -28,10 +36,12 @@ async def change_password(body: PasswordChange, caller: Owner, database: Databas
 @router.post(
     "/users/{user_id}/password",
     status_code=204,
-    responses=problem_responses(MalformedBody, Unauthorized, Forbidden, UserNotFound, ContentTooLarge, Overloaded),
+    responses=problem_responses(
+        MalformedBody, Unauthorized, Forbidden, UserNotFound, ContentTooLarge, Overloaded, DatabaseUnavailable
+    ),
 )
 async def reset_password(
-    user_id: UserId, body: PasswordReset, _caller: Writer, database: DatabaseDep, passwords: PasswordsDep
+    user_id: UserId, body: PasswordReset, caller: Writer, database: DatabaseDep, passwords: PasswordsDep
 ) -> None:
     """Set the password of any account."""
-    await credentials.reset(database, passwords, user_id, body.new_password.get_secret_value())
+    await credentials.reset(database, passwords, caller, user_id, body.new_password.get_secret_value())

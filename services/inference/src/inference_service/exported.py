@@ -1,0 +1,113 @@
+"""Programs from `torch.export`: a graph of operators and its tensors, checked to be no more than that."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+from torch._ops import OpOverload
+from torch.export.pt2_archive import PT2ArchiveReader
+from torch.export.pt2_archive._package import load_pt2
+
+from inference_service.model import ModelUnavailable
+from inference_service.weights import first_line
+
+_PROGRAM = "models/model.json"
+_SAMPLE_INPUTS = "data/sample_inputs/model.pt"
+_CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+_TENSORS = re.compile(r"data/(weights/weight|constants/tensor)_[0-9]+")
+_RECORDS = frozenset({_PROGRAM, _SAMPLE_INPUTS, *_CONFIGS, "archive_format", "archive_version", "byteorder", "version"})
+_OWN_FOLDER = ".data/"
+"""Where the reader keeps its version and a serial number."""
+
+_ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
+_ARITHMETIC = re.compile(
+    r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge)|torch\.sym_(int|float|min|max|not)"
+)
+_SIZE = re.compile(
+    r"(Symbol\('[a-z]+[0-9]+'|Add|Mul|Pow|Integer|Rational|Max|Min|Mod|FloorDiv|CleanDiv|PythonMod"
+    r"|positive|nonnegative|integer|True|False|[su]?[0-9]+|[-+*/%(),=<> ])*"
+)
+"""Sizes may be formulas, which sympy evaluates as Python."""
+
+
+def read_program(path: Path) -> nn.Module:
+    """Return the network of a `.pt2` file.
+
+    The format allows pickles, compiled libraries, Python expressions and any function of torch, and
+    torch runs them. A file with anything but tensors and operators on tensors is refused before torch
+    loads it. Its bytes are read once, by torch's own reader: what is checked is what is loaded.
+
+    Raises:
+        ModelUnavailable: the file is damaged, of another version, or carries code.
+    """
+    try:
+        archive = path.read_bytes()
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read {path}: {error.strerror}") from None
+    try:
+        _refuse_code(archive, path)
+        # `torch.export.load` goes on with an older format, which is all pickles, where this one fails.
+        program = load_pt2(io.BytesIO(archive)).exported_programs["model"]
+        return program.module(check_guards=False)  # guards are Python code in the file
+    except ModelUnavailable:
+        raise
+    except Exception as error:
+        # The reader has no errors of its own: a damaged archive raises nearly anything.
+        raise ModelUnavailable(f"{path} is not a program that this torch can read: {first_line(error)}") from None
+
+
+def _refuse_code(archive: bytes, path: Path) -> None:
+    for found in _code(archive):
+        raise ModelUnavailable(f"{path} is more than a graph and its tensors: it has {found}")
+
+
+def _code(archive: bytes) -> Iterator[str]:
+    """Name what torch would run, or might."""
+    with PT2ArchiveReader(io.BytesIO(archive)) as reader:
+        for name in reader.get_file_names():
+            if name not in _RECORDS and not name.startswith(_OWN_FOLDER) and not _TENSORS.fullmatch(name):
+                yield name
+        for name in _CONFIGS:
+            for tensor, payload in json.loads(reader.read_string(name))["config"].items():
+                record = f"{name.rpartition('/')[0]}/{payload['path_name']}"
+                if payload["use_pickle"] is not False or not _TENSORS.fullmatch(record):
+                    yield f"a pickle for {tensor}"
+        try:
+            torch.load(io.BytesIO(reader.read_bytes(_SAMPLE_INPUTS)), weights_only=True)
+        except UnpicklingError:
+            yield "a pickle for its sample inputs"
+        yield from _calls(json.loads(reader.read_string(_PROGRAM)))
+
+
+def _calls(node: Any) -> Iterator[str]:
+    """Name each function and each formula in a program, at any depth, that is not known to be harmless."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _calls(item)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            # `guards_code` is not run, and the metadata tells where the model was written.
+            if key in ("target", "as_operator") and isinstance(value, str):
+                if not _is_operator(value):
+                    yield f"the function {value}"
+            elif key == "expr_str":
+                if not _SIZE.fullmatch(value):
+                    yield f"the expression {value}"
+            elif key not in ("metadata", "guards_code"):
+                yield from _calls(value)
+
+
+def _is_operator(target: str) -> bool:
+    if match := _ATEN.fullmatch(target):
+        name, overload = match.groups()
+        # `from_file` maps a file of this machine, and may create it.
+        return name != "from_file" and isinstance(
+            getattr(getattr(torch.ops.aten, name, None), overload, None), OpOverload
+        )
+    return _ARITHMETIC.fullmatch(target) is not None

@@ -1,0 +1,110 @@
+"""Files of weights: fetched once, checked by their digest, and read without running what is in them."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from urllib.parse import urlsplit
+
+import httpx
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from inference_service.model import ModelUnavailable
+
+_TIMEOUT = httpx.Timeout(30.0)
+_CHUNK_BYTES = 1 << 20
+
+
+def fetch(url: str, path: Path, *, sha256: str) -> str:
+    """Make sure that the file of `url` is at `path`, and return its SHA-256.
+
+    `sha256` is what that must be or begin with. A file that is there already is not fetched.
+
+    Raises:
+        ModelUnavailable: it cannot be fetched or written, or is another file.
+    """
+    if path.exists():
+        return check_digest(path, sha256=sha256)
+    shown = without_secrets(url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place, so that the name appears at once and with the whole file.
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        partial = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                _download(url, file.write)
+            digest = check_digest(partial, sha256=sha256, shown=shown)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except httpx.HTTPStatusError as error:
+        reason = f"the server answered {error.response.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    else:
+        return digest
+    raise ModelUnavailable(f"cannot fetch {shown}: {reason}; without a network, put the file at {path}")
+
+
+def _download(url: str, write: Callable[[bytes], object]) -> None:
+    with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response:
+        response.raise_for_status()
+        for chunk in response.iter_bytes(_CHUNK_BYTES):
+            write(chunk)
+
+
+def check_digest(path: Path, *, sha256: str | None, shown: str | None = None) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        ModelUnavailable: it cannot be read, or its digest does not begin with `sha256`.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read {path}: {error.strerror}") from None
+    if sha256 and not digest.startswith(sha256):
+        raise ModelUnavailable(f"{shown or path} has the SHA-256 {digest}, not {sha256}")
+    return digest
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without its query and user: a signed one carries its key there."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def read_tensors(path: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a safetensors file or of a state dict, on the CPU.
+
+    Raises:
+        ModelUnavailable: it is damaged, or holds anything but tensors: no code of it runs.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read {path}: {error.strerror or first_line(error)}") from None
+    except UnpicklingError:
+        # torch's own message says how to switch the check off.
+        raise ModelUnavailable(f"{path} is not a state dict: it holds more than tensors") from None
+    except (SafetensorError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ModelUnavailable(f"{path} is damaged: {first_line(error)}") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelUnavailable(f"{path} is not a state dict: expected tensors by name")
+    return state
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, short: libraries append advice and tables."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,120 @@
+"""Connections to a database: how many, how long they may be waited for, and what is measured of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import Pool, QueuePool
+
+from servicekit.problem import ServiceUnavailable
+from servicekit.settings import ServiceSettings
+
+# PostgreSQL: connection lost (08), out of resources (53), stopped by an operator or a time-out (57), lock
+# not available, deadlock, serialization failure.
+_PASSING_STATES = ("08", "53", "57", "55P03", "40P01", "40001")
+
+
+class DatabaseUnavailable(ServiceUnavailable):
+    """The database is away or busy; nothing was changed."""
+
+    title, slug = "Database unavailable", "database-unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the database does not answer in time")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one process asks of PostgreSQL. SQLite is waited for in turn instead."""
+
+    pool_size: int = 5
+    max_overflow: int = 10
+    pool_wait_seconds: float = 5.0
+    statement_seconds: float = 10.0
+    lock_seconds: float = 3.0
+
+    def engine_options(self) -> dict[str, Any]:
+        """Return the options of `create_async_engine` for asyncpg."""
+        return {
+            "pool_pre_ping": True,
+            "pool_size": self.pool_size,
+            "max_overflow": self.max_overflow,
+            "pool_timeout": self.pool_wait_seconds,
+            "connect_args": {
+                "timeout": self.pool_wait_seconds,
+                "server_settings": {
+                    "statement_timeout": str(round(self.statement_seconds * 1000)),
+                    "lock_timeout": str(round(self.lock_seconds * 1000)),
+                    # A transaction that its process forgot holds its locks no longer than this.
+                    "idle_in_transaction_session_timeout": str(round(self.statement_seconds * 3000)),
+                },
+            },
+        }
+
+
+class ConnectionSettings(ServiceSettings):
+    """Where a service's database is, and what is asked of it."""
+
+    database_url: str = Field(pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://")
+
+    database_pool_size: PositiveInt = 5
+    """Connections that a process keeps open to PostgreSQL."""
+
+    database_max_overflow: NonNegativeInt = 10
+    """Further ones under load, closed when it is over."""
+
+    database_pool_wait_seconds: PositiveFloat = 5.0
+    """Longest wait for a free connection, or for a new one to open; then 503."""
+
+    database_statement_seconds: PositiveFloat = 10.0
+    """Longest run of one statement; then 503."""
+
+    database_lock_seconds: PositiveFloat = 3.0
+    """Longest wait for a row that somebody else changes; then 503."""
+
+    @property
+    def connection_limits(self) -> ConnectionLimits:
+        """What `open_database` takes."""
+        return ConnectionLimits(
+            pool_size=self.database_pool_size,
+            max_overflow=self.database_max_overflow,
+            pool_wait_seconds=self.database_pool_wait_seconds,
+            statement_seconds=self.database_statement_seconds,
+            lock_seconds=self.database_lock_seconds,
+        )
+
+
+class PoolMetrics(Collector):
+    """How many connections of a pool are in use, and how many wait for use; read when it is scraped."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._pool: Pool | None = None
+        registry.register(self)
+
+    def watch(self, pool: Pool) -> None:
+        """Report on this pool from now on."""
+        self._pool = pool
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the gauge with its two states, as OpenTelemetry names them."""
+        gauge = GaugeMetricFamily("db_client_connection_count", "Open connections to the database.", labels=["state"])
+        if isinstance(self._pool, QueuePool):
+            gauge.add_metric(["used"], self._pool.checkedout())
+            gauge.add_metric(["idle"], self._pool.checkedin())
+        yield gauge
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell whether the same request may succeed a moment later."""
+    if isinstance(error, PoolTimeoutError | OSError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith(_PASSING_STATES) or "database is locked" in str(error.orig)

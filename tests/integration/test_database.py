@@ -1,0 +1,106 @@
+"""The database layer on PostgreSQL: what is waited for, and for how long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics
+from servicekit.database import Database, open_database
+from sqlalchemy import text
+
+from tests.postgres import Postgres
+
+LIMITS = ConnectionLimits(pool_size=2, max_overflow=0, pool_wait_seconds=0.3, statement_seconds=0.5, lock_seconds=0.2)
+
+
+@pytest.fixture
+async def url(postgres: Postgres) -> AsyncIterator[str]:
+    name = await postgres.create()
+    yield postgres.url(name)
+    await postgres.drop(name)
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    async with open_database(url, LIMITS) as database:
+        async with database.engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE notes (id integer PRIMARY KEY, body text)"))
+            await connection.execute(text("INSERT INTO notes VALUES (1, 'one')"))
+        yield database
+
+
+async def test_a_statement_that_takes_too_long_is_ended(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with database.begin() as session:
+            await session.execute(text("SELECT pg_sleep(30)"))
+    async with database.begin() as session:
+        assert (await session.execute(text("SELECT 1"))).scalar() == 1
+
+
+async def test_a_row_that_another_holds_is_not_waited_for_for_ever(database: Database) -> None:
+    change = text("UPDATE notes SET body = 'two'")
+    async with database.begin() as first:
+        await first.execute(change)
+        with pytest.raises(DatabaseUnavailable):
+            async with database.begin() as second:
+                await second.execute(change)
+    async with database.begin() as session:
+        assert (await session.execute(text("SELECT body FROM notes"))).scalar() == "two"
+
+
+async def test_a_pool_that_stays_empty_refuses_and_recovers(database: Database) -> None:
+    async with database.begin() as first, database.begin() as second:
+        for session in (first, second):
+            await session.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseUnavailable):
+            async with database.begin() as third:
+                await third.execute(text("SELECT 1"))
+    async with database.begin() as session:
+        assert (await session.execute(text("SELECT 1"))).scalar() == 1
+
+
+async def test_connections_that_the_server_has_closed_are_replaced_unnoticed(url: str, database: Database) -> None:
+    async with database.begin() as session:
+        await session.execute(text("SELECT 1"))
+    async with open_database(url) as other, other.begin() as session:
+        ended = await session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+        assert ended.all()
+    async with database.begin() as session:
+        assert (await session.execute(text("SELECT 1"))).scalar() == 1
+
+
+async def test_a_server_that_is_away_is_unavailable() -> None:
+    async with open_database("postgresql+asyncpg://postgres@127.0.0.1:9/none", LIMITS) as database:
+        with pytest.raises(DatabaseUnavailable) as refused:
+            async with database.begin() as session:
+                await session.execute(text("SELECT 1"))
+    assert refused.value.status == 503
+    assert refused.value.headers == {"Retry-After": "1"}
+
+
+async def test_an_error_of_ours_is_not_called_the_databases(database: Database) -> None:
+    with pytest.raises(Exception, match="does not exist"):
+        async with database.begin() as session:
+            await session.execute(text("SELECT * FROM nowhere"))
+
+
+async def test_two_replicas_that_migrate_at_once_wait_for_each_other_beyond_the_limits(url: str) -> None:
+    async with open_database(url, LIMITS) as first, open_database(url, LIMITS) as second:
+        await asyncio.gather(first.migrate("users_service"), second.migrate("users_service"))
+        assert await first.is_migrated("users_service")
+
+
+async def test_the_metrics_count_connections_in_use_and_idle(database: Database) -> None:
+    registry = CollectorRegistry()
+    PoolMetrics(registry).watch(database.engine.pool)
+    async with database.begin() as session:
+        await session.execute(text("SELECT 1"))
+        assert b'db_client_connection_count{state="used"} 1.0' in generate_latest(registry)
+    assert b'db_client_connection_count{state="used"} 0.0' in generate_latest(registry)
+    assert b'db_client_connection_count{state="idle"} 1.0' in generate_latest(registry)

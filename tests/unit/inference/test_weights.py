@@ -1,0 +1,122 @@
+"""Files of weights: the right one or none, and never run."""
+
+import hashlib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from inference_service.model import ModelUnavailable
+from inference_service.weights import fetch, read_tensors, without_secrets
+from safetensors.torch import save_file
+
+from tests.unit.inference.file_server import serve_files
+from tests.unit.inference.weight_files import Payload
+
+CONTENT = b"weights" * 1000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[str]:
+    """The URL of a file with `CONTENT`."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (folder / "weights.pth").write_bytes(CONTENT)
+    with serve_files(folder) as url:
+        yield f"{url}/weights.pth"
+
+
+@pytest.mark.parametrize("sha256", [DIGEST, DIGEST[:8]])
+def test_a_file_is_fetched_once_and_then_found_without_a_network(published: str, tmp_path: Path, sha256: str) -> None:
+    path = tmp_path / "kept" / "weights.pth"
+    assert fetch(published, path, sha256=sha256) == DIGEST
+    assert path.read_bytes() == CONTENT
+    assert fetch("http://127.0.0.1:9/weights.pth", path, sha256=sha256) == DIGEST
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_file_than_was_asked_for_is_not_kept(published: str, tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "weights.pth"
+    with pytest.raises(ModelUnavailable, match=f"weights.pth has the SHA-256 {DIGEST}, not 00000000"):
+        fetch(published, path, sha256="0" * 64)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_kept_file_that_was_changed_is_not_used(published: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"others")
+    with pytest.raises(ModelUnavailable, match=rf"{path} has the SHA-256 .*, not {DIGEST}"):
+        fetch(published, path, sha256=DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/weights.pth?key=secret", "Connection refused"),
+        ("https://weights.invalid/weights.pth?key=secret", ""),
+    ],
+)
+def test_without_a_network_the_error_says_where_to_put_the_file(tmp_path: Path, url: str, reason: str) -> None:
+    path = tmp_path / "weights.pth"
+    with pytest.raises(ModelUnavailable) as caught:
+        fetch(url, path, sha256=DIGEST)
+    assert str(caught.value).startswith(f"cannot fetch {url.partition('?')[0]}: ")
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith(f"without a network, put the file at {path}")
+
+
+def test_what_the_server_refuses_is_told(published: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"cannot fetch .*: the server answered 404"):
+        fetch(f"{published}.old", tmp_path / "weights.pth", sha256=DIGEST)
+
+
+def test_a_folder_that_cannot_be_written_is_told(published: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelUnavailable, match="File exists"):
+        fetch(published, tmp_path / "file" / "weights.pth", sha256=DIGEST)
+
+
+def test_what_a_url_keeps_secret_is_not_shown() -> None:
+    assert without_secrets("https://me:pass@host:444/a.pt?sig=1#x") == "https://host:444/a.pt"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+def test_tensors_are_read_by_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights{suffix}"
+    tensors = {"a": torch.arange(3.0), "b": torch.ones(2, 2, dtype=torch.bfloat16)}
+    if suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    found = read_tensors(path)
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {"a": [0, 1, 2], "b": [[1, 1], [1, 1]]}
+
+
+@pytest.mark.parametrize("save", ["pickle", "torch"])
+def test_a_payload_does_not_run(tmp_path: Path, save: str) -> None:
+    path, ran = tmp_path / "weights.pt", tmp_path / "ran"
+    if save == "torch":
+        torch.save({"weight": Payload(ran)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Payload(ran), protocol=2))
+    with pytest.raises(ModelUnavailable, match="it holds more than tensors") as caught:
+        read_tensors(path)
+    assert not ran.exists()
+    assert "weights_only" not in str(caught.value)
+
+
+def test_a_list_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save([torch.ones(1)], tmp_path / "weights.pt")
+    with pytest.raises(ModelUnavailable, match="expected tensors by name"):
+        read_tensors(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut short", b"\xff" * 100])
+def test_a_damaged_file_is_an_error(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ModelUnavailable, match=str(path)):
+        read_tensors(path)
