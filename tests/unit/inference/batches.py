@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import torch
 from inference_service.batching import DynamicBatcher, Priority
+from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
 from inference_service.timings import StageTimings
@@ -89,6 +90,7 @@ async def batching(
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_seconds=max_queue_delay_seconds,
+            heartbeat=Heartbeat(30),
             metrics=metrics,
         ) as batcher:
             yield Setup(batcher, model_thread, metrics, registry)

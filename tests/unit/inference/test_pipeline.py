@@ -10,6 +10,7 @@ import pytest
 from inference_service.admission import Admission
 from inference_service.batching import DynamicBatcher
 from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady
+from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
@@ -68,7 +69,12 @@ async def opened() -> AsyncIterator[Setup]:
     metrics = InferenceMetrics(registry)
     with ThreadPoolExecutor(2) as decode_pool, ThreadPoolExecutor(1) as model_thread:
         async with DynamicBatcher(
-            model_thread, max_batch_size=8, max_queue_size=64, max_queue_delay_seconds=0.005, metrics=metrics
+            model_thread,
+            max_batch_size=8,
+            max_queue_size=64,
+            max_queue_delay_seconds=0.005,
+            heartbeat=Heartbeat(30),
+            metrics=metrics,
         ) as batcher:
             pipeline = Pipeline(
                 decode_pool=decode_pool,

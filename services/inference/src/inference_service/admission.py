@@ -52,6 +52,10 @@ class Admission:
                 retry_after_seconds=wait,
             )
 
+    def silent_seconds(self, model: Model) -> float:
+        """Return how long ago a batch of `model` was computed; infinite where none was."""
+        return self._batcher.silent_seconds(model)
+
     def decoded(self, seconds: float) -> None:
         """Take in what one picture took on its way to the input of a model."""
         if self._decode_seconds is None:

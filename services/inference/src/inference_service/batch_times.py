@@ -1,5 +1,7 @@
 """How long batches take, by what they have taken."""
 
+import math
+import time
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -24,15 +26,21 @@ class BatchTimes:
     def __init__(self, max_batch_size: int) -> None:
         self._max_batch_size = max_batch_size
         # By the network, so that the times of one that is gone go with it.
+        self._last_at: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
         self._seconds: WeakKeyDictionary[nn.Module, dict[int, MovingAverage]] = WeakKeyDictionary()
 
     def add(self, network: nn.Module, rows: int, seconds: float) -> None:
         """Take in what one batch took."""
+        self._last_at[network] = time.monotonic()
         known = self._seconds.setdefault(network, {})
         if rows in known:
             known[rows].add(seconds)
         else:
             known[rows] = MovingAverage(seconds)
+
+    def silent_seconds(self, network: nn.Module) -> float:
+        """Return how long ago the last batch ended; infinite where there was none."""
+        return time.monotonic() - self._last_at.get(network, -math.inf)
 
     def expected_seconds(self, network: nn.Module, rows: int) -> float:
         """Return how long `rows` take in as few batches as can be; 0 while nothing is known."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from inference_service.batch import Computed, Part, QueuedRequest, compute
 from inference_service.batch_times import BatchTimes
 from inference_service.errors import Overloaded, ShuttingDown
+from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
 from inference_service.timings import StageTimings
@@ -78,12 +79,14 @@ class DynamicBatcher:
         max_batch_size: int,
         max_queue_size: int,
         max_queue_delay_seconds: float,
+        heartbeat: Heartbeat,
         metrics: InferenceMetrics,
     ) -> None:
         self._model_thread = model_thread
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._max_queue_delay_seconds = max_queue_delay_seconds
+        self._heartbeat = heartbeat
         self._metrics = metrics
         self._places: set[Place] = set()  # of requests that are not queued yet
         self._queues: tuple[OrderedDict[QueuedRequest, None], ...] = tuple(OrderedDict() for _ in Priority)
@@ -119,6 +122,10 @@ class DynamicBatcher:
     def is_idle(self) -> bool:
         """Tell whether there is nothing to do, and nothing known to come."""
         return not (self._running or self.queue_size)
+
+    def silent_seconds(self, model: Model) -> float:
+        """Return how long ago a batch of `model` was computed; infinite where none was."""
+        return self._times.silent_seconds(model.network)
 
     def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
         """Return how long rows that came now would take to their answer, by what batches have taken."""
@@ -191,7 +198,7 @@ class DynamicBatcher:
         self._free_at = time.perf_counter() + self._times.expected_seconds(
             oldest.model.network, sum(p.rows for p in batch)
         )
-        computing = asyncio.get_running_loop().run_in_executor(self._model_thread, compute, batch)
+        computing = asyncio.get_running_loop().run_in_executor(self._model_thread, self._compute, batch)
         computing.add_done_callback(partial(self._finish, batch))
 
     def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
@@ -207,6 +214,10 @@ class DynamicBatcher:
                     if not request.rows_left:
                         del queue[request]
         return batch
+
+    def _compute(self, batch: list[Part]) -> Computed:
+        with self._heartbeat.batch():
+            return compute(batch)
 
     def _finish(self, batch: list[Part], computing: asyncio.Future[Computed]) -> None:
         self._running = []

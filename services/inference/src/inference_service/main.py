@@ -20,9 +20,11 @@ from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
+from inference_service.canary import Canary, running
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
+from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
@@ -49,6 +51,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     registry = new_registry()
     readiness = Readiness(KEYS_NEED, MODEL_NEED)
 
+    heartbeat = Heartbeat(settings.model_stall_seconds)
     metrics = InferenceMetrics(registry)
 
     @contextlib.asynccontextmanager
@@ -73,6 +76,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 max_batch_size=settings.max_batch_size,
                 max_queue_size=settings.max_queue_size,
                 max_queue_delay_seconds=settings.max_queue_delay_seconds,
+                heartbeat=heartbeat,
                 metrics=metrics,
             ) as batcher,
             open_cache(
@@ -82,19 +86,28 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
             ) as cache,
         ):
-            yield State(
-                settings=settings,
-                verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
-                models=served_models,
-                bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
-                pipeline=Pipeline(
-                    decode_pool=decode_pool,
-                    admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
-                    cache=cache,
-                    max_image_pixels=settings.max_image_pixels,
-                    metrics=metrics,
-                ),
+            pipeline = Pipeline(
+                decode_pool=decode_pool,
+                admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
+                cache=cache,
+                max_image_pixels=settings.max_image_pixels,
+                metrics=metrics,
             )
+            canary = Canary(
+                pipeline,
+                served_models,
+                readiness,
+                interval_seconds=settings.canary_seconds,
+                timeout_seconds=settings.request_timeout_seconds,
+            )
+            async with running(canary):
+                yield State(
+                    settings=settings,
+                    verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
+                    models=served_models,
+                    bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
+                    pipeline=pipeline,
+                )
 
     return build_app(
         settings,
@@ -104,6 +117,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         lifespan=lifespan,
         routers=[predict.router, models.router, pages_router()],
         readiness=readiness,
+        stuck=heartbeat.stalled,
         registry=registry,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )

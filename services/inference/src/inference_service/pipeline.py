@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -18,6 +20,8 @@ from inference_service.postprocessing import Prediction, top_predictions
 from inference_service.registry import ServedModel
 from inference_service.single_flight import SingleFlight
 from inference_service.timings import StageTimings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,16 @@ class Pipeline:
         if self._cache is None:  # else the answer may be there, and cost nothing
             self._admission.check(model, priority=priority, timeout_seconds=timeout_seconds)
 
+    def silent_seconds(self, model: Model) -> float:
+        """Return how long ago a batch of `model` was computed; infinite where none was."""
+        return self._admission.silent_seconds(model)
+
+    async def probe(self, data: bytes, served: ServedModel, *, timeout_seconds: float) -> None:
+        """Take a picture through all stages, in no cache and no count of requests; raises as `classify` does."""
+        task = _Task(data, served, served.require(), 1, StageTimings(), Priority.INTERACTIVE, timeout_seconds)
+        with self._admit(task) as place:
+            await _in_time(self._compute(task, place), timeout_seconds)
+
     async def classify(
         self,
         data: bytes,
@@ -85,11 +99,7 @@ class Pipeline:
         model = served.require()
         with self._metrics.request(served.source.name, timings):
             task = _Task(data, served, model, top_k, timings, priority, timeout_seconds)
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    classified = await self._classify(task)
-            except TimeoutError:
-                raise DeadlineExceeded(f"there was no result within {timeout_seconds:g} s") from None
+            classified = await _in_time(self._classify(task), timeout_seconds)
         self._metrics.answered(classified.cache)
         return classified
 
@@ -152,3 +162,11 @@ class _Task:
     timings: StageTimings
     priority: Priority
     timeout_seconds: float
+
+
+async def _in_time(work: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await work
+    except TimeoutError:
+        raise DeadlineExceeded(f"there was no result within {timeout_seconds:g} s") from None

@@ -58,6 +58,12 @@ class InferenceSettings(ResourceSettings):
     max_body_bytes_in_flight: PositiveInt = 256 * 1024 * 1024
     """Bytes of all bodies that are held at once; more are shed with 503."""
 
+    canary_seconds: PositiveFloat = 10.0
+    """How long a model may be silent before it is asked; one that does not answer is not ready."""
+
+    model_stall_seconds: PositiveFloat = 30.0
+    """How long a batch may use no CPU before the process counts as stuck; ten times that ends any batch."""
+
     cache_max_bytes: NonNegativeInt = 32 * 1024 * 1024
     """Bytes of answers that are kept in memory, about 500 a picture. 0 turns the cache off."""
 
