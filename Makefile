@@ -49,10 +49,8 @@ test-integration: requisites $(VENV)/.dev ## Run the tests of what the services 
 test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real processes, and the page in Chromium.
 	$(PYTEST) tests/e2e
 
-requisites:
-	@command -v chromium >/dev/null && command -v curl >/dev/null && command -v redis-server >/dev/null \
-		&& { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
-		echo "The tests need Chromium, curl, PostgreSQL and Redis (Debian: apt-get install chromium curl postgresql redis-server)" >&2; exit 1; }
+requisites: # Browser and servers for the tests.
+	@PYTHON=$(PYTHON) tests/install-requisites
 
 lock: $(VENV)/.tools ## Lock the dependencies anew (UPGRADE=--upgrade for newer versions).
 	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) requirements/dev.in --output-file requirements/dev.txt
