@@ -18,6 +18,8 @@ import pytest
 
 DATA = Path(__file__).parents[1] / "data"
 START_SECONDS = 90
+ESPRESSO = 967
+"""The class of coffee.png."""
 
 
 @dataclass
@@ -42,6 +44,24 @@ class Pinhole:
     def service_url(self, name: str) -> str:
         """Where one of the processes answers without the gateway."""
         return f"http://127.0.0.1:{self.port + ['gateway', 'auth', 'users', 'inference'].index(name)}"
+
+    def process_id(self, name: str) -> int:
+        """Return the process that listens on a service's port, from the kernel's tables."""
+        port = int(self.service_url(name).rsplit(":", 1)[1])
+        inodes = {
+            line.split()[9]
+            for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+            if line.split()[3] == "0A" and int(line.split()[1].split(":")[1], 16) == port
+        }
+        for process in Path("/proc").iterdir():
+            if process.name.isdecimal():
+                try:
+                    links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+                except OSError:
+                    continue
+                if any(f"socket:[{inode}]" in links for inode in inodes):
+                    return int(process.name)
+        raise LookupError(f"nothing listens on {port}")
 
     def token(self, username: str, password: str) -> str:
         form = {"grant_type": "password", "username": username, "password": password}
@@ -118,6 +138,28 @@ def pinhole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinhole]:
     """Run one product for all tests."""
     with started(tmp_path_factory.mktemp("pinhole")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def rosalind(pinhole: Pinhole) -> Iterator[httpx.Client]:
+    """A user who signed up by herself."""
+    with pinhole.sign_up("rosalind") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def admin(pinhole: Pinhole) -> Iterator[httpx.Client]:
+    """The first administrator."""
+    with pinhole.admin() as client:
+        yield client
+
+
+def assert_problem(response: httpx.Response, status: int) -> None:
+    """Check that an answer is a problem of this status, and that it tells nothing of our insides."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
+    assert "Traceback" not in response.text
 
 
 @pytest.fixture(scope="session")

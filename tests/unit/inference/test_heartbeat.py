@@ -13,7 +13,7 @@ from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import Gate, tiny_model, tiny_source
 from tests.unit.inference.test_predict import RED
 
-STALL_SECONDS = 0.1
+STALL_SECONDS = 0.25
 
 
 class Spinning(nn.Module):
@@ -100,8 +100,8 @@ async def test_a_wedged_model_thread_fails_the_probe_and_a_full_queue_does_not(
 
 
 async def test_a_long_batch_does_not_fail_the_probe(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
-    slow = settings.model_copy(update={"model_stall_seconds": 0.2})
-    async with serving(slow, tiny_source(Spinning(seconds=0.8))) as client:
+    slow = settings.model_copy(update={"model_stall_seconds": 1.0})
+    async with serving(slow, tiny_source(Spinning(seconds=2.0))) as client:
         asking = asyncio.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
         seen = set()
         while not asking.done():

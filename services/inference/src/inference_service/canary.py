@@ -47,7 +47,8 @@ class Canary:
 
     async def ask(self) -> None:
         """Ask each model once that is loaded and has not answered lately."""
-        silent = [found for served in self._models if (found := await self._silence(served))]
+        models = list(self._models)  # they may change meanwhile
+        silent = [found for served in models if (found := await self._silence(served))]
         if silent:
             log.error("model_does_not_answer", reasons=silent)
             self._readiness.is_missing(INFERENCE_NEED, "; ".join(silent))
@@ -67,6 +68,9 @@ class Canary:
                 return f"{served.source.name}: {problem}"
         except Problem as problem:
             return f"{served.source.name}: {problem}"
+        except Exception as error:  # whatever it is, it must not end the asking
+            log.exception("canary_failed", model=served.source.name)
+            return f"{served.source.name}: failed with {type(error).__name__}"
         return None
 
 

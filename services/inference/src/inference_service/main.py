@@ -1,7 +1,7 @@
 """The inference service, put together."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -29,7 +29,8 @@ from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
 from inference_service.pipeline import Pipeline
-from inference_service.registry import MODEL_NEED, open_models
+from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
+from inference_service.reloading import follow_models_file
 from inference_service.routers import models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
@@ -70,7 +71,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             ) as keys,
             open_executor("decode", decode_threads) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
-            open_models(chosen, model_thread, readiness, metrics) as served_models,
+            open_models(
+                chosen,
+                readiness,
+                metrics,
+                prepare=set_compute_threads,
+                follow=_follower(settings) if sources is None else None,
+            ) as served_models,
             DynamicBatcher(
                 model_thread,
                 max_batch_size=settings.max_batch_size,
@@ -131,3 +138,15 @@ def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
     except BadModelsFile as error:
         lines = "\n  ".join(str(error).splitlines())
         raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
+
+
+def _follower(settings: InferenceSettings) -> Callable[[ModelRegistry], Awaitable[None]] | None:
+    """Return what follows the changes of `models.yaml`, where that is asked for."""
+    if settings.models_file is None or settings.models_poll_seconds is None:
+        return None
+    return partial(
+        follow_models_file,
+        models_file=settings.models_file,
+        weights_folder=settings.weights_dir,
+        poll_seconds=settings.models_poll_seconds,
+    )

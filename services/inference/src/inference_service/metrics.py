@@ -89,6 +89,13 @@ class InferenceMetrics:
             registry=registry,
         )
 
+        self._model_loads = Counter(
+            "inference_model_loads",
+            "Versions of models that were loaded, by what came of it: ready or failed.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+
     @contextmanager
     def request(self, model: str, timings: StageTimings) -> Iterator[None]:
         """Count one request, and at its end what came of it and its stages."""
@@ -139,4 +146,17 @@ class InferenceMetrics:
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
         """Show a model and what it runs on."""
-        self._model_info.labels(source.name, source.version, source.uri, model.device, model.dtype_name).set(1)
+        self._model_info.labels(*_info(source, model)).set(1)
+
+    def model_is_gone(self, source: ModelSource, model: Model | None) -> None:
+        """Show a model no more."""
+        if model is not None:
+            self._model_info.remove(*_info(source, model))
+
+    def model_was_loaded(self, source: ModelSource, outcome: Literal["ready", "failed"]) -> None:
+        """Count one attempt to load a version of a model."""
+        self._model_loads.labels(source.name, outcome).inc()
+
+
+def _info(source: ModelSource, model: Model) -> tuple[str, ...]:
+    return source.name, source.version, source.uri, model.device, model.dtype_name

@@ -1,7 +1,8 @@
 """A network and what goes with it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -57,6 +58,14 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenPicture:
+    """A file, and the label that must come first for it."""
+
+    path: Path
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSource:
     """Where a model comes from. `load` may take minutes and raises `ModelUnavailable`."""
 
@@ -65,4 +74,7 @@ class ModelSource:
     """A whole number: the highest is the newest."""
 
     uri: str
-    load: Callable[[], Model]
+    load: Callable[[], Model] = field(compare=False)
+    golden: tuple[GoldenPicture, ...] = ()
+    fingerprint: str = ""
+    """Of all that `load` reads: a source with another one is loaded again."""

@@ -93,6 +93,13 @@ class PreprocessingEntry(_Strict):
         return self
 
 
+class GoldenEntry(_Strict):
+    """A picture whose label is known."""
+
+    picture: Annotated[str, StringConstraints(min_length=1)]
+    label: str
+
+
 class ModelEntry(_Strict):
     """One version of one model."""
 
@@ -104,6 +111,7 @@ class ModelEntry(_Strict):
     labels: Labels | None = None
     preprocessing: PreprocessingEntry | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    golden: tuple[GoldenEntry, ...] = ()
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
 
     @property

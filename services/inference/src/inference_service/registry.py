@@ -1,20 +1,21 @@
-"""The models of this process by name, and how far each one is."""
+"""The models of this process by name and version, and how far each one is."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from enum import StrEnum
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 
 from inference_service.errors import ModelNotReady, UnknownModel
+from inference_service.executors import open_executor
+from inference_service.golden import check_golden
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelSource, ModelUnavailable
 
 MODEL_NEED = "model"
-"""What `Readiness` calls having every model loaded and warm."""
+"""What `Readiness` calls having had every model loaded and warm."""
 
 log = get_logger(__name__)
 
@@ -34,10 +35,12 @@ class ServedModel:
         self.source = source
         self.state = ModelState.LOADING
         self.reason: str | None = None
+        """Why it is not served, or why it is still served as it was before a change."""
+
         self.model: Model | None = None
 
     def require(self) -> Model:
-        """Return the loaded model.
+        """Return the loaded model. Who holds it may use it to the end, also when it is replaced.
 
         Raises:
             ModelNotReady: it is not there yet, or could not be loaded.
@@ -48,13 +51,25 @@ class ServedModel:
 
 
 class ModelRegistry:
-    """Models by name and version. The first is the one that answers where a caller names none."""
+    """Models by name and version. The first is the one that answers where a caller names none.
 
-    def __init__(self, sources: Sequence[ModelSource], readiness: Readiness, metrics: InferenceMetrics) -> None:
+    `prepare` is called on each thread that loads: that is not the one which computes, so requests are
+    answered meanwhile.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ModelSource],
+        readiness: Readiness,
+        metrics: InferenceMetrics,
+        *,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
+        self._prepare = prepare
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -86,35 +101,74 @@ class ModelRegistry:
             raise UnknownModel(f"there is no model named {name}")
         return sorted(versions, key=lambda served: int(served.source.version), reverse=True)
 
-    async def load(self, model_thread: Executor) -> None:
-        """Load and warm each model on `model_thread`; a failure is kept with its reason."""
-        for served in self:
-            await self._load(served, model_thread)
-        if all(served.model for served in self):
-            self._readiness.is_met(MODEL_NEED)
+    async def load(self, sources: Sequence[ModelSource]) -> None:
+        """Serve what `sources` name: load what is new or has changed, then let go of what is not named.
 
-    async def _load(self, served: ServedModel, model_thread: Executor) -> None:
-        source = served.source
+        A version that fails leaves the one before it in place, also one that `sources` no longer name.
+        """
+        wanted = {(source.name, source.version): source for source in sources}
+        for key, source in wanted.items():
+            served = self._models.setdefault(key, ServedModel(source))
+            if served.model is None or served.source != source:
+                await self._load(served, source)
+        self._retire(wanted.keys())
+        self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
+        self._default = sources[0].name
+        failures = [f"{served.source.name}: {served.reason}" for served in self if served.model is None]
+        if not failures:
+            self._readiness.is_met(MODEL_NEED)
+        elif MODEL_NEED in self._readiness.missing:
+            # A process that has been ready stays so: the others it serves as before.
+            self._readiness.is_missing(MODEL_NEED, "; ".join(failures))
+
+    async def _load(self, served: ServedModel, source: ModelSource) -> None:
+        if served.model is None:
+            served.state = ModelState.LOADING
         try:
-            model = await asyncio.get_running_loop().run_in_executor(model_thread, _load_and_warm, source)
+            async with open_executor("load", 1, prepare=self._prepare) as thread:
+                model = await asyncio.get_running_loop().run_in_executor(thread, _load_and_check, source)
         except Exception as error:
-            served.state = ModelState.FAILED
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
-            self._readiness.is_missing(MODEL_NEED, f"{source.name}: {served.reason}")
+            if served.model is None:
+                served.source, served.state = source, ModelState.FAILED
+            self._metrics.model_was_loaded(source, "failed")
             log.exception("model_failed", model=source.name, source=source.uri, reason=served.reason)
         else:
-            served.model, served.state = model, ModelState.READY
+            self._metrics.model_is_gone(served.source, served.model)
+            served.model, served.source, served.state, served.reason = model, source, ModelState.READY, None
+            self._metrics.model_was_loaded(source, "ready")
             self._metrics.model_is_ready(source, model)
             log.info("model_ready", model=source.name, version=source.version, source=source.uri, device=model.device)
+
+    def _retire(self, wanted: Set[tuple[str, str]]) -> None:
+        """Let go of each version that is not wanted, but for one whose successors have failed."""
+        names = {name for name, _ in wanted}
+        answering = {name for name, version in wanted if self._models[name, version].model}
+        for key in self._models.keys() - wanted:
+            if key[0] in answering or key[0] not in names:
+                served = self._models.pop(key)
+                self._metrics.model_is_gone(served.source, served.model)
+                log.info("model_retired", model=served.source.name, version=served.source.version)
 
 
 @contextlib.asynccontextmanager
 async def open_models(
-    sources: Sequence[ModelSource], model_thread: Executor, readiness: Readiness, metrics: InferenceMetrics
+    sources: Sequence[ModelSource],
+    readiness: Readiness,
+    metrics: InferenceMetrics,
+    *,
+    prepare: Callable[[], object],
+    follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
-    """Yield the models at once; they are loaded meanwhile."""
-    models = ModelRegistry(sources, readiness, metrics)
-    loading = asyncio.create_task(models.load(model_thread), name="load-models")
+    """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
+    models = ModelRegistry(sources, readiness, metrics, prepare=prepare)
+
+    async def load() -> None:
+        await models.load(sources)
+        if follow:
+            await follow(models)
+
+    loading = asyncio.create_task(load(), name="load-models")
     try:
         yield models
     finally:
@@ -123,7 +177,8 @@ async def open_models(
             await loading
 
 
-def _load_and_warm(source: ModelSource) -> Model:
+def _load_and_check(source: ModelSource) -> Model:
     model = source.load()
     model.warm_up()
+    check_golden(model, source.golden)
     return model

@@ -46,7 +46,9 @@ class ModelSummary(ModelRef):
     """One version of a model and how far it is. What is known of a loaded model only is null before."""
 
     state: ModelState
-    reason: str | None = Field(description="Why it is not served, where its state is `failed`.")
+    reason: str | None = Field(
+        description="Why it is not served; or, where it is ready, why a change of it was not taken."
+    )
     source: str = Field(examples=["builtin:efficientnet-lite0"])
     device: str | None = Field(examples=["cpu"])
     dtype: str | None = Field(examples=["float32"])

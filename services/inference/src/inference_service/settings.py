@@ -28,6 +28,9 @@ class InferenceSettings(ResourceSettings):
     models_file: Path | None = None
     """`models.yaml`. Without it the built-in model is served."""
 
+    models_poll_seconds: PositiveFloat | None = None
+    """How often `models_file` is looked at for changes. By default it is read at the start only."""
+
     weights_dir: Path = Path(".pinhole/weights")
     """Where weights that are fetched are kept, and found again without a network."""
 

@@ -1,5 +1,6 @@
 """From a line of `models.yaml` to a model: what each kind of source means."""
 
+import contextlib
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,9 +8,9 @@ from urllib.parse import urlsplit
 import torch
 from torch import nn
 
-from inference_service.builtin import load_efficientnet_lite0
+from inference_service.builtin import GOLDEN, load_efficientnet_lite0
 from inference_service.exported import read_program
-from inference_service.model import Model, ModelSource, ModelUnavailable
+from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
 from inference_service.models_file import TORCHVISION, ModelEntry, PreprocessingEntry, read_models_file
 from inference_service.preprocessing import Preprocessing, grey_levels
 from inference_service.torchvision_models import build_classifier, published_weights
@@ -22,15 +23,33 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
     Raises:
         BadModelsFile: the file cannot be used.
     """
+    folder = models_file.parent
     return tuple(
         ModelSource(
             name=entry.name,
             version=entry.version,
             uri=without_secrets(entry.source) if entry.kind == "https" else entry.source,
-            load=partial(_load, entry, models_file.parent, weights_folder),
+            load=partial(_load, entry, folder, weights_folder),
+            golden=tuple(GoldenPicture(folder / golden.picture, golden.label) for golden in entry.golden)
+            or (GOLDEN if entry.kind == "builtin" else ()),
+            fingerprint=_fingerprint(entry, folder),
         )
         for entry in read_models_file(models_file)
     )
+
+
+def _fingerprint(entry: ModelEntry, folder: Path) -> str:
+    """Return what changes when the entry or the file of weights that it names does."""
+    text = entry.model_dump_json()
+    if entry.kind == "file":
+        with contextlib.suppress(OSError):
+            stat = _path(entry, folder).stat()
+            text += f" {stat.st_size} {stat.st_mtime_ns}"
+    return text
+
+
+def _path(entry: ModelEntry, folder: Path) -> Path:
+    return folder / entry.source.removeprefix("file:").removeprefix("//")
 
 
 def _load(entry: ModelEntry, folder: Path, weights_folder: Path) -> Model:
@@ -68,7 +87,7 @@ def _load_file(entry: ModelEntry, folder: Path, weights_folder: Path) -> Model:
         path = weights_folder / (entry.sha256 + Path(location.path).suffix)
         digest = fetch(entry.source, path, sha256=entry.sha256)
     else:
-        path = folder / entry.source.removeprefix("file:").removeprefix("//")
+        path = _path(entry, folder)
         digest = check_digest(path, sha256=entry.sha256)
     preprocessing = _preprocessing(entry.preprocessing)
     if path.suffix == ".pt2":

@@ -1,0 +1,43 @@
+"""Changes of `models.yaml` while the service runs."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from servicekit.logs import get_logger
+
+from inference_service.models_file import BadModelsFile
+from inference_service.registry import ModelRegistry
+from inference_service.sources import read_sources
+
+log = get_logger(__name__)
+
+
+async def follow_models_file(
+    models: ModelRegistry, models_file: Path, weights_folder: Path, *, poll_seconds: float
+) -> None:
+    """Load what the file names whenever its content changes. A file that cannot be used changes nothing.
+
+    Its content is compared, not its time: a mounted ConfigMap is replaced by links with any time. The
+    first look always counts, as the file may have changed while the models were loaded.
+    """
+    seen: bytes | None = b""
+    while True:
+        await asyncio.sleep(poll_seconds)
+        digest = await asyncio.to_thread(_digest, models_file)
+        if digest == seen:
+            continue
+        seen = digest
+        try:
+            sources = await asyncio.to_thread(read_sources, models_file, weights_folder)
+        except BadModelsFile as error:
+            log.error("models_file_invalid", reason=str(error))  # noqa: TRY400 the reason is all there is to know
+        else:
+            await models.load(sources)
+
+
+def _digest(path: Path) -> bytes | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:
+        return None

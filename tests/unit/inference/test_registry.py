@@ -1,0 +1,224 @@
+"""Models that change while they are served: loaded beside, checked, switched, and the old ones let go of."""
+
+import asyncio
+import gc
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from inference_service.errors import UnknownModel
+from inference_service.metrics import InferenceMetrics
+from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
+from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState, open_models
+from inference_service.sources import read_sources
+from prometheus_client import CollectorRegistry
+from safetensors.torch import save_file
+from servicekit.health import Readiness
+
+from tests.unit.inference.networks import tiny_model
+from tests.unit.inference.pictures import DATA
+
+CAT = DATA / "chelsea.png"
+
+
+def source(
+    version: str = "1",
+    *,
+    name: str = "tiny",
+    fingerprint: str = "",
+    load: Callable[[], Model] = tiny_model,
+    golden: tuple[GoldenPicture, ...] = (),
+) -> ModelSource:
+    return ModelSource(name, version, f"test:{name}", load, golden, fingerprint)
+
+
+def failing() -> Model:
+    raise ModelUnavailable("no weights")
+
+
+class Setup:
+    """A registry and what it tells others."""
+
+    def __init__(self, *sources: ModelSource) -> None:
+        self.collected = CollectorRegistry()
+        self.readiness = Readiness(MODEL_NEED)
+        self.models = ModelRegistry(sources, self.readiness, InferenceMetrics(self.collected))
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.collected.get_sample_value(name, labels)
+
+    def served(self) -> list[tuple[str, str, str]]:
+        return [(m.source.name, m.source.version, m.state.value) for m in self.models]
+
+
+async def loaded(*sources: ModelSource) -> Setup:
+    setup = Setup(*sources)
+    await setup.models.load(sources)
+    return setup
+
+
+async def test_a_version_that_fails_leaves_the_one_before_it_and_says_why() -> None:
+    setup = await loaded(source())
+    before = setup.models.get().require()
+    await setup.models.load([source(fingerprint="changed", load=failing)])
+    served = setup.models.get()
+    assert served.require() is before
+    assert (served.state, served.reason) == (ModelState.READY, "no weights")
+    assert setup.readiness.missing == {}
+    assert setup.metric("inference_model_loads_total", model="tiny", outcome="failed") == 1
+
+
+async def test_a_changed_source_is_switched_to_and_its_reason_is_forgotten() -> None:
+    setup = await loaded(source())
+    before = setup.models.get().require()
+    await setup.models.load([source(fingerprint="changed", load=failing)])
+    await setup.models.load([source(fingerprint="changed again")])
+    served = setup.models.get()
+    assert served.require() is not before
+    assert (served.state, served.reason, served.source.fingerprint) == (ModelState.READY, None, "changed again")
+
+
+async def test_what_has_not_changed_is_not_loaded_again() -> None:
+    setup = await loaded(source())
+    before = setup.models.get().require()
+    await setup.models.load([source(), source("2")])
+    assert setup.models.get(version="1").require() is before
+    assert setup.metric("inference_model_loads_total", model="tiny", outcome="ready") == 2
+
+
+async def test_the_old_version_answers_until_the_new_one_is_ready_and_is_then_let_go_of() -> None:
+    setup = await loaded(source("1"))
+    entered, opened = threading.Event(), threading.Event()
+
+    def slowly() -> Model:
+        entered.set()
+        assert opened.wait(30)
+        return tiny_model()
+
+    loading = asyncio.create_task(setup.models.load([source("2", load=slowly)]))
+    assert await asyncio.to_thread(entered.wait, 30)
+    while_loading = setup.models.get().source.version
+    states = setup.served()
+    opened.set()
+    await loading
+    assert while_loading == "1"
+    assert states == [("tiny", "1", "ready"), ("tiny", "2", "loading")]
+    assert setup.served() == [("tiny", "2", "ready")]
+    info = {"model": "tiny", "source": "test:tiny", "device": "cpu", "dtype": "float32"}
+    assert setup.metric("inference_model_info", version="1", **info) is None
+    assert setup.metric("inference_model_info", version="2", **info) == 1
+
+
+async def test_a_version_whose_successor_fails_is_kept() -> None:
+    setup = await loaded(source("1"))
+    await setup.models.load([source("2", load=failing)])
+    assert setup.models.get().source.version == "1"
+    assert setup.served() == [("tiny", "2", "failed"), ("tiny", "1", "ready")]
+    await setup.models.load([source("2", fingerprint="mended")])
+    assert setup.served() == [("tiny", "2", "ready")]
+
+
+async def test_a_model_that_is_not_named_any_more_is_gone() -> None:
+    setup = await loaded(source(name="tiny"), source(name="other"))
+    await setup.models.load([source(name="other")])
+    assert setup.models.get().source.name == "other"
+    with pytest.raises(UnknownModel):
+        setup.models.get("tiny")
+
+
+async def test_a_process_that_has_been_ready_stays_so() -> None:
+    setup = await loaded(source())
+    await setup.models.load([source(), source(name="other", load=failing)])
+    assert setup.readiness.missing == {}
+
+
+async def test_a_start_that_failed_is_mended_by_a_change() -> None:
+    setup = await loaded(source(load=failing))
+    assert setup.readiness.missing == {MODEL_NEED: "tiny: no weights"}
+    await setup.models.load([source(load=failing, fingerprint="changed")])
+    assert setup.readiness.missing == {MODEL_NEED: "tiny: no weights"}
+    await setup.models.load([source(fingerprint="mended")])
+    assert setup.readiness.missing == {}
+
+
+async def test_who_holds_the_old_model_uses_it_to_the_end_and_then_it_is_freed() -> None:
+    setup = await loaded(source())
+    model = setup.models.get().require()
+    network = weakref.ref(model.network)
+    await setup.models.load([source(fingerprint="changed")])
+    assert model.forward(torch.rand(1, 3, 8, 8)).shape == (1, 3)
+    del model
+    assert network() is None
+
+
+@pytest.mark.parametrize(
+    ("picture", "label", "reason"),
+    [
+        (CAT, "red", None),
+        (CAT, "blue", "chelsea.png is blue, and the model says red"),
+        (DATA / "none.png", "red", "cannot read the golden picture .*none.png: No such file"),
+        (DATA / "LICENSE.md", "red", "the golden picture .*LICENSE.md: expected one of PNG"),
+    ],
+)
+async def test_a_model_that_is_wrong_about_a_golden_picture_is_not_served(
+    picture: Path, label: str, reason: str | None
+) -> None:
+    setup = await loaded(source())
+    await setup.models.load([source("2", golden=(GoldenPicture(picture, label),))])
+    candidate = setup.models.get(version="2")
+    if reason is None:
+        assert candidate.state is ModelState.READY
+    else:
+        assert candidate.state is ModelState.FAILED
+        assert re.search(reason, candidate.reason or "")
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+async def test_fifty_swaps_do_not_grow_the_memory(tmp_path: Path) -> None:
+    from torchvision.models import get_model
+
+    weights, models_file = tmp_path / "weights.safetensors", tmp_path / "models.yaml"
+    save_file(get_model("squeezenet1_1", weights=None, num_classes=2).state_dict(), weights)
+
+    def sources(swap: int) -> tuple[ModelSource, ...]:
+        entry = {
+            "name": "net",
+            "version": swap + 1,
+            "source": f"file:{weights.name}",
+            "architecture": "squeezenet1_1",
+            "labels": ["cat", "dog"],
+        }
+        models_file.write_text(yaml.safe_dump({"models": [entry]}))
+        return read_sources(models_file, tmp_path)
+
+    setup = await loaded(*sources(0))
+    for swap in range(1, 6):
+        await setup.models.load(sources(swap))
+    gc.collect()
+    before = resident_bytes()
+    for swap in range(6, 56):
+        await setup.models.load(sources(swap))
+    assert setup.served() == [("net", "56", "ready")]
+    assert resident_bytes() < 1.05 * before
+
+
+async def test_the_follower_runs_after_the_first_load() -> None:
+    followed: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+    async def follow(models: ModelRegistry) -> None:
+        followed.set_result([served.state.value for served in models])
+
+    readiness = Readiness(MODEL_NEED)
+    async with open_models(
+        [source()], readiness, InferenceMetrics(CollectorRegistry()), prepare=lambda: None, follow=follow
+    ):
+        assert await asyncio.wait_for(followed, 30) == ["ready"]
