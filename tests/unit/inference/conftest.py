@@ -26,7 +26,15 @@ def efficientnet() -> Model:
 
 @pytest.fixture
 def settings(issuer: Issuer) -> InferenceSettings:
-    return InferenceSettings(auth_url=issuer.url, issuer=ISSUER, audience=AUDIENCE, compute_threads=1, decode_threads=2)
+    """Nothing is kept: most tests send the same picture again and again."""
+    return InferenceSettings(
+        auth_url=issuer.url,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        compute_threads=1,
+        decode_threads=2,
+        cache_max_bytes=0,
+    )
 
 
 @pytest.fixture

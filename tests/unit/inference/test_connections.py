@@ -110,24 +110,32 @@ def test_an_ordinary_client_gets_the_413_too(port: int, bearer: Mapping[str, str
     assert response.json()["type"] == "urn:pinhole:problem:content-too-large"
 
 
-def test_who_leaves_is_not_computed(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+def test_of_a_hundred_who_wait_and_99_who_leave_one_is_computed(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
     gate = Gate()
     request = head(bearer, "Content-Type: image/png", f"Content-Length: {len(RED)}") + RED
-    with served(settings, tiny_source(load=lambda: tiny_model(gate))) as port:
+    roomy = settings.model_copy(update={"max_queue_size": 100})
+    with served(roomy, tiny_source(load=lambda: tiny_model(gate))) as port:
         address = ("127.0.0.1", port)
-        with socket.create_connection(address, timeout=30) as patient:
-            patient.sendall(request)
+        with (
+            socket.create_connection(address, timeout=30) as first,
+            socket.create_connection(address, timeout=30) as patient,
+        ):
+            first.sendall(request)
             assert gate.entered.wait(30)
-            leaving = [socket.create_connection(address, timeout=30) for _ in range(10)]
+            patient.sendall(request)
+            wait_for_metric(port, "inference_queue_size 1.0")
+            leaving = [socket.create_connection(address, timeout=30) for _ in range(99)]
             for connection in leaving:
                 connection.sendall(request)
-            wait_for_metric(port, "inference_requests_in_flight 11.0")
+            wait_for_metric(port, "inference_queue_size 100.0")
             for connection in leaving:
                 connection.close()
-            wait_for_metric(port, 'inference_requests_total{model="tiny",outcome="cancelled"} 10.0')
+            wait_for_metric(port, 'inference_requests_total{model="tiny",outcome="cancelled"} 99.0')
             gate.opened.set()
             assert patient.recv(65536).startswith(b"HTTP/1.1 200 ")
-    assert gate.computed == 2  # the warm-up and the one who waited
+            wait_for_metric(port, "inference_batch_size_sum 2.0")  # the first, and the one who waited
 
 
 def test_who_leaves_in_the_middle_of_the_body_is_no_error_of_ours(

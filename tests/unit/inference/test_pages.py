@@ -93,7 +93,7 @@ async def test_our_own_document_describes_the_request_and_signs_in_with_a_passwo
     assert sorted(document["paths"]) == ["/models", "/models/{name}", "/models/{name}/versions/{version}", "/predict"]
     predict = document["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "image/png", "application/octet-stream"} <= set(predict["requestBody"]["content"])
-    assert sorted(predict["responses"]) == ["200", "401", "403", "404", "413", "415", "422", "503", "504"]
+    assert sorted(predict["responses"]) == ["200", "401", "403", "404", "408", "413", "415", "422", "500", "503", "504"]
     assert predict["security"] == [{"OAuth2PasswordBearer": ["inference:predict"]}]
     flow = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]
     assert flow["tokenUrl"] == "/token"

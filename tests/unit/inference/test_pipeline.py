@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
-from inference_service.errors import DeadlineExceeded, InvalidImage, ModelNotReady
+from inference_service.admission import Admission
+from inference_service.batching import DynamicBatcher
+from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady
+from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
@@ -20,9 +22,6 @@ from torch import nn
 
 from tests.unit.inference.networks import Colours, Gate, tiny_model, tiny_source
 from tests.unit.inference.pictures import encoded
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 RED = encoded(Image.new("RGB", (20, 20), (250, 10, 5)), "PNG")
 
@@ -36,31 +35,22 @@ def served(network: nn.Module) -> ServedModel:
     return ready
 
 
-class ModelThread(ThreadPoolExecutor):
-    """One thread, and a way to wait until it has been given so much to do."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self._submitted = asyncio.Semaphore(0)
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        self._submitted.release()
-        return super().submit(fn, *args, **kwargs)
-
-    async def until_submitted(self, count: int) -> None:
-        async with asyncio.timeout(30):
-            for _ in range(count):
-                await self._submitted.acquire()
-
-
 class Setup:
-    def __init__(self, pipeline: Pipeline, model_thread: ModelThread, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, pipeline: Pipeline, batcher: DynamicBatcher, model_thread: Executor, registry: CollectorRegistry
+    ) -> None:
         self.pipeline = pipeline
+        self.batcher = batcher
         self.model_thread = model_thread
         self._registry = registry
 
-    async def classify(self, network: ServedModel, data: bytes = RED) -> list[Prediction]:
-        return await self.pipeline.classify(data, network, top_k=2, timings=StageTimings())
+    async def classify(
+        self, network: ServedModel, data: bytes = RED, *, timeout_seconds: float = 30
+    ) -> list[Prediction]:
+        classified = await self.pipeline.classify(
+            data, network, top_k=2, timeout_seconds=timeout_seconds, timings=StageTimings()
+        )
+        return classified.predictions
 
     def count(self, outcome: str) -> float | None:
         return self._registry.get_sample_value("inference_requests_total", {"model": "tiny", "outcome": outcome})
@@ -74,17 +64,26 @@ class Setup:
 
 
 @contextlib.asynccontextmanager
-async def opened(timeout_seconds: float = 30) -> AsyncIterator[Setup]:
+async def opened() -> AsyncIterator[Setup]:
     registry = CollectorRegistry()
-    with ThreadPoolExecutor(2) as decode_pool, ModelThread() as model_thread:
-        pipeline = Pipeline(
-            decode_pool=decode_pool,
-            model_thread=model_thread,
-            max_image_pixels=1_000_000,
-            timeout_seconds=timeout_seconds,
-            metrics=InferenceMetrics(registry),
-        )
-        yield Setup(pipeline, model_thread, registry)
+    metrics = InferenceMetrics(registry)
+    with ThreadPoolExecutor(2) as decode_pool, ThreadPoolExecutor(1) as model_thread:
+        async with DynamicBatcher(
+            model_thread,
+            max_batch_size=8,
+            max_queue_size=64,
+            max_queue_delay_seconds=0.005,
+            heartbeat=Heartbeat(30),
+            metrics=metrics,
+        ) as batcher:
+            pipeline = Pipeline(
+                decode_pool=decode_pool,
+                admission=Admission(batcher, decode_threads=2, metrics=metrics),
+                cache=None,
+                max_image_pixels=1_000_000,
+                metrics=metrics,
+            )
+            yield Setup(pipeline, batcher, model_thread, registry)
 
 
 async def until(event: threading.Event) -> None:
@@ -96,8 +95,8 @@ async def test_a_picture_is_classified_and_each_stage_measured() -> None:
     async with opened() as setup:
         timings = StageTimings()
         timings.add("receive", 0.001)
-        best = await setup.pipeline.classify(RED, served(Colours()), top_k=2, timings=timings)
-        assert [found.label for found in best] == ["red", "green"]
+        best = await setup.pipeline.classify(RED, served(Colours()), top_k=2, timeout_seconds=30, timings=timings)
+        assert [found.label for found in best.predictions] == ["red", "green"]
         assert tuple(timings.seconds()) == STAGES
         assert [setup.stage_count(stage) for stage in STAGES] == [1] * len(STAGES)
         assert (setup.count("ok"), setup.in_flight) == (1, 0)
@@ -127,7 +126,9 @@ async def test_callers_who_left_are_not_computed() -> None:
         await until(gate.entered)
         others = [asyncio.create_task(setup.classify(model)) for _ in range(20)]
         last = asyncio.create_task(setup.classify(model))
-        await setup.model_thread.until_submitted(22)
+        async with asyncio.timeout(30):
+            while setup.batcher.queue_size < 21:  # noqa: ASYNC110 nothing else tells
+                await asyncio.sleep(0)
         for other in others:
             other.cancel()
         await asyncio.wait(others)
@@ -142,10 +143,10 @@ async def test_what_is_not_there_in_time_is_given_up_and_not_computed() -> None:
     gate = Gate()
     model = served(gate)
     free = threading.Event()
-    async with opened(timeout_seconds=0.1) as setup:
+    async with opened() as setup:
         setup.model_thread.submit(free.wait, 30)
         with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s"):
-            await setup.classify(model)
+            await setup.classify(model, timeout_seconds=0.1)
         free.set()
     assert gate.computed == 1  # the warm-up
     assert (setup.count("timeout"), setup.in_flight) == (1, 0)
@@ -159,7 +160,7 @@ async def test_a_network_that_fails_fails_its_request_only() -> None:
     broken = ServedModel(tiny_source())
     broken.model, broken.state = tiny_model(Failing()), ModelState.READY
     async with opened() as setup:
-        with pytest.raises(RuntimeError, match="no result"):
+        with pytest.raises(InferenceFailed):
             await setup.classify(broken)
         assert len(await setup.classify(served(Colours()))) == 2
         assert (setup.count("error"), setup.count("ok")) == (1, 1)

@@ -1,5 +1,6 @@
 """`POST /predict`: every way to send a picture, and every way to be refused."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 
@@ -12,6 +13,8 @@ from inference_service.main import create_app
 from inference_service.model import Model, ModelUnavailable
 from inference_service.settings import InferenceSettings
 from PIL import Image
+from structlog.testing import capture_logs
+from torch import Tensor, nn
 
 from tests.asgi import running
 from tests.issuer import Issuer, serve_issuer
@@ -28,6 +31,11 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> None:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == f"urn:pinhole:problem:{slug}"
     assert "Traceback" not in response.text
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 7):
+        yield data[start : start + 7]
 
 
 def part(name: str, body: bytes, *, file_name: str | None = None) -> bytes:
@@ -66,11 +74,7 @@ async def test_the_picture_itself_is_classified(
 async def test_a_body_without_a_declared_length_is_classified(
     client: httpx.AsyncClient, bearer: Mapping[str, str]
 ) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        for start in range(0, len(RED), 7):
-            yield RED[start : start + 7]
-
-    response = await client.post("/predict", content=chunks(), headers={**bearer, "Content-Type": "image/png"})
+    response = await client.post("/predict", content=_chunks(RED), headers={**bearer, "Content-Type": "image/png"})
     assert response.status_code == 200
 
 
@@ -122,6 +126,20 @@ async def test_predictions_are_counted(client: httpx.AsyncClient, bearer: Mappin
     assert "inference_requests_in_flight 0.0" in metrics
     info = 'inference_model_info{device="cpu",dtype="float32",model="tiny",source="test:tiny",version="1"} 1.0'
     assert info in metrics
+
+
+async def test_one_corrupt_picture_among_good_ones_fails_alone(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    async with serving(settings, tiny_source()) as client:
+        responses = await asyncio.gather(
+            *(
+                client.post("/predict", files={"file": RED[:60] if number == 17 else RED}, headers=bearer)
+                for number in range(32)
+            )
+        )
+    assert [response.status_code for response in responses] == [422 if number == 17 else 200 for number in range(32)]
+    assert {response.json()["label"] for response in responses if response.status_code == 200} == {"red"}
 
 
 # Who may not
@@ -327,6 +345,38 @@ async def test_a_model_that_is_not_loaded_yet_is_503(settings: InferenceSettings
     assert int(response.headers["retry-after"]) > 0
 
 
+async def test_one_more_than_the_queue_holds_is_503(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    gate = Gate()
+    source = tiny_source(load=lambda: tiny_model(gate))
+    narrow = settings.model_copy(update={"max_batch_size": 1, "max_queue_size": 1})
+    async with serving(narrow, source) as client, asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
+        assert await asyncio.to_thread(gate.entered.wait, 30)
+        waiting = [tasks.create_task(client.post("/predict", files={"file": RED}, headers=bearer)) for _ in range(2)]
+        [refused], [waiting_still] = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        gate.opened.set()
+    assert_problem(refused.result(), 503, "overloaded")
+    assert int(refused.result().headers["retry-after"]) > 0
+    assert [task.result().status_code for task in (running, waiting_still)] == [200, 200]
+
+
+async def test_a_model_that_fails_is_500(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    class FailingLater(nn.Module):
+        warm = False
+
+        def forward(self, images: Tensor) -> Tensor:
+            if self.warm:
+                raise RuntimeError("a path, a secret")
+            self.warm = True
+            return images.mean((2, 3))
+
+    with capture_logs():
+        async with serving(settings, tiny_source(FailingLater())) as client:
+            response = await client.post("/predict", files={"file": RED}, headers=bearer)
+    assert_problem(response, 500, "inference-failed")
+    assert "secret" not in response.text
+
+
 async def test_no_answer_in_time_is_504(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
     gate = Gate()
     source = tiny_source(load=lambda: tiny_model(gate))
@@ -334,6 +384,92 @@ async def test_no_answer_in_time_is_504(settings: InferenceSettings, bearer: Map
         response = await client.post("/predict", files={"file": RED}, headers=bearer)
         gate.opened.set()
     assert_problem(response, 504, "deadline-exceeded")
+
+
+async def test_a_caller_gives_the_time_for_the_answer(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    gate = Gate()
+    async with serving(settings, tiny_source(load=lambda: tiny_model(gate))) as client:
+        headers = {**bearer, "X-Request-Timeout": "0.1"}
+        response = await client.post("/predict", files={"file": RED}, headers=headers)
+        gate.opened.set()
+    assert_problem(response, 504, "deadline-exceeded")
+    assert "0.1 s" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "301", "inf", "nan", "soon", ""])
+async def test_a_time_that_is_none_is_422(client: httpx.AsyncClient, bearer: Mapping[str, str], seconds: str) -> None:
+    body = Unread()
+    request = client.build_request(
+        "POST", "/predict", headers={**bearer, "Content-Type": "image/png", "X-Request-Timeout": seconds}
+    )
+    request.stream = body
+    response = await client.send(request)
+    assert_problem(response, 422, "invalid-request")
+    assert [error["field"] for error in response.json()["errors"]] == ["header.x-request-timeout"]
+    assert not body.was_read
+
+
+async def test_who_would_wait_too_long_is_503_and_nothing_is_read(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    gate = Gate()
+    gate.opened.set()
+    async with serving(settings, tiny_source(load=lambda: tiny_model(gate))) as client:
+        await client.post("/predict", files={"file": RED}, headers=bearer)
+        gate.opened.clear()
+        gate.entered.clear()
+        running = asyncio.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
+        assert await asyncio.to_thread(gate.entered.wait, 30)
+        body = Unread()
+        request = client.build_request(
+            "POST", "/predict", headers={**bearer, "Content-Type": "image/png", "X-Request-Timeout": "1e-6"}
+        )
+        request.stream = body
+        response = await client.send(request)
+        metrics = (await client.get("/metrics")).text
+        gate.opened.set()
+        assert (await running).status_code == 200
+    assert_problem(response, 503, "overloaded")
+    assert int(response.headers["retry-after"]) == 1
+    assert not body.was_read
+    assert 'inference_rejections_total{reason="too_late"} 1.0' in metrics
+
+
+async def test_bodies_that_fill_the_memory_are_503(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    first_half, rest = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield RED[:-1]
+        first_half.set()
+        await rest.wait()
+        yield RED[-1:]
+
+    headers = {**bearer, "Content-Type": "image/png"}
+    limits = {"max_image_bytes": len(RED), "max_body_bytes_in_flight": len(RED) + 10}
+    async with serving(settings.model_copy(update=limits), tiny_source()) as client:
+        sending = asyncio.create_task(client.post("/predict", content=slow(), headers=headers))
+        await first_half.wait()
+        declared = await client.post("/predict", content=RED, headers=headers)
+        undeclared = await client.post("/predict", content=_chunks(RED), headers=headers)
+        rest.set()
+        assert (await sending).status_code == 200
+        assert (await client.post("/predict", content=RED, headers=headers)).status_code == 200
+        assert "inference_body_bytes 0.0" in (await client.get("/metrics")).text
+    for response in (declared, undeclared):
+        assert_problem(response, 503, "overloaded")
+
+
+async def test_a_body_that_does_not_come_is_408(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    async def never_ending() -> AsyncIterator[bytes]:
+        yield RED[:-1]
+        await asyncio.Event().wait()
+
+    async with serving(settings.model_copy(update={"body_timeout_seconds": 0.05}), tiny_source()) as client:
+        response = await client.post(
+            "/predict", content=never_ending(), headers={**bearer, "Content-Type": "image/png"}
+        )
+    assert_problem(response, 408, "body-too-slow")
+    assert response.headers["connection"] == "close"
 
 
 async def test_a_valid_token_is_taken_while_auth_is_away(settings: InferenceSettings) -> None:

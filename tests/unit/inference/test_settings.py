@@ -13,6 +13,12 @@ def test_the_defaults() -> None:
     assert settings.auth_url == "http://127.0.0.1:8001"
 
 
+def test_a_queue_that_holds_no_batch_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_MAX_QUEUE_SIZE", "7")
+    with pytest.raises(SystemExit, match="INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE"):
+        load_settings(InferenceSettings)
+
+
 def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_MAX_IMAGE_BYTES", "1000")
     assert load_settings(InferenceSettings).max_image_bytes == 1000
@@ -26,6 +32,10 @@ def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         ("INFERENCE_REQUEST_TIMEOUT_SECONDS", "never"),
         ("INFERENCE_DECODE_THREADS", "0"),
         ("INFERENCE_COMPUTE_THREADS", "-1"),
+        ("INFERENCE_MAX_BATCH_SIZE", "0"),
+        ("INFERENCE_CACHE_MAX_BYTES", "-1"),
+        ("INFERENCE_CACHE_REDIS_URL", "http://localhost"),
+        ("INFERENCE_MAX_QUEUE_DELAY_SECONDS", "-1"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_the_name_of_its_variable(

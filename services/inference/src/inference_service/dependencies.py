@@ -1,17 +1,23 @@
 """What the endpoints are given: the state of the lifespan, the caller and the picture."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from servicekit.auth import Principal, require_scope
 from servicekit.tokens import TokenVerifier
 
+from inference_service.admission import BodyBudget
+from inference_service.errors import BodyTooSlow
 from inference_service.pipeline import Pipeline
 from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
 from inference_service.timings import StageTimings
-from inference_service.uploads import read_upload
+from inference_service.uploads import declared_length, read_upload
+
+MAX_TIMEOUT_SECONDS = 300
 
 
 class State(TypedDict):
@@ -20,6 +26,7 @@ class State(TypedDict):
     settings: InferenceSettings
     verifier: TokenVerifier
     models: ModelRegistry
+    bodies: BodyBudget
     pipeline: Pipeline
 
 
@@ -41,9 +48,16 @@ async def get_pipeline(request: Request) -> Pipeline:
     return pipeline
 
 
+async def get_bodies(request: Request) -> BodyBudget:
+    """Return the count of the bodies in memory."""
+    bodies: BodyBudget = request.state.bodies
+    return bodies
+
+
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
+BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
 
 
@@ -92,20 +106,58 @@ NamedVersionDep = Annotated[ServedModel, Depends(get_named_version)]
 NamedVersionsDep = Annotated[list[ServedModel], Depends(get_named_versions)]
 
 
+async def get_timeout(
+    settings: SettingsDep,
+    x_request_timeout: Annotated[
+        float | None,
+        Header(
+            gt=0,
+            le=MAX_TIMEOUT_SECONDS,
+            allow_inf_nan=False,
+            description="Seconds from the whole body to the answer that the caller waits for.",
+            examples=[2.5],
+        ),
+    ] = None,
+) -> float:
+    """Return how many seconds the answer may take."""
+    return settings.request_timeout_seconds if x_request_timeout is None else x_request_timeout
+
+
+TimeoutDep = Annotated[float, Depends(get_timeout)]
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """An encoded picture, and the clock of its request."""
 
     data: bytes
+    timeout_seconds: float
     timings: StageTimings
 
 
-async def get_upload(request: Request, chosen: ChosenModelDep, settings: SettingsDep) -> Upload:
-    """Return the picture in the body; nothing is read for an unknown caller or model."""
-    chosen.require()
+async def get_upload(
+    request: Request,
+    chosen: ChosenModelDep,
+    settings: SettingsDep,
+    pipeline: PipelineDep,
+    bodies: BodiesDep,
+    timeout_seconds: TimeoutDep,
+) -> AsyncIterator[Upload]:
+    """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
+
+    Raises:
+        BodyTooSlow: the body did not come in time.
+    """
+    pipeline.check(chosen, timeout_seconds=timeout_seconds)
     timings = StageTimings()
-    with timings.measure("receive"):
-        return Upload(await read_upload(request, max_bytes=settings.max_image_bytes), timings)
+    with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
+        try:
+            async with asyncio.timeout(settings.body_timeout_seconds):
+                with timings.measure("receive"):
+                    data = await read_upload(request, max_bytes=settings.max_image_bytes, count=body.add)
+        except TimeoutError:
+            raise BodyTooSlow(f"the body did not come within {settings.body_timeout_seconds:g} s") from None
+        yield Upload(data, timeout_seconds, timings)
 
 
 UploadDep = Annotated[Upload, Depends(get_upload)]

@@ -34,6 +34,33 @@ class ModelNotReady(ServiceUnavailable):
     slug, title = "model-not-ready", "Model not ready"
 
 
+class Overloaded(ServiceUnavailable):
+    """There is more to do than can be done in time; nothing was computed."""
+
+    slug, title = "overloaded", "Overloaded"
+
+
+class ShuttingDown(ServiceUnavailable):
+    """This process finishes what it has begun, and takes no more."""
+
+    slug, title = "shutting-down", "Shutting down"
+
+
+class InferenceFailed(Problem):
+    """The model could not compute this batch."""
+
+    title, slug = "Inference failed", "inference-failed"
+
+
+class BodyTooSlow(Problem):
+    """The body did not come in time; the rest of it is not read and the connection is closed."""
+
+    status, title, slug = 408, "Request timeout", "body-too-slow"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+
+
 class DeadlineExceeded(Problem):
     """There was no result in time."""
 

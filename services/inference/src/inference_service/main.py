@@ -16,10 +16,15 @@ from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
+from inference_service.admission import Admission, BodyBudget
+from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
+from inference_service.cache import open_cache
+from inference_service.canary import Canary, running
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
+from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
@@ -47,11 +52,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     registry = new_registry()
     readiness = Readiness(KEYS_NEED, MODEL_NEED)
 
+    heartbeat = Heartbeat(settings.model_stall_seconds)
     metrics = InferenceMetrics(registry)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         cpus = available_cpus()
+        decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
         async with (
@@ -62,7 +69,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
-            open_executor("decode", settings.decode_threads or cpus) as decode_pool,
+            open_executor("decode", decode_threads) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
                 chosen,
@@ -71,19 +78,43 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 prepare=set_compute_threads,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
+            DynamicBatcher(
+                model_thread,
+                max_batch_size=settings.max_batch_size,
+                max_queue_size=settings.max_queue_size,
+                max_queue_delay_seconds=settings.max_queue_delay_seconds,
+                heartbeat=heartbeat,
+                metrics=metrics,
+            ) as batcher,
+            open_cache(
+                max_bytes=settings.cache_max_bytes,
+                ttl_seconds=settings.cache_ttl_seconds,
+                redis_url=settings.cache_redis_url,
+                metrics=metrics,
+            ) as cache,
         ):
-            yield State(
-                settings=settings,
-                verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
-                models=served_models,
-                pipeline=Pipeline(
-                    decode_pool=decode_pool,
-                    model_thread=model_thread,
-                    max_image_pixels=settings.max_image_pixels,
-                    timeout_seconds=settings.request_timeout_seconds,
-                    metrics=metrics,
-                ),
+            pipeline = Pipeline(
+                decode_pool=decode_pool,
+                admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
+                cache=cache,
+                max_image_pixels=settings.max_image_pixels,
+                metrics=metrics,
             )
+            canary = Canary(
+                pipeline,
+                served_models,
+                readiness,
+                interval_seconds=settings.canary_seconds,
+                timeout_seconds=settings.request_timeout_seconds,
+            )
+            async with running(canary):
+                yield State(
+                    settings=settings,
+                    verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
+                    models=served_models,
+                    bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
+                    pipeline=pipeline,
+                )
 
     return build_app(
         settings,
@@ -93,6 +124,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         lifespan=lifespan,
         routers=[predict.router, models.router, pages_router()],
         readiness=readiness,
+        stuck=heartbeat.stalled,
         registry=registry,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )

@@ -1,7 +1,7 @@
 """What the inference service tells Prometheus beside its HTTP requests."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -12,7 +12,14 @@ from servicekit.problem import Problem
 from inference_service.model import Model, ModelSource
 from inference_service.timings import StageTimings
 
-_OUTCOMES = {415: "invalid", 422: "invalid", 504: "timeout"}
+Rejection = Literal["queue_full", "too_late", "body_bytes"]
+"""Why a request was turned away before anything was computed."""
+
+CacheOutcome = Literal["hit", "miss", "shared", "off"]
+"""Whether an answer was there, was computed, came with that of an equal request, or there is no cache."""
+
+_OUTCOMES = {415: "invalid", 422: "invalid", 503: "rejected", 504: "timeout"}
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class InferenceMetrics:
@@ -28,13 +35,51 @@ class InferenceMetrics:
         )
         self._requests = Counter(
             "inference_requests",
-            "Pictures that were handed to a model, by what came of it: ok, invalid, timeout, cancelled or error.",
+            "Pictures for a model, by what came of it: ok, invalid, rejected, timeout, cancelled or error.",
             ["model", "outcome"],
             registry=registry,
         )
         self._in_flight = Gauge(
             "inference_requests_in_flight",
             "Pictures that are being decoded, computed or waiting for it.",
+            registry=registry,
+        )
+        self._queue_size = Gauge(
+            "inference_queue_size",
+            "Pictures that are admitted and in no batch yet, those that are being decoded among them.",
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "inference_batch_size",
+            "Pictures that were computed together.",
+            buckets=_BATCH_SIZES,
+            registry=registry,
+        )
+        self._rejections = Counter(
+            "inference_rejections",
+            "Requests that were turned away before anything was computed, by the reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._body_bytes = Gauge(
+            "inference_body_bytes",
+            "Bytes of the bodies that are held in memory.",
+            registry=registry,
+        )
+        self._cache_requests = Counter(
+            "inference_cache_requests",
+            "Answers, by where they came from: hit, miss, shared with an equal request, or off.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._cache_failures = Counter(
+            "inference_cache_failures",
+            "Times that the shared cache did not answer.",
+            registry=registry,
+        )
+        self._cache_bytes = Gauge(
+            "inference_cache_bytes",
+            "Bytes of the cache in the memory of this process.",
             registry=registry,
         )
         self._model_info = Gauge(
@@ -70,6 +115,34 @@ class InferenceMetrics:
             self._requests.labels(model, outcome).inc()
             for stage, seconds in timings.seconds().items():
                 self._stage_duration_seconds.labels(stage).observe(seconds)
+
+    def show_queue_size(self, queue_size: Callable[[], float]) -> None:
+        """Ask `queue_size` at each scrape."""
+        self._queue_size.set_function(queue_size)
+
+    def show_body_bytes(self, body_bytes: Callable[[], float]) -> None:
+        """Ask `body_bytes` at each scrape."""
+        self._body_bytes.set_function(body_bytes)
+
+    def batch_computed(self, rows: int) -> None:
+        """Count one batch."""
+        self._batch_size.observe(rows)
+
+    def rejected(self, reason: Rejection) -> None:
+        """Count one request that was turned away."""
+        self._rejections.labels(reason).inc()
+
+    def answered(self, outcome: CacheOutcome) -> None:
+        """Count one answer by where it came from."""
+        self._cache_requests.labels(outcome).inc()
+
+    def cache_failed(self) -> None:
+        """Count one time that the shared cache did not answer."""
+        self._cache_failures.inc()
+
+    def show_cache_bytes(self, cache_bytes: Callable[[], float]) -> None:
+        """Ask `cache_bytes` at each scrape."""
+        self._cache_bytes.set_function(cache_bytes)
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
         """Show a model and what it runs on."""

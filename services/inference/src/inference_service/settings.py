@@ -1,10 +1,19 @@
 """Configuration of the inference service, read once from the environment."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 from servicekit.settings import ResourceSettings
 
@@ -34,11 +43,56 @@ class InferenceSettings(ResourceSettings):
     Each decode thread may take 8 bytes a pixel, and 16 for WebP: 0.5 and 1 GB at the default.
     """
 
+    max_batch_size: PositiveInt = 8
+    """Most pictures that are computed together."""
+
+    max_queue_size: PositiveInt = 64
+    """Pictures admitted beyond the running batch; one more is shed with 503."""
+
+    max_queue_delay_seconds: NonNegativeFloat = 0.005
+    """Longest wait for a batch to fill, from its oldest picture's arrival. Nobody waits who is alone."""
+
     request_timeout_seconds: PositiveFloat = 10.0
-    """Longest time from the whole body to the answer; after that 504."""
+    """Longest time from the whole body to the answer; after that 504. A caller may give another."""
+
+    body_timeout_seconds: PositiveFloat = 60.0
+    """Longest time for a body to come; after that 408."""
+
+    max_body_bytes_in_flight: PositiveInt = 256 * 1024 * 1024
+    """Bytes of all bodies that are held at once; more are shed with 503."""
+
+    canary_seconds: PositiveFloat = 10.0
+    """How long a model may be silent before it is asked; one that does not answer is not ready."""
+
+    model_stall_seconds: PositiveFloat = 30.0
+    """How long a batch may use no CPU before the process counts as stuck; ten times that ends any batch."""
+
+    cache_max_bytes: NonNegativeInt = 32 * 1024 * 1024
+    """Bytes of answers that are kept in memory, about 500 a picture. 0 turns the cache off."""
+
+    cache_ttl_seconds: PositiveFloat = 3600.0
+    """How long an answer is kept."""
+
+    cache_redis_url: SecretStr | None = None
+    """`redis://`, `rediss://` or `unix://`: keeps the answers in Redis, for all replicas."""
 
     decode_threads: PositiveInt | None = None
     """Pictures that are decoded at once. By default one for each CPU of this process."""
 
     compute_threads: PositiveInt | None = None
     """Threads inside one forward pass. By default one for each CPU of this process."""
+
+    @field_validator("cache_redis_url")
+    @classmethod
+    def _is_a_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected redis://, rediss:// or unix://")
+        return url
+
+    @model_validator(mode="after")
+    def _limits_hold_what_they_limit(self) -> Self:
+        if self.max_queue_size < self.max_batch_size:
+            raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
+        if self.max_body_bytes_in_flight < self.max_image_bytes:
+            raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES")
+        return self

@@ -1,6 +1,6 @@
 """The picture in the body of a request, read under a limit and never to a file."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -37,8 +37,14 @@ REQUEST_BODY: dict[str, Any] = {
 """What `read_upload` takes, for OpenAPI: a declared body would be read before the caller is known."""
 
 
-async def read_upload(request: Request, *, max_bytes: int) -> bytes:
-    """Return the picture in the body, as it was encoded.
+def declared_length(request: Request) -> int:
+    """Return the size of the body that the caller declares, in bytes, or 0."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isdecimal() else 0
+
+
+async def read_upload(request: Request, *, max_bytes: int, count: Callable[[int], object]) -> bytes:
+    """Return the picture in the body, as it was encoded; `count` is told of each chunk of bytes.
 
     Raises:
         UnsupportedMediaType: the body is neither a form nor a picture by its content type.
@@ -51,22 +57,24 @@ async def read_upload(request: Request, *, max_bytes: int) -> bytes:
     if not is_form and not media_type.startswith("image/") and media_type != "application/octet-stream":
         raise UnsupportedMediaType("expected multipart/form-data, image/* or application/octet-stream")
     limit = max_bytes + MULTIPART_OVERHEAD_BYTES if is_form else max_bytes
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    if declared_length(request) > limit:
         raise _too_large(max_bytes)
     try:
-        async with aclosing(_limited(request, limit, max_bytes)) as stream:
+        async with aclosing(_limited(request, limit, max_bytes, count)) as stream:
             return await _read_form(request, stream, max_bytes) if is_form else await _read_all(stream)
     except ClientDisconnect:
         raise CallerLeft("the connection was closed before the end of the body") from None
 
 
-async def _limited(request: Request, limit: int, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _limited(
+    request: Request, limit: int, max_bytes: int, count: Callable[[int], object]
+) -> AsyncGenerator[bytes, None]:
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > limit:
             raise _too_large(max_bytes)
+        count(len(chunk))
         yield chunk
 
 

@@ -41,11 +41,13 @@ def build_app(
     readiness: Readiness,
     registry: CollectorRegistry,
     max_body_bytes: int | None = 64 * 1024,
+    stuck: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
     """Return an application with probes, metrics, problems, request ids and an access log.
 
     Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
     trailing slash. Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
+    `/livez` fails where `stuck` says why this process cannot go on.
     """
     app = FastAPI(
         title=title,
@@ -57,7 +59,7 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in (health_router(readiness), metrics_router(registry), *routers):
+    for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
     install_problem_handlers(app)
     _replace_openapi(app)

@@ -1,5 +1,7 @@
 """Probes: whether this process lives, and whether it can answer. They read state and call nobody."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
@@ -26,12 +28,14 @@ class Readiness:
         return dict(self._missing)
 
 
-def health_router(readiness: Readiness) -> APIRouter:
-    """Return `/livez` and `/readyz`."""
+def health_router(readiness: Readiness, stuck: Callable[[], str | None] = lambda: None) -> APIRouter:
+    """Return `/livez` and `/readyz`. `stuck` says why this process cannot go on, or None."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/livez")
-    async def livez() -> PlainTextResponse:
+    async def livez(request: Request) -> Response:
+        if reason := stuck():
+            return problem_response(ServiceUnavailable(reason), request)
         return PlainTextResponse("ok\n")
 
     @router.get("/readyz")

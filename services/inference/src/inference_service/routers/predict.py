@@ -1,6 +1,6 @@
 """Image classification over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 from servicekit.problem import (
@@ -15,42 +15,57 @@ from servicekit.problem import (
 from inference_service.dependencies import ChosenModelDep, PipelineDep, UploadDep
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
+    BodyTooSlow,
     DeadlineExceeded,
+    InferenceFailed,
     InvalidImage,
     InvalidUpload,
     ModelNotReady,
     NotAnImage,
+    Overloaded,
+    ShuttingDown,
     UnknownModel,
 )
+from inference_service.metrics import CacheOutcome
 from inference_service.schemas import ModelRef, PredictionOut, PredictResponse
 from inference_service.uploads import REQUEST_BODY
 
 router = APIRouter(tags=["predictions"])
 
-_SERVER_TIMING = {
+_HEADERS = {
     "Server-Timing": {
         "description": "What `timings` says, in milliseconds.",
         "schema": {"type": "string"},
         "example": "receive;dur=0.412, decode;dur=6.030",
-    }
+    },
+    "X-Cache": {
+        "description": "Whether the answer was there (`hit`), was computed (`miss`), came with that of an equal "
+        "request (`shared`), or nothing is kept (`off`).",
+        "schema": {"type": "string", "enum": list(get_args(CacheOutcome))},
+        "example": "miss",
+    },
 }
 
 
 @router.post(
     "/predict",
     responses={
-        200: {"headers": _SERVER_TIMING},
+        200: {"headers": _HEADERS},
         **problem_responses(
             Unauthorized,
             Forbidden,
             UnknownModel,
+            BodyTooSlow,
             ContentTooLarge,
             UnsupportedMediaType,
             NotAnImage,
             InvalidRequest,
             InvalidUpload,
             InvalidImage,
+            InferenceFailed,
             ModelNotReady,
+            Overloaded,
+            ShuttingDown,
             DeadlineExceeded,
         ),
     },
@@ -65,11 +80,16 @@ async def predict(
     top_k: Annotated[int, Query(ge=1, le=20, description="How many classes to name.")] = 5,
 ) -> PredictResponse:
     """Classify one picture: upright, its middle square, over all classes of the model."""
-    predictions = await while_connected(
-        request.receive, pipeline.classify(upload.data, chosen, top_k=top_k, timings=upload.timings)
+    classified = await while_connected(
+        request.receive,
+        pipeline.classify(
+            upload.data, chosen, top_k=top_k, timeout_seconds=upload.timeout_seconds, timings=upload.timings
+        ),
     )
+    predictions = classified.predictions
     best = predictions[0]
     response.headers["Server-Timing"] = upload.timings.header()
+    response.headers["X-Cache"] = classified.cache
     return PredictResponse(
         predicted_class=best.index,
         label=best.label,

@@ -1,0 +1,124 @@
+"""Who is let in: nobody whose answer would come too late, and no more bytes than there is room for."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from inference_service.batch_times import MovingAverage
+from inference_service.batching import DynamicBatcher, Place, Priority
+from inference_service.errors import Overloaded
+from inference_service.metrics import InferenceMetrics
+from inference_service.model import Model
+
+MARGIN = 1.2
+"""By how much an answer may come later than expected."""
+
+MAX_RETRY_SECONDS = 60
+
+
+class Admission:
+    """Lets a request in when its answer is expected before its caller gives up."""
+
+    def __init__(self, batcher: DynamicBatcher, *, decode_threads: int, metrics: InferenceMetrics) -> None:
+        self._batcher = batcher
+        self._decode_threads = decode_threads
+        self._decode_seconds: MovingAverage | None = None
+        self._metrics = metrics
+
+    def admit(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float) -> Place:
+        """Take a place in the queue.
+
+        Raises:
+            Overloaded: the answer would come too late, or the queue is full.
+            ShuttingDown: no more requests are taken.
+        """
+        self.check(model, rows=rows, priority=priority, timeout_seconds=timeout_seconds)
+        return self._batcher.take_place(model, rows=rows, priority=priority)
+
+    def check(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float) -> None:
+        """Turn away who would wait in vain.
+
+        Raises:
+            Overloaded: the answer would come too late; it says when to try again.
+        """
+        if self._batcher.is_idle:
+            return  # whatever was measured: only who is let in can show that it is over
+        expected = self._expected_seconds(model, rows, priority) * MARGIN
+        if expected > timeout_seconds:
+            self._metrics.rejected("too_late")
+            wait = max(1, min(MAX_RETRY_SECONDS, math.ceil(expected - timeout_seconds)))
+            raise Overloaded(
+                f"the answer would take {expected:.1f} s, and {timeout_seconds:g} s were given",
+                retry_after_seconds=wait,
+            )
+
+    def silent_seconds(self, model: Model) -> float:
+        """Return how long ago a batch of `model` was computed; infinite where none was."""
+        return self._batcher.silent_seconds(model)
+
+    def decoded(self, seconds: float) -> None:
+        """Take in what one picture took on its way to the input of a model."""
+        if self._decode_seconds is None:
+            self._decode_seconds = MovingAverage(seconds)
+        else:
+            self._decode_seconds.add(seconds)
+
+    def _expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
+        """Return the time to an answer: pictures are decoded while those before them are computed."""
+        computed = self._batcher.expected_seconds(model, rows, priority)
+        if self._decode_seconds is None:
+            return computed
+        turns = math.ceil((self._batcher.rows_on_their_way + rows) / self._decode_threads)
+        return max(computed, turns * self._decode_seconds.value)
+
+
+class BodyBudget:
+    """The bytes of all bodies that are held in memory."""
+
+    def __init__(self, max_bytes: int, metrics: InferenceMetrics) -> None:
+        self._max_bytes = max_bytes
+        self._metrics = metrics
+        self._held_bytes = 0
+        metrics.show_body_bytes(lambda: self._held_bytes)
+
+    @contextmanager
+    def hold(self, declared_bytes: int) -> Iterator["HeldBody"]:
+        """Yield what counts the bytes of one body; they are given back at the end.
+
+        Raises:
+            Overloaded: a body of the declared size has no room. Only what has come is counted, so
+                that who promises much and sends little keeps nobody out.
+        """
+        if self._held_bytes + declared_bytes > self._max_bytes:
+            raise self._no_room()
+        body = HeldBody(self)
+        try:
+            yield body
+        finally:
+            self._held_bytes -= body.size
+
+    def _add(self, size: int) -> None:
+        if self._held_bytes + size > self._max_bytes:
+            raise self._no_room()
+        self._held_bytes += size
+
+    def _no_room(self) -> Overloaded:
+        self._metrics.rejected("body_bytes")
+        return Overloaded("there is no room for more pictures")
+
+
+class HeldBody:
+    """The bytes of one body that have come so far."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count some more.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        self._budget._add(size)
+        self.size += size

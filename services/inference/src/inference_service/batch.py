@@ -1,0 +1,112 @@
+"""One batch: rows of several requests, through the forward pass and back to where they came from."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from inference_service.errors import InferenceFailed
+from inference_service.model import Model
+from inference_service.timings import StageTimings
+
+
+class QueuedRequest:
+    """The inputs of one request, and what is known of their logits."""
+
+    def __init__(self, model: Model, images: Tensor, timings: StageTimings) -> None:
+        self.model = model
+        self.images = images
+        self.timings = timings
+        self.waiting_since = time.perf_counter()
+        self.answer: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
+        self._taken = 0
+        self._logits: list[Tensor] = []
+
+    @property
+    def rows_left(self) -> int:
+        """Return how many rows are in no batch yet."""
+        return len(self.images) - self._taken
+
+    def goes_with(self, other: Self) -> bool:
+        """Tell whether rows of both can be in one batch."""
+        one, two = self.images, other.images
+        return self.model is other.model and one.shape[1:] == two.shape[1:] and one.dtype == two.dtype
+
+    def take(self, most: int) -> "Part":
+        """Take up to `most` rows, in order."""
+        start = self._taken
+        self._taken = min(start + most, len(self.images))
+        return Part(self, start, self._taken)
+
+    def add(self, logits: Tensor) -> None:
+        """Add the logits of the next rows; those of the last ones make the answer."""
+        self._logits.append(logits)
+        if not self.answer.done() and sum(map(len, self._logits)) == len(self.images):
+            self.answer.set_result(_joined(self._logits))
+
+    def fail(self, cause: BaseException) -> None:
+        """Make it known that there will be no answer."""
+        if not self.answer.done():
+            failure = InferenceFailed("the model failed on this batch")
+            failure.__cause__ = cause
+            self.answer.set_exception(failure)
+
+
+class Part(NamedTuple):
+    """Rows of a request that are in one batch."""
+
+    request: QueuedRequest
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Return how many pictures these are."""
+        return self.stop - self.start
+
+
+class Answer(NamedTuple):
+    """The logits of one part."""
+
+    request: QueuedRequest
+    logits: Tensor
+
+
+class Computed(NamedTuple):
+    """What came of a batch: nothing where everybody had left."""
+
+    answers: Sequence[Answer] = ()
+    seconds: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Return how many pictures were computed."""
+        return sum(len(answer.logits) for answer in self.answers)
+
+
+def compute(batch: Sequence[Part]) -> Computed:
+    """Run the forward pass, on the model thread, for those who are still there when it starts."""
+    parts = [part for part in batch if not part.request.answer.done()]
+    if not parts:
+        return Computed()
+    started = time.perf_counter()
+    for request, _, _ in parts:
+        request.timings.add("queue", started - request.waiting_since)
+    images = _joined([part.request.images[part.start : part.stop] for part in parts])
+    logits = parts[0].request.model.forward(images)
+    if len(logits) != len(images):
+        raise ValueError(f"{len(logits)} rows of logits for {len(images)} pictures")
+    ended = time.perf_counter()
+    for request, _, _ in parts:
+        request.timings.add("compute", ended - started)
+        request.waiting_since = ended
+    shares = torch.split(logits, [part.rows for part in parts])
+    answers = [Answer(part.request, share) for part, share in zip(parts, shares, strict=True)]
+    return Computed(answers, ended - started)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))

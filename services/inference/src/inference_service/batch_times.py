@@ -1,0 +1,66 @@
+"""How long batches take, by what they have taken."""
+
+import math
+import time
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+
+class MovingAverage:
+    """Follows a value: up in a few steps, down in many, so that it is seldom too low."""
+
+    UP, DOWN = 0.5, 0.1
+
+    def __init__(self, first: float) -> None:
+        self.value = first
+
+    def add(self, value: float) -> None:
+        """Take one more value in."""
+        self.value += (value - self.value) * (self.UP if value > self.value else self.DOWN)
+
+
+class BatchTimes:
+    """The times of the batches of each network, by their size."""
+
+    def __init__(self, max_batch_size: int) -> None:
+        self._max_batch_size = max_batch_size
+        # By the network, so that the times of one that is gone go with it.
+        self._last_at: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
+        self._seconds: WeakKeyDictionary[nn.Module, dict[int, MovingAverage]] = WeakKeyDictionary()
+
+    def add(self, network: nn.Module, rows: int, seconds: float) -> None:
+        """Take in what one batch took."""
+        self._last_at[network] = time.monotonic()
+        known = self._seconds.setdefault(network, {})
+        if rows in known:
+            known[rows].add(seconds)
+        else:
+            known[rows] = MovingAverage(seconds)
+
+    def silent_seconds(self, network: nn.Module) -> float:
+        """Return how long ago the last batch ended; infinite where there was none."""
+        return time.monotonic() - self._last_at.get(network, -math.inf)
+
+    def expected_seconds(self, network: nn.Module, rows: int) -> float:
+        """Return how long `rows` take in as few batches as can be; 0 while nothing is known."""
+        full, rest = divmod(rows, self._max_batch_size)
+        seconds = full * self._batch_seconds(network, self._max_batch_size)
+        return seconds + self._batch_seconds(network, rest) if rest else seconds
+
+    def _batch_seconds(self, network: nn.Module, rows: int) -> float:
+        """Return the time of one batch; of sizes that were not seen it is between those that were."""
+        known = self._seconds.get(network)
+        if not known:
+            return 0.0
+        if rows in known:
+            return known[rows].value
+        below = max((size for size in known if size < rows), default=None)
+        above = min((size for size in known if size > rows), default=None)
+        if below is None:
+            assert above is not None
+            return known[above].value
+        if above is None:
+            return known[below].value * rows / below
+        share = (rows - below) / (above - below)
+        return known[below].value + share * (known[above].value - known[below].value)

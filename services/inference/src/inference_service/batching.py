@@ -1,0 +1,235 @@
+"""Groups the pictures that wait for a model into batches."""
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from concurrent.futures import Executor
+from enum import IntEnum
+from functools import partial
+from itertools import chain, starmap
+from types import TracebackType
+from typing import Self
+
+from servicekit.logs import get_logger
+from torch import Tensor, nn
+
+from inference_service.batch import Computed, Part, QueuedRequest, compute
+from inference_service.batch_times import BatchTimes
+from inference_service.errors import Overloaded, ShuttingDown
+from inference_service.heartbeat import Heartbeat
+from inference_service.metrics import InferenceMetrics
+from inference_service.model import Model
+from inference_service.timings import StageTimings
+
+log = get_logger(__name__)
+
+
+class Priority(IntEnum):
+    """Who is computed first. Nobody of the later ones is while one of the earlier ones waits."""
+
+    INTERACTIVE = 0
+    LOW = 1
+
+
+class Place:
+    """Room in the queue for one request, taken before its pictures are decoded. Left at the end of `with`."""
+
+    def __init__(self, batcher: "DynamicBatcher", model: Model, rows: int, priority: Priority) -> None:
+        self._batcher = batcher
+        self.model = model
+        self.rows = rows
+        self.priority = priority
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the room back, where it was not used; more than once is as good as once."""
+        self._batcher._leave(self)
+
+    async def infer(self, images: Tensor, timings: StageTimings) -> Tensor:
+        """Return the logits, float32 [N, classes], of inputs of the model, [N, 3, H, W]; N is `rows`.
+
+        Rows keep their order, in however many batches they were. When the caller is cancelled, the
+        rows that are not in a batch yet leave the queue at once. To be called once.
+
+        Raises:
+            InferenceFailed: the forward pass of a batch with one of the rows raised.
+        """
+        return await self._batcher._infer(self, images, timings)
+
+
+class DynamicBatcher:
+    """Computes the rows of many requests together: one batch at a time, of one model, on `model_thread`.
+
+    A batch starts as soon as the thread is free. It waits for more rows only where some are known to
+    come, as their places are taken: until it is full, or its oldest row has waited
+    `max_queue_delay_seconds`. `max_queue_size` bounds the rows outside the running batch, those that
+    are still decoded among them. Used as `async with`, on the event loop: leaving takes no more
+    requests, and answers those that have a place.
+    """
+
+    def __init__(
+        self,
+        model_thread: Executor,
+        *,
+        max_batch_size: int,
+        max_queue_size: int,
+        max_queue_delay_seconds: float,
+        heartbeat: Heartbeat,
+        metrics: InferenceMetrics,
+    ) -> None:
+        self._model_thread = model_thread
+        self._max_batch_size = max_batch_size
+        self._max_queue_size = max_queue_size
+        self._max_queue_delay_seconds = max_queue_delay_seconds
+        self._heartbeat = heartbeat
+        self._metrics = metrics
+        self._places: set[Place] = set()  # of requests that are not queued yet
+        self._queues: tuple[OrderedDict[QueuedRequest, None], ...] = tuple(OrderedDict() for _ in Priority)
+        self._running: list[Part] = []
+        self._free_at = 0.0  # when the running batch is expected to end
+        self._times = BatchTimes(max_batch_size)
+        self._filling: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._drained = asyncio.Event()
+        metrics.show_queue_size(lambda: self.queue_size)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        self._start_next()
+        await self._drained.wait()
+
+    @property
+    def queue_size(self) -> int:
+        """Return the rows that have a place and are in no batch yet."""
+        return self.rows_on_their_way + self._queued_rows
+
+    @property
+    def rows_on_their_way(self) -> int:
+        """Return the rows that have a place and are still being decoded."""
+        return sum(place.rows for place in self._places)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is nothing to do, and nothing known to come."""
+        return not (self._running or self.queue_size)
+
+    def silent_seconds(self, model: Model) -> float:
+        """Return how long ago a batch of `model` was computed; infinite where none was."""
+        return self._times.silent_seconds(model.network)
+
+    def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
+        """Return how long rows that came now would take to their answer, by what batches have taken."""
+        ahead: Counter[nn.Module] = Counter({model.network: rows})
+        for place in self._places:
+            if place.priority <= priority:
+                ahead[place.model.network] += place.rows
+        for queue in self._queues[: priority + 1]:
+            for request in queue:
+                ahead[request.model.network] += request.rows_left
+        running = max(0.0, self._free_at - time.perf_counter()) if self._running else 0.0
+        return running + sum(starmap(self._times.expected_seconds, ahead.items()))
+
+    def take_place(self, model: Model, *, rows: int = 1, priority: Priority = Priority.INTERACTIVE) -> Place:
+        """Keep room for one request.
+
+        Raises:
+            ShuttingDown: no more requests are taken.
+            Overloaded: the queue has no room for so many rows.
+        """
+        if self._closing:
+            raise ShuttingDown("the service is shutting down")
+        if self.queue_size + rows > self._max_queue_size:
+            self._metrics.rejected("queue_full")
+            raise Overloaded("the queue is full")
+        place = Place(self, model, rows, priority)
+        self._places.add(place)
+        return place
+
+    def _leave(self, place: Place) -> None:
+        if place in self._places:
+            self._places.remove(place)
+            self._start_next()  # it may have been the one that a batch waits for
+
+    async def _infer(self, place: Place, images: Tensor, timings: StageTimings) -> Tensor:
+        assert len(images) == place.rows
+        self._places.remove(place)
+        request = QueuedRequest(place.model, images, timings)
+        queue = self._queues[place.priority]
+        queue[request] = None
+        self._start_next()
+        try:
+            return await request.answer
+        finally:
+            if request in queue:  # the caller has left
+                del queue[request]
+                self._start_next()
+
+    @property
+    def _queued_rows(self) -> int:
+        return sum(request.rows_left for request in chain(*self._queues))
+
+    def _start_next(self) -> None:
+        """Start a batch where there can be one. Called whenever something has changed."""
+        if self._running:
+            return
+        if self._filling is not None:
+            self._filling.cancel()
+            self._filling = None
+        oldest = next(chain(*self._queues), None)
+        if oldest is None:
+            if self._closing and not self._places:
+                self._drained.set()
+            return
+        may_wait = oldest.waiting_since + self._max_queue_delay_seconds - time.perf_counter()
+        if self._places and may_wait > 0 and self._queued_rows < self._max_batch_size:
+            self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
+            return
+        batch = self._running = self._take_batch(oldest)
+        self._free_at = time.perf_counter() + self._times.expected_seconds(
+            oldest.model.network, sum(p.rows for p in batch)
+        )
+        computing = asyncio.get_running_loop().run_in_executor(self._model_thread, self._compute, batch)
+        computing.add_done_callback(partial(self._finish, batch))
+
+    def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
+        """Take rows that go together with those of `oldest` out of the queue, in order."""
+        batch: list[Part] = []
+        room = self._max_batch_size
+        for queue in self._queues:
+            for request in list(queue):
+                if room and request.goes_with(oldest):
+                    taken = request.take(room)
+                    batch.append(taken)
+                    room -= taken.rows
+                    if not request.rows_left:
+                        del queue[request]
+        return batch
+
+    def _compute(self, batch: list[Part]) -> Computed:
+        with self._heartbeat.batch():
+            return compute(batch)
+
+    def _finish(self, batch: list[Part], computing: asyncio.Future[Computed]) -> None:
+        self._running = []
+        if error := computing.exception():
+            log.error("batch_failed", rows=sum(part.rows for part in batch), exc_info=error)
+            for part in batch:
+                part.request.fail(error)
+                for queue in self._queues:
+                    queue.pop(part.request, None)
+        elif (computed := computing.result()).answers:
+            self._metrics.batch_computed(computed.rows)
+            self._times.add(batch[0].request.model.network, computed.rows, computed.seconds)
+            for answer in computed.answers:
+                answer.request.add(answer.logits)
+        self._start_next()

@@ -1,0 +1,172 @@
+"""Answers that were computed before: in the memory of this process, or in Redis."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import astuple
+from typing import Protocol
+
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from servicekit.logs import get_logger
+
+from inference_service.metrics import InferenceMetrics
+from inference_service.postprocessing import Prediction
+
+REDIS_PREFIX = "pinhole:prediction:"
+REDIS_TIMEOUT_SECONDS = 0.1
+REDIS_RETRY_SECONDS = 1.0
+"""How long a Redis that failed is not asked: a request would wait for it in vain."""
+
+_HASHED_AT_ONCE_BYTES = 256 * 1024
+"""More than these take a millisecond: a thread hashes them."""
+
+_ENTRY_OVERHEAD_BYTES = 256
+"""What an entry takes beside its value: its key, its objects, its share of the table."""
+
+log = get_logger(__name__)
+
+
+class Store(Protocol):
+    """Values by key, each for some time. It may lose any, and never fails."""
+
+    async def get(self, key: str) -> bytes | str | None:
+        """Return a value, or None."""
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Keep a value."""
+
+
+class MemoryStore:
+    """Keeps what was used last, up to `max_bytes`, each for `ttl_seconds`."""
+
+    def __init__(self, *, max_bytes: int, ttl_seconds: float, metrics: InferenceMetrics) -> None:
+        self._max_bytes = max_bytes
+        self._ttl_seconds = ttl_seconds
+        self._values: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._size_bytes = 0
+        metrics.show_cache_bytes(lambda: self._size_bytes)
+
+    async def get(self, key: str) -> bytes | str | None:
+        """Return a value that is not too old."""
+        if key not in self._values:
+            return None
+        expires_at, value = self._values[key]
+        if expires_at <= time.monotonic():
+            self._drop(key)
+            return None
+        self._values.move_to_end(key)
+        return value
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Keep a value, and drop those that were not used for longest where there is no room."""
+        if key in self._values:
+            self._drop(key)
+        self._values[key] = (time.monotonic() + self._ttl_seconds, value)
+        self._size_bytes += _size(value)
+        while self._size_bytes > self._max_bytes:
+            self._drop(next(iter(self._values)))
+
+    def _drop(self, key: str) -> None:
+        _, value = self._values.pop(key)
+        self._size_bytes -= _size(value)
+
+
+class RedisStore:
+    """Keeps values in Redis, for all replicas. While it is away there are none."""
+
+    def __init__(self, redis: Redis, *, ttl_seconds: float, metrics: InferenceMetrics) -> None:
+        self._redis = redis
+        self._ttl_milliseconds = max(1, int(ttl_seconds * 1000))
+        self._metrics = metrics
+        self._away_until = 0.0
+
+    async def get(self, key: str) -> bytes | str | None:
+        """Return a value, or None where Redis does not answer."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            value: bytes | str | None = await self._redis.get(REDIS_PREFIX + key)
+        except (RedisError, OSError) as error:
+            self._is_away(error)
+            return None
+        return value
+
+    async def put(self, key: str, value: bytes) -> None:
+        """Keep a value where Redis answers."""
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            await self._redis.set(REDIS_PREFIX + key, value, px=self._ttl_milliseconds)
+        except (RedisError, OSError) as error:
+            self._is_away(error)
+
+    def _is_away(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
+        self._metrics.cache_failed()
+        log.warning("cache_is_away", error=type(error).__name__)
+
+
+class PredictionCache:
+    """Predictions by what they depend on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def get(self, key: str) -> list[Prediction] | None:
+        """Return what was computed before."""
+        value = await self._store.get(key)
+        if value is None:
+            return None
+        try:
+            return [Prediction(int(index), str(label), float(score)) for index, label, score in json.loads(value)]
+        except (ValueError, TypeError):
+            log.warning("cache_holds_something_else", key=key)
+            return None
+
+    async def put(self, key: str, predictions: list[Prediction]) -> None:
+        """Keep what was computed."""
+        await self._store.put(key, json.dumps([astuple(p) for p in predictions], separators=(",", ":")).encode())
+
+
+async def cache_key(data: bytes, *parameters: str) -> str:
+    """Return the key of the answer for the encoded picture `data` under `parameters`."""
+    if len(data) <= _HASHED_AT_ONCE_BYTES:
+        return _hash(data, parameters)
+    return await asyncio.to_thread(_hash, data, parameters)
+
+
+def _hash(data: bytes, parameters: Sequence[str]) -> str:
+    described = json.dumps([hashlib.sha256(data).hexdigest(), *parameters])
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _size(value: bytes) -> int:
+    return len(value) + _ENTRY_OVERHEAD_BYTES
+
+
+@asynccontextmanager
+async def open_cache(
+    *, max_bytes: int, ttl_seconds: float, redis_url: SecretStr | None, metrics: InferenceMetrics
+) -> AsyncIterator[PredictionCache | None]:
+    """Yield the cache, or None where `max_bytes` is 0. With `redis_url` the bound on bytes is that of Redis."""
+    if not max_bytes:
+        yield None
+        return
+    if redis_url is None:
+        yield PredictionCache(MemoryStore(max_bytes=max_bytes, ttl_seconds=ttl_seconds, metrics=metrics))
+        return
+    async with Redis.from_url(
+        redis_url.get_secret_value(),
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    ) as redis:
+        yield PredictionCache(RedisStore(redis, ttl_seconds=ttl_seconds, metrics=metrics))

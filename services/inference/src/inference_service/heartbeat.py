@@ -1,0 +1,59 @@
+"""Whether the model thread goes on: it may be busy for long, and must not stand still."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MOST_STALLS = 10
+"""A batch that takes this many times the time of a stall is none that will end, however busy it is."""
+
+
+class Heartbeat:
+    """Watches what the model thread does: a beat is a batch that starts or ends, or CPU time that is used."""
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._batch: _Batch | None = None
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Surround a batch; to be called on the model thread."""
+        self._batch = _Batch()
+        try:
+            yield
+        finally:
+            self._batch = None
+
+    def stalled(self) -> str | None:
+        """Return why the thread counts as stuck, or None. CPU time is looked at when this is called."""
+        batch = self._batch
+        if batch is None:
+            return None
+        now = time.monotonic()
+        batch.look(now)
+        if now - batch.beat_at > self._stall_seconds:
+            return f"the model thread has stood still for {now - batch.beat_at:.0f} s"
+        if now - batch.started_at > MOST_STALLS * self._stall_seconds:
+            return f"a batch has not ended for {now - batch.started_at:.0f} s"
+        return None
+
+
+class _Batch:
+    """What is known of the batch that runs."""
+
+    def __init__(self) -> None:
+        self.started_at = self.beat_at = time.monotonic()
+        # Elsewhere than on Linux a thread's time cannot be read, and a long batch is a stuck one.
+        self._clock = time.pthread_getcpuclockid(threading.get_ident()) if sys.platform == "linux" else None
+        self._cpu_seconds = self._read_clock()
+
+    def look(self, now: float) -> None:
+        """Take a beat where CPU time was used since the last look."""
+        cpu_seconds = self._read_clock()
+        if cpu_seconds > self._cpu_seconds:
+            self._cpu_seconds, self.beat_at = cpu_seconds, now
+
+    def _read_clock(self) -> float:
+        return 0.0 if self._clock is None else time.clock_gettime(self._clock)

@@ -1,0 +1,145 @@
+"""Who is let in, and what becomes of the service when too many come."""
+
+import asyncio
+import resource
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from inference_service.admission import Admission, BodyBudget
+from inference_service.batching import Priority
+from inference_service.errors import Overloaded
+from inference_service.metrics import InferenceMetrics
+from inference_service.pipeline import Pipeline
+from inference_service.registry import ModelState, ServedModel
+from inference_service.timings import StageTimings
+from PIL import Image
+from prometheus_client import CollectorRegistry
+from torch import Tensor, nn
+
+from tests.unit.inference.batches import Setup, Watched, batching, until
+from tests.unit.inference.networks import tiny_model, tiny_source
+from tests.unit.inference.pictures import encoded
+
+MIB = 2**20
+
+
+def admission(setup: Setup) -> Admission:
+    return Admission(setup.batcher, decode_threads=1, metrics=setup.metrics)
+
+
+async def test_who_can_be_answered_in_time_is_let_in_and_who_cannot_is_told_when_to_come_back() -> None:
+    network = Watched(gated=True)
+    model = tiny_model(network)
+    async with batching(max_batch_size=1) as setup:
+        doors = admission(setup)
+        doors.decoded(0.5)  # each picture takes half a second on the one thread
+        running = asyncio.create_task(setup.infer(model, 1.0))
+        await until(network.entered)
+        with doors.admit(model, priority=Priority.INTERACTIVE, timeout_seconds=0.7):
+            with pytest.raises(Overloaded) as refused:
+                doors.admit(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=1.0)
+            doors.check(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=3.1)
+        network.opened.set()
+        await running
+    assert refused.value.headers["Retry-After"] == "2"  # five pictures, with the margin: 3 s
+    assert setup.sample("inference_rejections_total", reason="too_late") == 1
+
+
+async def test_the_low_wait_for_the_interactive_and_not_the_other_way_round() -> None:
+    network = Watched(gated=True)
+    model = tiny_model(network)
+    async with batching(max_batch_size=1) as setup:
+        running = asyncio.create_task(setup.infer(model, 1.0))
+        await until(network.entered)
+        setup.batcher._times.add(network, 1, 1.0)
+        with setup.batcher.take_place(model, rows=5), setup.batcher.take_place(model, rows=9, priority=Priority.LOW):
+            assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(6)
+            assert setup.batcher.expected_seconds(model, 1, Priority.LOW) == pytest.approx(15)
+        network.opened.set()
+        await running
+
+
+async def test_who_finds_nobody_there_is_let_in_whatever_was_measured() -> None:
+    model = tiny_model(Watched())
+    async with batching() as setup:
+        doors = admission(setup)
+        doors.decoded(1000.0)
+        with doors.admit(model, priority=Priority.INTERACTIVE, timeout_seconds=0.1):
+            pass
+
+
+def test_bytes_are_given_back_whatever_happens() -> None:
+    registry = CollectorRegistry()
+    budget = BodyBudget(100, InferenceMetrics(registry))
+    with budget.hold(0) as body:
+        body.add(60)
+        body.add(40)
+        assert registry.get_sample_value("inference_body_bytes") == 100
+        with pytest.raises(Overloaded):
+            body.add(1)
+    assert registry.get_sample_value("inference_body_bytes") == 0
+    with budget.hold(100):
+        pass
+    with pytest.raises(Overloaded), budget.hold(101):
+        pass
+    assert registry.get_sample_value("inference_rejections_total", {"reason": "body_bytes"}) == 2
+
+
+class Slow(nn.Module):
+    """Takes a tenth of a second a batch, whatever its size."""
+
+    SECONDS = 0.1
+
+    def forward(self, images: Tensor) -> Tensor:
+        time.sleep(self.SECONDS)
+        return images.mean((2, 3))
+
+
+async def test_under_three_times_the_load_what_is_let_in_is_answered_in_time() -> None:
+    batch_size, deadline_seconds, load_seconds = 4, 1.0, 3.0
+    capacity = batch_size / Slow.SECONDS
+    picture = encoded(Image.new("RGB", (8, 8), "red"), "PNG")
+    served = ServedModel(tiny_source())
+    served.model, served.state = tiny_model(Slow()), ModelState.READY
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    async with batching(max_batch_size=batch_size) as setup:
+        with ThreadPoolExecutor(2) as decode_pool:
+            doors = Admission(setup.batcher, decode_threads=2, metrics=setup.metrics)
+            pipeline = Pipeline(
+                decode_pool=decode_pool, admission=doors, cache=None, max_image_pixels=1000, metrics=setup.metrics
+            )
+
+            async def ask() -> None:
+                nonlocal slowest
+                started = time.perf_counter()
+                try:
+                    await pipeline.classify(
+                        picture, served, top_k=1, timeout_seconds=deadline_seconds, timings=StageTimings()
+                    )
+                except Overloaded:
+                    outcomes["refused"] += 1
+                else:
+                    outcomes["answered"] += 1
+                    slowest = max(slowest, time.perf_counter() - started)
+
+            await ask()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            async with asyncio.TaskGroup() as tasks:  # an open loop: they come whether others are answered or not
+                started = time.perf_counter()
+                sent = 0
+                while (elapsed := time.perf_counter() - started) < load_seconds:
+                    for _ in range(sent, int(elapsed * 3 * capacity)):
+                        tasks.create_task(ask())
+                        sent += 1
+                    await asyncio.sleep(0.005)
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+            async with asyncio.timeout(2):
+                await ask()
+    assert outcomes["refused"] + outcomes["answered"] == sent + 2
+    assert outcomes["refused"] > sent / 3
+    assert outcomes["answered"] >= 0.8 * capacity * load_seconds
+    assert slowest <= deadline_seconds
+    assert grown < 32 * MIB

@@ -1,0 +1,77 @@
+"""Ready is who answers: shown by a real inference, not by having been started."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+from inference_service.settings import InferenceSettings
+from structlog.testing import capture_logs
+from torch import Tensor, nn
+
+from tests.unit.inference.conftest import serving
+from tests.unit.inference.networks import tiny_source
+from tests.unit.inference.test_predict import RED
+
+
+class Fickle(nn.Module):
+    """Fails while it is told to, and counts its pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = False
+        self.computed = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.computed += 1
+        if self.failing:
+            raise RuntimeError("a path, a secret")
+        return images.mean((2, 3))
+
+
+@asynccontextmanager
+async def probed(
+    settings: InferenceSettings, network: Fickle, canary_seconds: float
+) -> AsyncIterator[httpx.AsyncClient]:
+    update = {"canary_seconds": canary_seconds}
+    with capture_logs():
+        async with serving(settings.model_copy(update=update), tiny_source(network)) as client:
+            yield client
+
+
+async def until_probe_says(client: httpx.AsyncClient, status: int) -> httpx.Response:
+    async with asyncio.timeout(30):
+        while (response := await client.get("/readyz")).status_code != status:  # noqa: ASYNC110 its probe alone tells
+            await asyncio.sleep(0.005)
+    return response
+
+
+async def test_a_model_that_begins_to_fail_is_not_ready_until_it_answers_again(settings: InferenceSettings) -> None:
+    network = Fickle()
+    async with probed(settings, network, canary_seconds=0.02) as client:
+        network.failing = True
+        response = await until_probe_says(client, 503)
+        network.failing = False
+        await until_probe_says(client, 200)
+        metrics = (await client.get("/metrics")).text
+    assert "inference: tiny: the model failed on this batch" in response.json()["detail"]
+    assert "secret" not in response.text
+    assert "inference_requests_total{" not in metrics  # nobody has asked
+
+
+async def test_a_model_that_answers_callers_is_not_asked(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    network = Fickle()
+    async with probed(settings, network, canary_seconds=30) as client:
+        for _ in range(3):
+            assert (await client.post("/predict", files={"file": RED}, headers=bearer)).status_code == 200
+        assert network.computed == 4  # the warm-up, and three callers
+
+
+async def test_an_idle_model_is_asked_with_a_picture(settings: InferenceSettings) -> None:
+    network = Fickle()
+    async with probed(settings, network, canary_seconds=0.01) as client, asyncio.timeout(30):
+        while network.computed < 4:  # noqa: ASYNC110 nothing else tells
+            await asyncio.sleep(0.005)
+        assert (await client.get("/readyz")).status_code == 200

@@ -1,0 +1,111 @@
+"""A thread that stands still is told from one that is busy."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+
+from inference_service.heartbeat import MOST_STALLS, Heartbeat
+from inference_service.settings import InferenceSettings
+from torch import Tensor, nn
+
+from tests.unit.inference.conftest import serving
+from tests.unit.inference.networks import Gate, tiny_model, tiny_source
+from tests.unit.inference.test_predict import RED
+
+STALL_SECONDS = 0.25
+
+
+class Spinning(nn.Module):
+    """Uses the CPU for some time, after its first picture."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = 0.0
+        self._later_seconds = seconds
+
+    def forward(self, images: Tensor) -> Tensor:
+        ends_at = time.monotonic() + self._seconds
+        while time.monotonic() < ends_at:
+            images.sort()
+        self._seconds = self._later_seconds
+        return images.mean((2, 3))
+
+
+def watched(heartbeat: Heartbeat, seconds: float, spin: bool) -> list[str | None]:
+    """Return what is said of a batch of so many seconds, all along."""
+    ended = threading.Event()
+
+    def batch() -> None:
+        with heartbeat.batch():
+            ends_at = time.monotonic() + seconds
+            while spin and time.monotonic() < ends_at:
+                sum(range(1000))
+            ended.wait(0 if spin else seconds)
+
+    thread = threading.Thread(target=batch)
+    thread.start()
+    said = []
+    while thread.is_alive():
+        said.append(heartbeat.stalled())
+        thread.join(0.01)
+    said.append(heartbeat.stalled())
+    return said
+
+
+def test_a_thread_without_a_batch_is_not_stuck() -> None:
+    assert Heartbeat(1e-9).stalled() is None
+
+
+def test_a_batch_that_stands_still_is_stuck_until_it_ends() -> None:
+    said = watched(Heartbeat(STALL_SECONDS), 5 * STALL_SECONDS, spin=False)
+    assert said[0] is None
+    assert "stood still" in (said[-2] or "")
+    assert said[-1] is None
+
+
+def test_a_long_batch_that_uses_the_cpu_is_not_stuck() -> None:
+    assert set(watched(Heartbeat(STALL_SECONDS), 4 * STALL_SECONDS, spin=True)) == {None}
+
+
+def test_a_batch_that_never_ends_is_stuck_however_busy_it_is() -> None:
+    heartbeat = Heartbeat(STALL_SECONDS)
+    said = watched(heartbeat, (MOST_STALLS + 3) * STALL_SECONDS, spin=True)
+    assert "has not ended" in (said[-2] or "")
+
+
+async def test_a_wedged_model_thread_fails_the_probe_and_a_full_queue_does_not(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    gate = Gate()
+    update = {"model_stall_seconds": 0.5, "max_batch_size": 1, "max_queue_size": 1}
+    async with serving(settings.model_copy(update=update), tiny_source(load=lambda: tiny_model(gate))) as client:
+        running = asyncio.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
+        assert await asyncio.to_thread(gate.entered.wait, 30)
+        waiting = asyncio.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
+        async with asyncio.timeout(30):
+            while "inference_queue_size 1.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110 it alone tells
+                await asyncio.sleep(0)
+            refused = await client.post("/predict", files={"file": RED}, headers=bearer)
+            full = await client.get("/livez")
+            while (stuck := await client.get("/livez")).status_code == 200:  # noqa: ASYNC110 its probe alone tells
+                await asyncio.sleep(0.01)
+        gate.opened.set()
+        await asyncio.gather(running, waiting)
+        again = await client.get("/livez")
+    assert refused.status_code == 503
+    assert (full.status_code, stuck.status_code, again.status_code) == (200, 503, 200)
+    assert stuck.headers["content-type"] == "application/problem+json"
+    assert "stood still" in stuck.json()["detail"]
+
+
+async def test_a_long_batch_does_not_fail_the_probe(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    slow = settings.model_copy(update={"model_stall_seconds": 1.0})
+    async with serving(slow, tiny_source(Spinning(seconds=2.0))) as client:
+        asking = asyncio.create_task(client.post("/predict", files={"file": RED}, headers=bearer))
+        seen = set()
+        while not asking.done():
+            seen.add((await client.get("/livez")).status_code)
+            await asyncio.sleep(0.01)
+        assert asking.result().status_code == 200
+    assert seen == {200}
