@@ -1,12 +1,11 @@
-"""Accounts: create, find, list, change, delete, restore, erase. The unique indexes decide who has a name."""
+"""Accounts: create, find, change. The unique indexes decide who has a name."""
 
 from collections.abc import Callable, Collection
 from typing import Any, TypedDict
 from uuid import UUID
 
-from servicekit.database import new_id, utc_now
+from servicekit.database import new_id
 from servicekit.logs import get_logger
-from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +14,7 @@ from users_service import events
 from users_service.errors import AccountExists, LastAdministrator, UserNotFound
 from users_service.events import Occurrence
 from users_service.identifiers import canonical_email, canonical_username, normalize_email
-from users_service.tables import Account, DeletedAccount, IdempotencyKey, Role
+from users_service.tables import Account, Role
 
 log = get_logger(__name__)
 
@@ -61,7 +60,7 @@ async def find(session: AsyncSession, account_id: str) -> Account:
     Raises:
         UserNotFound: there is none, or the id is not spelled as we spell ids.
     """
-    account = await session.get(Account, _parse_id(account_id))
+    account = await session.get(Account, parse_id(account_id))
     if account is None:
         raise UserNotFound
     return account
@@ -93,8 +92,8 @@ async def change(
         UserNotFound: the account was deleted a moment ago.
     """
     if fields.get("disabled") or "admin" not in fields.get("roles", ["admin"]):
-        await _keep_an_administrator(session, account)
-    await _lock(session, account)
+        await keep_an_administrator(session, account)
+    await lock(session, account)
     only_if(account)
     for name, value in fields.items():
         setattr(account, name, value)
@@ -104,82 +103,16 @@ async def change(
     log.info("account_changed", account_id=str(account.id), fields=sorted(fields))
 
 
-async def delete(session: AsyncSession, account: Account, *, actor: str | None, only_if: Condition) -> None:
-    """Delete an account; it is kept aside, so that it can be restored.
-
-    Raises:
-        LastAdministrator: nobody could administer any more.
-        UserNotFound: the account was deleted a moment ago.
-    """
-    await _keep_an_administrator(session, account)
-    await _lock(session, account)
-    only_if(account)
-    session.add(DeletedAccount(**_columns(account)))
-    await session.delete(account)
-    await session.flush()
-    await events.append(session, Occurrence("account.deleted", account.id, actor))
-    log.info("account_deleted", account_id=str(account.id))
-
-
-async def restore(session: AsyncSession, account_id: str, *, actor: str | None) -> Account:
-    """Make a deleted account as it was; one that is not deleted stays as it is.
-
-    Raises:
-        UserNotFound: no account has this id, or it was erased.
-        AccountExists: somebody else has taken the user name or the e-mail address since.
-    """
-    try:
-        deleted = await find_deleted(session, account_id)
-    except UserNotFound:
-        return await find(session, account_id)
-    account = Account(**_columns(deleted) | {"updated_at": utc_now()})
-    session.add(account)
-    await session.delete(deleted)
-    await flush(session)
-    await events.append(session, Occurrence("account.restored", account.id, actor, rights(account)))
-    log.info("account_restored", account_id=account_id)
-    return account
-
-
-async def erase(
-    session: AsyncSession, account: Account | DeletedAccount, *, actor: str | None, only_if: Condition
-) -> None:
-    """Remove all that is known of somebody, for good. Events keep the id, which tells nothing then.
-
-    Raises:
-        LastAdministrator: nobody could administer any more.
-        UserNotFound: the account was deleted a moment ago.
-    """
-    if isinstance(account, Account):
-        await _keep_an_administrator(session, account)
-        await _lock(session, account)
-        only_if(account)
-    await session.delete(account)
-    await session.execute(sql_delete(IdempotencyKey).where(IdempotencyKey.account_id == account.id))
-    await session.flush()
-    await events.append(session, Occurrence("account.erased", account.id, actor))
-    log.info("account_erased", account_id=str(account.id))
-
-
-async def find_deleted(session: AsyncSession, account_id: str) -> DeletedAccount:
-    """Return the deleted account of this id, and keep others from restoring or erasing it.
-
-    Raises:
-        UserNotFound: no deleted account has this id.
-    """
-    deleted = await session.get(DeletedAccount, _parse_id(account_id), with_for_update=True)
-    if deleted is None:
-        raise UserNotFound
-    return deleted
-
-
 async def has_administrator(session: AsyncSession) -> bool:
     """Tell whether an account, enabled or not, has the role `admin`."""
     return (await session.scalars(select(Account.id).where(Account.role_admin).limit(1))).first() is not None
 
 
-async def _keep_an_administrator(session: AsyncSession, account: Account) -> None:
+async def keep_an_administrator(session: AsyncSession, account: Account) -> None:
     """Refuse to lose the last enabled administrator, also to two callers at once.
+
+    Raises:
+        LastAdministrator: the account is the only one.
 
     PostgreSQL lets two transactions each remove a different one: so each locks all of them, in one
     order and before any other row.
@@ -190,8 +123,12 @@ async def _keep_an_administrator(session: AsyncSession, account: Account) -> Non
         raise LastAdministrator
 
 
-async def _lock(session: AsyncSession, account: Account) -> None:
-    """Keep others from changing the account until the transaction ends."""
+async def lock(session: AsyncSession, account: Account) -> None:
+    """Keep others from changing the account until the transaction ends.
+
+    Raises:
+        UserNotFound: it was deleted a moment ago.
+    """
     if await session.get(Account, account.id, with_for_update=True, populate_existing=True) is None:
         raise UserNotFound
 
@@ -199,12 +136,6 @@ async def _lock(session: AsyncSession, account: Account) -> None:
 def rights(account: Account) -> dict[str, Any]:
     """Return what an event says of what an account may do."""
     return {"roles": account.roles, "disabled": account.disabled}
-
-
-def _columns(record: Account | DeletedAccount) -> dict[str, Any]:
-    """Return what accounts and deleted ones have in common."""
-    shared = set(Account.__table__.columns.keys()) & set(DeletedAccount.__table__.columns.keys())
-    return {name: getattr(record, name) for name in shared}
 
 
 async def flush(session: AsyncSession) -> None:
@@ -224,7 +155,12 @@ async def flush(session: AsyncSession) -> None:
         raise
 
 
-def _parse_id(text: str) -> UUID:
+def parse_id(text: str) -> UUID:
+    """Return an id of a path.
+
+    Raises:
+        UserNotFound: it is not spelled as we spell ids.
+    """
     try:
         account_id = UUID(text)
     except ValueError:

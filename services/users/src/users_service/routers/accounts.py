@@ -13,7 +13,7 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from users_service import access, accounts, idempotency
+from users_service import access, accounts, deletion, idempotency
 from users_service.access import READ_ALL, WRITE_ALL
 from users_service.accounts import Condition
 from users_service.dependencies import Caller, Creator, IdempotencyKey, PasswordsDep, SessionDep, UserId, Writer
@@ -187,11 +187,11 @@ async def delete_user(
     except UserNotFound:
         if not erase or WRITE_ALL not in caller.scopes:
             raise
-        account = await accounts.find_deleted(session, user_id)
+        account = await deletion.find(session, user_id)
     if erase or isinstance(account, DeletedAccount):
-        await accounts.erase(session, account, actor=caller.subject, only_if=condition)
+        await deletion.erase(session, account, actor=caller.subject, only_if=condition)
     else:
-        await accounts.delete(session, account, actor=caller.subject, only_if=condition)
+        await deletion.delete(session, account, actor=caller.subject, only_if=condition)
     return User.model_validate(account)
 
 
@@ -204,7 +204,7 @@ async def delete_user(
 )
 async def restore_user(user_id: UserId, caller: Writer, session: SessionDep, response: Response) -> User:
     """Make a deleted account as it was before; one that is not deleted stays as it is."""
-    return tagged(await accounts.restore(session, user_id, actor=caller.subject), response)
+    return tagged(await deletion.restore(session, user_id, actor=caller.subject), response)
 
 
 async def _change(
