@@ -405,7 +405,7 @@ async def test_a_time_that_is_none_is_422(client: httpx.AsyncClient, bearer: Map
     request.stream = body
     response = await client.send(request)
     assert_problem(response, 422, "invalid-request")
-    assert [error["field"] for error in response.json()["errors"]] == ["header.x-request-timeout"]
+    assert [error["field"] for error in response.json()["errors"]] == ["header.X-Request-Timeout"]
     assert not body.was_read
 
 

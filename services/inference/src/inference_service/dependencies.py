@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
 from fastapi import Depends, Header, Path, Query, Request
+from pydantic import Field, WithJsonSchema
 from servicekit.auth import Principal, require_scope
 from servicekit.tokens import TokenVerifier
 
@@ -109,11 +110,11 @@ NamedVersionsDep = Annotated[list[ServedModel], Depends(get_named_versions)]
 async def get_timeout(
     settings: SettingsDep,
     x_request_timeout: Annotated[
-        float | None,
+        Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False)] | None,
+        # To leave the header out is valid, `null` is not.
+        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}),
         Header(
-            gt=0,
-            le=MAX_TIMEOUT_SECONDS,
-            allow_inf_nan=False,
+            alias="X-Request-Timeout",
             description="Seconds from the whole body to the answer that the caller waits for.",
             examples=[2.5],
         ),
