@@ -62,7 +62,7 @@ class InvalidClient(OAuthError):
 
 
 class MethodNotAllowed(OAuthError):
-    """The token endpoint takes POST only."""
+    """OAuth endpoints take POST only."""
 
     status, error = 405, "invalid_request"
 

@@ -1,8 +1,9 @@
 """What auth says on the wire, and what its OpenAPI document says of it."""
 
 from typing import Any, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 ErrorCode = Literal[
     "invalid_request",
@@ -31,6 +32,24 @@ class OAuthErrorResponse(BaseModel):
     error_description: str = Field(description="For the developer of the client.")
 
 
+class SessionResponse(BaseModel):
+    """A sign-in that goes on."""
+
+    id: UUID
+    client_id: str
+    device: str | None = Field(description="What it called itself when it signed in: the start of its `User-Agent`.")
+    created_at: AwareDatetime
+    last_used_at: AwareDatetime = Field(description="The last time that it got tokens.")
+    expires_at: AwareDatetime = Field(description="The end, unless it is used before.")
+    is_current: bool = Field(description="Whether it is the session that asks.")
+
+
+class SessionList(BaseModel):
+    """Where somebody is signed in."""
+
+    sessions: list[SessionResponse]
+
+
 class Jwk(BaseModel):
     """A public key that verifies signatures (RFC 7517): RSA with `n` and `e`, or EC with `crv`, `x` and `y`."""
 
@@ -56,11 +75,13 @@ class ServerMetadata(BaseModel):
 
     issuer: str
     token_endpoint: str
+    revocation_endpoint: str
     jwks_uri: str
     scopes_supported: list[str]
     response_types_supported: list[str] = Field(description="Empty: there is no authorization endpoint.")
     grant_types_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
     subject_types_supported: list[str]
 
 
@@ -124,3 +145,27 @@ TOKEN_FORM: dict[str, Any] = {
     }
 }
 """The body of `POST /token`: it is parsed by hand, so that every error is OAuth's."""
+
+REVOCATION_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "title": "Revocation",
+                    "type": "object",
+                    "required": ["token"],
+                    "properties": {
+                        "token": {"type": "string", "minLength": 1},
+                        "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
+                        "client_id": _CLIENT_FIELD,
+                    },
+                },
+                "examples": {
+                    "refresh": {"summary": "Sign out", "value": {"token": "the refresh token of the last answer"}},
+                },
+            }
+        },
+    }
+}
+"""The body of `POST /oauth2/revoke`."""
