@@ -5,6 +5,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
 
+MAX_PARAMETERS = 32
+
 ErrorCode = Literal[
     "invalid_request",
     "invalid_client",
@@ -92,6 +94,9 @@ _SCOPE_FIELD = {
     "description": "Scopes with spaces between them. It can only take away from what would be granted without it.",
     "examples": ["inference:predict profile"],
 }
+_ANY_OTHER = {"additionalProperties": {"type": "string"}, "maxProperties": MAX_PARAMETERS}
+"""Unknown parameters are ignored; none may be repeated."""
+
 _CLIENT_FIELD = {
     "type": "string",
     "enum": ["pinhole-web", ""],
@@ -108,6 +113,7 @@ TOKEN_FORM: dict[str, Any] = {
                         {
                             "title": "PasswordGrant",
                             "type": "object",
+                            **_ANY_OTHER,
                             "required": ["grant_type", "username", "password"],
                             "properties": {
                                 "grant_type": {"type": "string", "enum": ["password"]},
@@ -120,6 +126,7 @@ TOKEN_FORM: dict[str, Any] = {
                         {
                             "title": "RefreshGrant",
                             "type": "object",
+                            **_ANY_OTHER,
                             "required": ["grant_type", "refresh_token"],
                             "properties": {
                                 "grant_type": {"type": "string", "enum": ["refresh_token"]},
@@ -154,6 +161,7 @@ REVOCATION_FORM: dict[str, Any] = {
                 "schema": {
                     "title": "Revocation",
                     "type": "object",
+                    **_ANY_OTHER,
                     "required": ["token"],
                     "properties": {
                         "token": {"type": "string", "minLength": 1},

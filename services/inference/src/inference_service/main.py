@@ -13,6 +13,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
@@ -44,7 +45,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     chosen = _configured_sources(settings) if sources is None else sources
     registry = new_registry()
-    readiness = Readiness(KEYS_NEED, MODEL_NEED)
+    readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, MODEL_NEED)
 
     metrics = InferenceMetrics(registry)
 
@@ -61,13 +62,16 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
+            open_revocations(settings.auth_url, http, readiness) as revocations,
             open_executor("decode", settings.decode_threads or cpus) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(chosen, model_thread, readiness, metrics) as served_models,
         ):
             yield State(
                 settings=settings,
-                verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
+                verifier=TokenVerifier(
+                    keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                ),
                 models=served_models,
                 pipeline=Pipeline(
                     decode_pool=decode_pool,
