@@ -30,6 +30,7 @@ async def test_the_metadata_names_what_is_there_and_nothing_else(client: httpx.A
         "issuer": "http://localhost:8000",
         "token_endpoint": "http://localhost:8000/token",
         "revocation_endpoint": "http://localhost:8000/oauth2/revoke",
+        "introspection_endpoint": "http://localhost:8000/oauth2/introspect",
         "jwks_uri": "http://localhost:8000/.well-known/jwks.json",
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],

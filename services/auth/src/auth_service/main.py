@@ -22,7 +22,7 @@ from auth_service.dependencies import State
 from auth_service.errors import install_oauth_error_handler
 from auth_service.grants import Grants
 from auth_service.revocations import Revocations
-from auth_service.routers import internal, revocation, sessions, token, well_known
+from auth_service.routers import internal, introspection, revocation, sessions, token, well_known
 from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import load_key_ring
@@ -40,7 +40,14 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
         version=version("pinhole-auth"),
         lifespan=_lifespan(settings, readiness),
-        routers=[token.router, revocation.router, sessions.router, well_known.router, internal.router],
+        routers=[
+            token.router,
+            revocation.router,
+            introspection.router,
+            sessions.router,
+            well_known.router,
+            internal.router,
+        ],
         readiness=readiness,
         registry=new_registry(),
         max_body_bytes=None,  # the routes with a body have their own limit, and their own form of error

@@ -14,6 +14,8 @@ ErrorCode = Literal[
     "invalid_scope",
     "unsupported_grant_type",
     "temporarily_unavailable",
+    "invalid_token",
+    "insufficient_scope",
 ]
 
 
@@ -52,6 +54,20 @@ class SessionList(BaseModel):
     sessions: list[SessionResponse]
 
 
+class Introspection(BaseModel):
+    """What a token is (RFC 7662 section 2.2); only `active` where it is not good."""
+
+    active: bool
+    token_type: Literal["Bearer"] | None = Field(None, description="There for access tokens.")
+    scope: str | None = None
+    client_id: str | None = None
+    sub: str | None = None
+    iat: int | None = None
+    exp: int | None = None
+    jti: str | None = None
+    sid: str | None = Field(None, description="The session that it belongs to.")
+
+
 class Jwk(BaseModel):
     """A public key that verifies signatures (RFC 7517): RSA with `n` and `e`, or EC with `crv`, `x` and `y`."""
 
@@ -78,6 +94,7 @@ class ServerMetadata(BaseModel):
     issuer: str
     token_endpoint: str
     revocation_endpoint: str
+    introspection_endpoint: str
     jwks_uri: str
     scopes_supported: list[str]
     response_types_supported: list[str] = Field(description="Empty: there is no authorization endpoint.")
@@ -177,3 +194,27 @@ REVOCATION_FORM: dict[str, Any] = {
     }
 }
 """The body of `POST /oauth2/revoke`."""
+
+INTROSPECTION_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "title": "Introspection",
+                    "type": "object",
+                    **_ANY_OTHER,
+                    "required": ["token"],
+                    "properties": {
+                        "token": {"type": "string", "minLength": 1},
+                        "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
+                    },
+                },
+                "examples": {
+                    "access": {"summary": "Whose token is this?", "value": {"token": "an access token"}},
+                },
+            }
+        },
+    }
+}
+"""The body of `POST /oauth2/introspect`."""

@@ -100,6 +100,12 @@ class Sessions:
         async with self._database.begin() as transaction:
             return (await transaction.scalars(query)).all()
 
+    async def find_unused(self, refresh_token: str) -> SessionRow | None:
+        """Return the session that a refresh token would continue, None where it is over or was used."""
+        async with self._database.begin() as transaction:
+            row = await _live_session(transaction, refresh_token)
+            return None if row is None or await _used_at(transaction, refresh_token) is not None else row
+
     async def find(self, refresh_token: str, *, client_id: str) -> Session:
         """Return the session that `refresh_token` continues; the token is not used by this.
 

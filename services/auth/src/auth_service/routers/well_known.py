@@ -33,6 +33,7 @@ async def metadata(settings: SettingsDep, response: Response) -> ServerMetadata:
         issuer=settings.issuer,
         token_endpoint=f"{origin}/token",
         revocation_endpoint=f"{origin}/oauth2/revoke",
+        introspection_endpoint=f"{origin}/oauth2/introspect",
         jwks_uri=f"{origin}/.well-known/jwks.json",
         scopes_supported=list(SCOPES),
         response_types_supported=[],
