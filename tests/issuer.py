@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
+from servicekit.revocations import REVOCATIONS_PATH
 from servicekit.tokens import SigningKey
 
 ISSUER = "http://localhost:8000"
@@ -51,16 +52,19 @@ class Issuer:
 def serve_issuer() -> Iterator[Issuer]:
     """Run an issuer on a free loopback port."""
     key = SigningKey.generate("RS256")
-    body = json.dumps({"keys": [key.public_document]}).encode()
+    answers: dict[str, Any] = {
+        "/.well-known/jwks.json": {"keys": [key.public_document]},
+        REVOCATIONS_PATH: {"revocations": [], "next": "0", "has_more": False},
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = self.path == "/.well-known/jwks.json"
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Length", str(len(body) if found else 0))
+            answer = answers.get(self.path.partition("?")[0])
+            body = b"" if answer is None else json.dumps(answer).encode()
+            self.send_response(404 if answer is None else 200)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if found:
-                self.wfile.write(body)
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing: a failing test prints enough."""

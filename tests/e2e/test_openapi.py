@@ -20,8 +20,9 @@ def pinhole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinhole]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def token(pinhole: Pinhole) -> str:
+    """Sign in for one service: what is made up may end every session."""
     return pinhole.token(pinhole.admin_username, pinhole.admin_password)
 
 

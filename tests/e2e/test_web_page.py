@@ -109,7 +109,9 @@ def test_a_new_user_drops_a_picture_and_reads_what_it_shows(visit: Visit, cat: b
     expect(visit.page.get_by_role("img", name="Preview of chelsea.png")).to_be_visible()
     visit.page.screenshot(path=tmp_path / "answer.png", full_page=True)
 
-    visit.page.get_by_role("button", name="Sign out").click()
+    with visit.page.expect_response("**/oauth2/revoke") as revoked:
+        visit.page.get_by_role("button", name="Sign out").click()
+    assert revoked.value.status == 200
     expect(visit.page.get_by_role("heading", name="Sign in")).to_be_focused()
     expect(visit.names).to_have_count(0)
     assert visit.page.evaluate("sessionStorage.length") == 0

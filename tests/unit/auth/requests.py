@@ -1,6 +1,6 @@
 """What the tests send to auth, and what they read from its answers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Literal
@@ -32,6 +32,15 @@ async def signed_in(client: httpx.AsyncClient, username: str = "ada", **form: st
     response = await sign_in(client, username, **form)
     assert response.status_code == 200, response.text
     return str(response.json()["refresh_token"])
+
+
+def bearer(tokens: Mapping[str, Any]) -> dict[str, str]:
+    """Return the request headers of who got `tokens`."""
+    return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+async def revoke(client: httpx.AsyncClient, token: str, **form: str) -> httpx.Response:
+    return await client.post("/oauth2/revoke", data={"token": token, **form})
 
 
 def assert_oauth_error(response: httpx.Response, status: int, error: str) -> None:

@@ -149,13 +149,13 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
     assert (await refresh(client, live)).status_code == 200
 
 
-def _sessions(database: Database) -> Sessions:
+def sessions_in(database: Database) -> Sessions:
     return Sessions(database, Lifetimes(idle=timedelta(hours=1), absolute=timedelta(hours=2), grace=GRACE))
 
 
 async def test_a_refresh_token_of_another_client_is_refused(client: httpx.AsyncClient, settings: AuthSettings) -> None:
     async with open_database(settings.database_url) as database:
-        sessions = _sessions(database)
+        sessions = sessions_in(database)
         session, token = await sessions.start(subject=ADA, client_id="one", scopes=frozenset({"profile"}))
         with pytest.raises(InvalidGrant):
             await sessions.find(token, client_id="two")
@@ -166,7 +166,7 @@ async def test_a_session_that_ends_while_it_is_refreshed_gives_nothing(
     client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
     async with open_database(settings.database_url) as database:
-        sessions = _sessions(database)
+        sessions = sessions_in(database)
         session, token = await sessions.start(subject=ADA, client_id="one", scopes=frozenset({"profile"}))
         await sessions.find(token, client_id="one")
         await sessions.end(session.id)
@@ -176,7 +176,7 @@ async def test_a_session_that_ends_while_it_is_refreshed_gives_nothing(
 
 async def test_a_session_keeps_the_time_of_its_first_end(client: httpx.AsyncClient, settings: AuthSettings) -> None:
     async with open_database(settings.database_url) as database:
-        sessions = _sessions(database)
+        sessions = sessions_in(database)
         session, _ = await sessions.start(subject=ADA, client_id="one", scopes=frozenset({"profile"}))
         await sessions.end(session.id)
         ended = utc_now()

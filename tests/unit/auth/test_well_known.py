@@ -29,11 +29,14 @@ async def test_the_metadata_names_what_is_there_and_nothing_else(client: httpx.A
     assert response.json() == {
         "issuer": "http://localhost:8000",
         "token_endpoint": "http://localhost:8000/token",
+        "revocation_endpoint": "http://localhost:8000/oauth2/revoke",
+        "introspection_endpoint": "http://localhost:8000/oauth2/introspect",
         "jwks_uri": "http://localhost:8000/.well-known/jwks.json",
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],
         "grant_types_supported": ["password", "refresh_token"],
         "token_endpoint_auth_methods_supported": ["none"],
+        "revocation_endpoint_auth_methods_supported": ["none"],
         "subject_types_supported": ["public"],
     }
 

@@ -61,8 +61,26 @@ class InvalidClient(OAuthError):
         super().__init__(description, headers={"WWW-Authenticate": 'Basic realm="pinhole", charset="UTF-8"'})
 
 
+class InvalidBearer(OAuthError):
+    """There is no bearer token, or it is not valid (RFC 6750 section 3.1)."""
+
+    status, error = 401, "invalid_token"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+
+class InsufficientScope(OAuthError):
+    """The bearer token lacks a scope (RFC 6750 section 3.1)."""
+
+    status, error = 403, "insufficient_scope"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, headers={"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
+
+
 class MethodNotAllowed(OAuthError):
-    """The token endpoint takes POST only."""
+    """OAuth endpoints take POST only."""
 
     status, error = 405, "invalid_request"
 

@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from auth_service.errors import FormTooLarge, InvalidRequest
+from auth_service.schemas import MAX_PARAMETERS
 
 MAX_FORM_BYTES = 16 * 1024
 """As JSON it stays under the limit of users, whatever has to be escaped in it."""
-MAX_PARAMETERS = 32
 
 Form = Mapping[str, str]
 

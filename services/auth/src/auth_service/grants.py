@@ -28,8 +28,10 @@ class Grants:
         self._tokens = tokens
         self._access_token_seconds = access_token_seconds
 
-    async def password(self, client: Client, *, username: str, password: str, scope: str | None) -> TokenResponse:
-        """Start a session for whom the credentials belong to (RFC 6749 section 4.3).
+    async def password(
+        self, client: Client, *, username: str, password: str, scope: str | None, device: str | None
+    ) -> TokenResponse:
+        """Start a session for whom the credentials belong to (RFC 6749 section 4.3), from a `device` of that name.
 
         Raises:
             InvalidScope: nothing of `scope` can be granted.
@@ -43,7 +45,7 @@ class Grants:
             raise InvalidGrant("the user name or the password is wrong")
         granted = narrow(scopes_of(account.roles), requested)
         session, refresh_token = await self._sessions.start(
-            subject=str(account.id), client_id=client.id, scopes=granted
+            subject=str(account.id), client_id=client.id, scopes=granted, device=device
         )
         log.info("session_started", session_id=str(session.id), client_id=client.id)
         return self._answer(session, granted, refresh_token)

@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from servicekit.app import build_app
-from servicekit.auth import bearer
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
@@ -23,7 +21,8 @@ from auth_service.accounts import Accounts
 from auth_service.dependencies import State
 from auth_service.errors import install_oauth_error_handler
 from auth_service.grants import Grants
-from auth_service.routers import token, well_known
+from auth_service.revocations import Revocations
+from auth_service.routers import internal, introspection, revocation, sessions, token, well_known
 from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import load_key_ring
@@ -41,13 +40,19 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
         version=version("pinhole-auth"),
         lifespan=_lifespan(settings, readiness),
-        routers=[token.router, well_known.router],
+        routers=[
+            token.router,
+            revocation.router,
+            introspection.router,
+            sessions.router,
+            well_known.router,
+            internal.router,
+        ],
         readiness=readiness,
         registry=new_registry(),
-        max_body_bytes=None,  # the one route with a body has its own limit, and its own form of error
+        max_body_bytes=None,  # the routes with a body have their own limit, and their own form of error
     )
     install_oauth_error_handler(app)
-    _document_token_url(app)
     return app
 
 
@@ -59,6 +64,10 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
             readiness.is_met(SCHEMA_NEED)
             keys = await load_key_ring(database, settings.signing_algorithm)
             readiness.is_met(KEYS_NEED)
+            live_sessions, revocations = (
+                Sessions(database, _lifetimes(settings)),
+                Revocations(database, access_token_seconds=settings.access_token_seconds),
+            )
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
             async with httpx.AsyncClient(
@@ -69,12 +78,20 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
             ) as http:
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
-                    sessions=Sessions(database, _lifetimes(settings)),
+                    sessions=live_sessions,
                     tokens=tokens,
                     access_token_seconds=settings.access_token_seconds,
                 )
-                verifier = TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience)
-                yield State(settings=settings, keys=keys, verifier=verifier, grants=grants)
+                yield State(
+                    settings=settings,
+                    keys=keys,
+                    verifier=TokenVerifier(
+                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                    ),
+                    grants=grants,
+                    sessions=live_sessions,
+                    revocations=revocations,
+                )
 
     return lifespan
 
@@ -85,16 +102,3 @@ def _lifetimes(settings: AuthSettings) -> Lifetimes:
         absolute=timedelta(seconds=settings.refresh_absolute_seconds),
         grace=timedelta(seconds=settings.refresh_grace_seconds),
     )
-
-
-def _document_token_url(app: FastAPI) -> None:
-    """Name the token endpoint in the OpenAPI document, where no guarded route of ours does."""
-    build = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = build()
-        scheme = bearer.model.model_dump(mode="json", by_alias=True, exclude_none=True)
-        schema["components"].setdefault("securitySchemes", {})[bearer.scheme_name] = scheme
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,8 +1,11 @@
 """What auth says on the wire, and what its OpenAPI document says of it."""
 
 from typing import Any, Literal
+from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
+
+MAX_PARAMETERS = 32
 
 ErrorCode = Literal[
     "invalid_request",
@@ -11,6 +14,8 @@ ErrorCode = Literal[
     "invalid_scope",
     "unsupported_grant_type",
     "temporarily_unavailable",
+    "invalid_token",
+    "insufficient_scope",
 ]
 
 
@@ -29,6 +34,38 @@ class OAuthErrorResponse(BaseModel):
 
     error: ErrorCode
     error_description: str = Field(description="For the developer of the client.")
+
+
+class SessionResponse(BaseModel):
+    """A sign-in that goes on."""
+
+    id: UUID
+    client_id: str
+    device: str | None = Field(description="What it called itself when it signed in: the start of its `User-Agent`.")
+    created_at: AwareDatetime
+    last_used_at: AwareDatetime = Field(description="The last time that it got tokens.")
+    expires_at: AwareDatetime = Field(description="The end, unless it is used before.")
+    is_current: bool = Field(description="Whether it is the session that asks.")
+
+
+class SessionList(BaseModel):
+    """Where somebody is signed in."""
+
+    sessions: list[SessionResponse]
+
+
+class Introspection(BaseModel):
+    """What a token is (RFC 7662 section 2.2); only `active` where it is not good."""
+
+    active: bool
+    token_type: Literal["Bearer"] | None = Field(None, description="There for access tokens.")
+    scope: str | None = None
+    client_id: str | None = None
+    sub: str | None = None
+    iat: int | None = None
+    exp: int | None = None
+    jti: str | None = None
+    sid: str | None = Field(None, description="The session that it belongs to.")
 
 
 class Jwk(BaseModel):
@@ -56,11 +93,14 @@ class ServerMetadata(BaseModel):
 
     issuer: str
     token_endpoint: str
+    revocation_endpoint: str
+    introspection_endpoint: str
     jwks_uri: str
     scopes_supported: list[str]
     response_types_supported: list[str] = Field(description="Empty: there is no authorization endpoint.")
     grant_types_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
     subject_types_supported: list[str]
 
 
@@ -71,6 +111,9 @@ _SCOPE_FIELD = {
     "description": "Scopes with spaces between them. It can only take away from what would be granted without it.",
     "examples": ["inference:predict profile"],
 }
+_ANY_OTHER = {"additionalProperties": {"type": "string"}, "maxProperties": MAX_PARAMETERS}
+"""Unknown parameters are ignored; none may be repeated."""
+
 _CLIENT_FIELD = {
     "type": "string",
     "enum": ["pinhole-web", ""],
@@ -87,6 +130,7 @@ TOKEN_FORM: dict[str, Any] = {
                         {
                             "title": "PasswordGrant",
                             "type": "object",
+                            **_ANY_OTHER,
                             "required": ["grant_type", "username", "password"],
                             "properties": {
                                 "grant_type": {"type": "string", "enum": ["password"]},
@@ -99,6 +143,7 @@ TOKEN_FORM: dict[str, Any] = {
                         {
                             "title": "RefreshGrant",
                             "type": "object",
+                            **_ANY_OTHER,
                             "required": ["grant_type", "refresh_token"],
                             "properties": {
                                 "grant_type": {"type": "string", "enum": ["refresh_token"]},
@@ -124,3 +169,52 @@ TOKEN_FORM: dict[str, Any] = {
     }
 }
 """The body of `POST /token`: it is parsed by hand, so that every error is OAuth's."""
+
+REVOCATION_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "title": "Revocation",
+                    "type": "object",
+                    **_ANY_OTHER,
+                    "required": ["token"],
+                    "properties": {
+                        "token": {"type": "string", "minLength": 1},
+                        "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
+                        "client_id": _CLIENT_FIELD,
+                    },
+                },
+                "examples": {
+                    "refresh": {"summary": "Sign out", "value": {"token": "the refresh token of the last answer"}},
+                },
+            }
+        },
+    }
+}
+"""The body of `POST /oauth2/revoke`."""
+
+INTROSPECTION_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "title": "Introspection",
+                    "type": "object",
+                    **_ANY_OTHER,
+                    "required": ["token"],
+                    "properties": {
+                        "token": {"type": "string", "minLength": 1},
+                        "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
+                    },
+                },
+                "examples": {
+                    "access": {"summary": "Whose token is this?", "value": {"token": "an access token"}},
+                },
+            }
+        },
+    }
+}
+"""The body of `POST /oauth2/introspect`."""

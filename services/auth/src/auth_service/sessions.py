@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -21,6 +22,12 @@ PURGE_AFTER = timedelta(days=1)
 
 PURGE_AT_ONCE = 20
 """How many a sign-in removes: more than it adds, and few enough to go unnoticed."""
+
+DEVICE_LENGTH = 200
+"""Characters that are kept of what a device calls itself."""
+
+MAX_LISTED = 100
+"""Longest list of sessions: who signs in by script has many."""
 
 log = get_logger(__name__)
 
@@ -56,7 +63,9 @@ class Sessions:
         self._database = database
         self._lifetimes = lifetimes
 
-    async def start(self, *, subject: str, client_id: str, scopes: frozenset[str]) -> tuple[Session, str]:
+    async def start(
+        self, *, subject: str, client_id: str, scopes: frozenset[str], device: str | None = None
+    ) -> tuple[Session, str]:
         """Return a new session and its first refresh token."""
         session = Session(new_id(), subject, client_id, scopes)
         refresh_token = _encode(secrets.token_bytes(32))
@@ -69,6 +78,7 @@ class Sessions:
                     subject=subject,
                     client_id=client_id,
                     scope=" ".join(sorted(scopes)),
+                    device=device and device[:DEVICE_LENGTH],
                     successor_secret=secrets.token_bytes(32),
                     created_at=now,
                     last_used_at=now,
@@ -78,6 +88,23 @@ class Sessions:
             await transaction.flush()
             transaction.add(_token_row(refresh_token, session.id, now))
         return session, refresh_token
+
+    async def list_live(self, subject: str) -> Sequence[SessionRow]:
+        """Return the sessions that `subject` may go on with, the last used first: `MAX_LISTED` of them at most."""
+        query = (
+            select(SessionRow)
+            .where(SessionRow.subject == subject, SessionRow.ended_at.is_(None), SessionRow.expires_at > utc_now())
+            .order_by(SessionRow.last_used_at.desc(), SessionRow.id.desc())
+            .limit(MAX_LISTED)
+        )
+        async with self._database.begin() as transaction:
+            return (await transaction.scalars(query)).all()
+
+    async def find_unused(self, refresh_token: str) -> SessionRow | None:
+        """Return the session that a refresh token would continue, None where it is over or was used."""
+        async with self._database.begin() as transaction:
+            row = await _live_session(transaction, refresh_token)
+            return None if row is None or await _used_at(transaction, refresh_token) is not None else row
 
     async def find(self, refresh_token: str, *, client_id: str) -> Session:
         """Return the session that `refresh_token` continues; the token is not used by this.
@@ -103,7 +130,7 @@ class Sessions:
         """
         now = utc_now()
         unused = update(RefreshTokenRow).where(
-            RefreshTokenRow.hash == _digest(refresh_token), RefreshTokenRow.used_at.is_(None)
+            RefreshTokenRow.hash == digest(refresh_token), RefreshTokenRow.used_at.is_(None)
         )
         async with self._database.sessions.begin() as transaction:
             # Of all who try at the same time, the database lets one set `used_at`. It comes before
@@ -150,7 +177,7 @@ async def _live_session(transaction: AsyncSession, refresh_token: str) -> Sessio
         select(SessionRow)
         .join(RefreshTokenRow)
         .where(
-            RefreshTokenRow.hash == _digest(refresh_token),
+            RefreshTokenRow.hash == digest(refresh_token),
             SessionRow.ended_at.is_(None),
             SessionRow.expires_at > utc_now(),
         )
@@ -159,7 +186,7 @@ async def _live_session(transaction: AsyncSession, refresh_token: str) -> Sessio
 
 
 async def _used_at(transaction: AsyncSession, refresh_token: str) -> datetime | None:
-    query = select(RefreshTokenRow.used_at).where(RefreshTokenRow.hash == _digest(refresh_token))
+    query = select(RefreshTokenRow.used_at).where(RefreshTokenRow.hash == digest(refresh_token))
     return await transaction.scalar(query)
 
 
@@ -178,10 +205,11 @@ async def _purge(transaction: AsyncSession, now: datetime) -> None:
 
 
 def _token_row(refresh_token: str, session_id: UUID, now: datetime) -> RefreshTokenRow:
-    return RefreshTokenRow(hash=_digest(refresh_token), session_id=session_id, created_at=now)
+    return RefreshTokenRow(hash=digest(refresh_token), session_id=session_id, created_at=now)
 
 
-def _digest(refresh_token: str) -> bytes:
+def digest(refresh_token: str) -> bytes:
+    """Return what is stored of a refresh token."""
     return hashlib.sha256(refresh_token.encode("utf-8")).digest()
 
 

@@ -33,10 +33,13 @@ class SessionRow(Base):
     __tablename__ = "sessions"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    subject: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(64), index=True)
     client_id: Mapped[str] = mapped_column(String(64))
     scope: Mapped[str] = mapped_column(Text)
     """What the sign-in granted; no refresh grants more."""
+
+    device: Mapped[str | None] = mapped_column(String(200))
+    """The `User-Agent` of the sign-in, cut to this length: for its owner to know it again."""
 
     successor_secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     """Makes each refresh token's successor out of it, so that a retry gets the same one and no token is stored."""
@@ -46,7 +49,7 @@ class SessionRow(Base):
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     """The earlier of the idle and the absolute end, as of the last use."""
 
-    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
 
 
 class RefreshTokenRow(Base):

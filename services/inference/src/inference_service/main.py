@@ -13,6 +13,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
@@ -50,7 +51,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     chosen = _configured_sources(settings) if sources is None else sources
     registry = new_registry()
-    readiness = Readiness(KEYS_NEED, MODEL_NEED)
+    readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, MODEL_NEED)
 
     heartbeat = Heartbeat(settings.model_stall_seconds)
     metrics = InferenceMetrics(registry)
@@ -69,6 +70,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
+            open_revocations(settings.auth_url, http, readiness) as revocations,
             open_executor("decode", decode_threads) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
@@ -110,7 +112,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             async with running(canary):
                 yield State(
                     settings=settings,
-                    verifier=TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience),
+                    verifier=TokenVerifier(
+                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                    ),
                     models=served_models,
                     bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                     pipeline=pipeline,

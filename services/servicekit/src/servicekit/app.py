@@ -18,6 +18,7 @@ from servicekit.health import Readiness, health_router
 from servicekit.logs import get_logger
 from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
 from servicekit.problem import ContentTooLarge, Problem, document_problems, install_problem_handlers, problem_response
+from servicekit.revocations import REVOCATIONS_PATH
 from servicekit.settings import ServiceSettings
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
@@ -25,7 +26,8 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH})
+"""Asked every second or so: a log of them would be all that there is to read."""
 
 log = get_logger(__name__)
 

@@ -116,11 +116,22 @@ class KeySource(Protocol):
         ...
 
 
-class TokenVerifier:
-    """Tells whether an access token is ours and current."""
+class RevocationSource(Protocol):
+    """Where a verifier learns which sessions have ended before their tokens did."""
 
-    def __init__(self, keys: KeySource, *, issuer: str, audience: str) -> None:
+    async def is_revoked(self, session_id: str) -> bool:
+        """Tell whether the tokens of a session are worth nothing any more."""
+        ...
+
+
+class TokenVerifier:
+    """Tells whether an access token is ours and current. Without `revocations` only its lifetime ends a token."""
+
+    def __init__(
+        self, keys: KeySource, *, issuer: str, audience: str, revocations: RevocationSource | None = None
+    ) -> None:
         self._keys = keys
+        self._revocations = revocations
         self._issuer = issuer
         self._audience = audience
 
@@ -140,7 +151,14 @@ class TokenVerifier:
             jws.verify(token, key.key, [key.algorithm])
         except (JOSEError, ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken("the signature does not match") from None
-        return _read_claims(payload, issuer=self._issuer, audience=self._audience)
+        claims = _read_claims(payload, issuer=self._issuer, audience=self._audience)
+        if (
+            self._revocations is not None
+            and claims.session_id is not None
+            and await self._revocations.is_revoked(claims.session_id)
+        ):
+            _refuse("its session has ended")
+        return claims
 
 
 def _read(token: str) -> tuple[dict[str, str], dict[str, Any]]:

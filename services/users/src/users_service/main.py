@@ -13,6 +13,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
@@ -35,7 +36,7 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings(UsersSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
-    readiness = Readiness(KEYS_NEED, SCHEMA_NEED)
+    readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, SCHEMA_NEED)
     registry = new_registry()
     return build_app(
         settings,
@@ -59,6 +60,7 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
             open_database(settings.database_url, settings.connection_limits) as database,
             httpx.AsyncClient(trust_env=False) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
+            open_revocations(settings.auth_url, http, readiness) as revocations,
         ):
             pool_metrics.watch(database.engine.pool)
             with open_passwords(
@@ -70,7 +72,9 @@ def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolM
                 readiness.is_met(SCHEMA_NEED)
                 await create_first_administrator(database, hashes, settings)
                 cursors = await open_cursors(database)
-                verifier = TokenVerifier(keys, issuer=settings.issuer, audience=settings.audience)
+                verifier = TokenVerifier(
+                    keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                )
                 yield State(settings=settings, database=database, passwords=hashes, cursors=cursors, verifier=verifier)
 
     return lifespan

@@ -1,6 +1,6 @@
 """The token endpoint (RFC 6749 section 3.2)."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from auth_service.dependencies import ClientDep, FormDep, GrantsDep
 from auth_service.errors import (
@@ -10,18 +10,17 @@ from auth_service.errors import (
     InvalidGrant,
     InvalidRequest,
     InvalidScope,
-    MethodNotAllowed,
     TemporarilyUnavailable,
     UnsupportedGrantType,
     oauth_error_responses,
 )
 from auth_service.forms import required, required_text
+from auth_service.post_only import refuse_other_methods
 from auth_service.schemas import TOKEN_FORM, TokenResponse
 
 router = APIRouter(tags=["tokens"])
 
 GRANT_TYPES = ("password", "refresh_token")
-_OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 
 
 @router.post(
@@ -37,7 +36,9 @@ _OTHER_METHODS = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
     ),
     openapi_extra=TOKEN_FORM,
 )
-async def token(form: FormDep, client: ClientDep, grants: GrantsDep, response: Response) -> TokenResponse:
+async def token(
+    request: Request, form: FormDep, client: ClientDep, grants: GrantsDep, response: Response
+) -> TokenResponse:
     """Sign in with a password, or get the next tokens for a refresh token.
 
     Errors have OAuth's own form. A refresh token is good for one use, and its answer may be
@@ -51,13 +52,11 @@ async def token(form: FormDep, client: ClientDep, grants: GrantsDep, response: R
                 username=required_text(form, "username"),
                 password=required_text(form, "password"),
                 scope=form.get("scope"),
+                device=request.headers.get("user-agent"),
             )
         case "refresh_token":
             return await grants.refresh(client, refresh_token=required(form, "refresh_token"), scope=form.get("scope"))
     raise UnsupportedGrantType(f"expected one of {', '.join(GRANT_TYPES)}")
 
 
-@router.api_route("/token", methods=_OTHER_METHODS, include_in_schema=False)
-async def refuse_method() -> None:
-    """Say in OAuth's form that tokens are asked for with POST."""
-    raise MethodNotAllowed("the token endpoint takes POST only")
+refuse_other_methods(router, "/token")

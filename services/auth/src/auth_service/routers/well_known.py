@@ -32,10 +32,13 @@ async def metadata(settings: SettingsDep, response: Response) -> ServerMetadata:
     return ServerMetadata(
         issuer=settings.issuer,
         token_endpoint=f"{origin}/token",
+        revocation_endpoint=f"{origin}/oauth2/revoke",
+        introspection_endpoint=f"{origin}/oauth2/introspect",
         jwks_uri=f"{origin}/.well-known/jwks.json",
         scopes_supported=list(SCOPES),
         response_types_supported=[],
         grant_types_supported=list(GRANT_TYPES),
         token_endpoint_auth_methods_supported=["none"],
+        revocation_endpoint_auth_methods_supported=["none"],
         subject_types_supported=["public"],
     )

@@ -30,8 +30,16 @@ export class Session extends EventTarget {
     this.#keep(await requestTokens({ grant_type: "password", username, password }));
   }
 
-  /** Forget the tokens. */
+  /** Forget the tokens, and have the server end their session; without an answer it ends by itself. */
   signOut() {
+    const token = sessionStorage.getItem(STORAGE_KEY);
+    this.#forget();
+    if (token === null) return;
+    // `keepalive`: the page may be left at once.
+    fetch("/oauth2/revoke", { method: "POST", body: new URLSearchParams({ token }), keepalive: true }).catch(() => {});
+  }
+
+  #forget() {
     this.#accessToken = null;
     sessionStorage.removeItem(STORAGE_KEY);
   }
@@ -103,7 +111,7 @@ export class Session extends EventTarget {
   }
 
   #end() {
-    this.signOut();
+    this.#forget();
     this.dispatchEvent(new Event("ended"));
     throw new SignedOut();
   }

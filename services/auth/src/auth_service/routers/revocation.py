@@ -1,0 +1,41 @@
+"""The revocation endpoint (RFC 7009)."""
+
+from fastapi import APIRouter, Response
+from servicekit.connections import DatabaseUnavailable
+
+from auth_service.dependencies import ClientDep, FormDep, RevocationsDep, VerifierDep
+from auth_service.errors import (
+    NO_STORE,
+    FormTooLarge,
+    InvalidClient,
+    InvalidGrant,
+    InvalidRequest,
+    TemporarilyUnavailable,
+    oauth_error_responses,
+)
+from auth_service.forms import required
+from auth_service.post_only import refuse_other_methods
+from auth_service.schemas import REVOCATION_FORM
+
+router = APIRouter(tags=["tokens"])
+
+
+@router.post(
+    "/oauth2/revoke",
+    response_class=Response,
+    responses=oauth_error_responses(InvalidRequest, InvalidGrant, InvalidClient, FormTooLarge, TemporarilyUnavailable),
+    openapi_extra=REVOCATION_FORM,
+)
+async def revoke(form: FormDep, client: ClientDep, revocations: RevocationsDep, verifier: VerifierDep) -> Response:
+    """Sign out: end the session that a refresh or access token belongs to, with all of its tokens.
+
+    A token that is unknown or already over gets the same answer. `token_type_hint` changes nothing.
+    """
+    try:
+        await revocations.revoke(required(form, "token"), client_id=client.id, verifier=verifier)
+    except DatabaseUnavailable:
+        raise TemporarilyUnavailable("the database does not answer in time") from None
+    return Response(headers=NO_STORE)
+
+
+refuse_other_methods(router, "/oauth2/revoke")

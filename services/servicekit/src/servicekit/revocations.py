@@ -1,0 +1,113 @@
+"""Sessions that ended before their tokens did: auth tells, and a service keeps them in memory."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from servicekit.health import Readiness
+from servicekit.logs import get_logger
+
+POLL_SECONDS = 1.0
+REQUEST_SECONDS = 2.0
+MAX_KEPT = 1_000_000
+"""Sessions that are remembered at most, about 200 MB; past it those go first whose tokens end first."""
+
+REVOCATIONS_PATH = "/internal/revocations"
+REVOCATIONS_NEED = "revocations"
+"""What `Readiness` calls knowing which sessions have ended."""
+
+log = get_logger(__name__)
+
+
+class Revocation(BaseModel):
+    """A session that has ended. Past `expires_at`, in Unix seconds, none of its tokens is valid anyway."""
+
+    sid: str
+    expires_at: int
+
+
+class RevocationPage(BaseModel):
+    """Sessions in the order of their ends. Asking `after` the cursor `next` goes on from there, and may repeat some."""
+
+    revocations: list[Revocation]
+    next: str
+    has_more: bool
+
+
+class EndedSessions:
+    """The sessions that auth said have ended; while auth is away, what it said last."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient, readiness: Readiness) -> None:
+        self._url = url
+        self._http = http
+        self._readiness = readiness
+        self._expires_at: dict[str, int] = {}
+        self._next: str | None = None
+        self._is_following = True
+
+    async def is_revoked(self, session_id: str) -> bool:
+        """Tell whether a session has ended, as `TokenVerifier` asks; nobody is called."""
+        return session_id in self._expires_at
+
+    async def catch_up(self) -> None:
+        """Ask for what has ended since the last time. A failure changes nothing that is known."""
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                while (page := await self._fetch()).has_more:
+                    self._take(page)
+        except (httpx.HTTPError, TimeoutError, ValidationError) as error:
+            if self._is_following:
+                log.warning("revocations_lost", url=self._url, error=type(error).__name__)
+            self._is_following = False
+        else:
+            self._take(page)
+            self._readiness.is_met(REVOCATIONS_NEED)
+            if not self._is_following:
+                log.info("revocations_regained")
+            self._is_following = True
+        self._forget()
+
+    async def _fetch(self) -> RevocationPage:
+        response = await self._http.get(self._url, params={} if self._next is None else {"after": self._next})
+        response.raise_for_status()
+        return RevocationPage.model_validate_json(response.content)
+
+    def _take(self, page: RevocationPage) -> None:
+        self._next = page.next
+        for revocation in page.revocations:
+            self._expires_at.setdefault(revocation.sid, revocation.expires_at)
+
+    def _forget(self) -> None:
+        """Drop those whose tokens have expired: they came in the order of their ends, so they stand first."""
+        now = time.time()
+        while self._expires_at:
+            first = next(iter(self._expires_at))
+            if self._expires_at[first] > now and len(self._expires_at) <= MAX_KEPT:
+                return
+            del self._expires_at[first]
+
+    async def keep_up(self, interval_seconds: float) -> None:
+        """Catch up for ever."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            await self.catch_up()
+
+
+@contextlib.asynccontextmanager
+async def open_revocations(
+    auth_url: str, http: httpx.AsyncClient, readiness: Readiness, *, interval_seconds: float = POLL_SECONDS
+) -> AsyncIterator[EndedSessions]:
+    """Yield the ended sessions, kept up to date; `readiness` is told when auth has answered for the first time."""
+    sessions = EndedSessions(auth_url + REVOCATIONS_PATH, http, readiness)
+    await sessions.catch_up()
+    task = asyncio.create_task(sessions.keep_up(interval_seconds), name="revocations")
+    try:
+        yield sessions
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,140 @@
+"""Ended sessions: asked of auth, kept while it is away, forgotten when they no longer matter."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from servicekit import revocations
+from servicekit.health import Readiness
+from servicekit.revocations import REVOCATIONS_NEED, EndedSessions, Revocation, RevocationPage, open_revocations
+from servicekit.tokens import InvalidToken, PublicKey, SigningKey, TokenVerifier
+
+from tests.issuer import AUDIENCE, ISSUER, Issuer
+
+LATER = int(time.time()) + 900
+
+
+class Auth:
+    """Tells of the sessions in `pages`, the last page again and again; or answers something else."""
+
+    def __init__(self, *pages: list[Revocation]) -> None:
+        self.pages = list(pages) or [[]]
+        self.answer: Callable[[], httpx.Response] | None = None
+        self.asked_after: list[str | None] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        after = request.url.params.get("after")
+        self.asked_after.append(after)
+        if self.answer is not None:
+            return self.answer()
+        number = min(int(after or 0), len(self.pages) - 1)
+        has_more = number + 1 < len(self.pages)
+        page = RevocationPage(revocations=self.pages[number], next=str(number + 1), has_more=has_more)
+        return httpx.Response(200, content=page.model_dump_json())
+
+
+@asynccontextmanager
+async def following(
+    auth: Auth, readiness: Readiness | None = None, interval_seconds: float = 60
+) -> AsyncIterator[EndedSessions]:
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(auth)) as http,
+        open_revocations(
+            "http://auth", http, readiness or Readiness(REVOCATIONS_NEED), interval_seconds=interval_seconds
+        ) as sessions,
+    ):
+        yield sessions
+
+
+def ended(*session_ids: str, expires_at: int = LATER) -> list[Revocation]:
+    return [Revocation(sid=session_id, expires_at=expires_at) for session_id in session_ids]
+
+
+async def test_what_has_ended_is_known_from_the_start_however_much_it_is() -> None:
+    auth, readiness = Auth(ended("a", "b"), ended("c"), ended("d")), Readiness(REVOCATIONS_NEED)
+    async with following(auth, readiness) as sessions:
+        assert [await sessions.is_revoked(session_id) for session_id in "abcde"] == [True] * 4 + [False]
+    assert auth.asked_after == [None, "1", "2"]
+    assert readiness.missing == {}
+
+
+async def test_what_ends_later_is_learned_at_the_next_turn() -> None:
+    auth = Auth()
+    async with following(auth, interval_seconds=0.001) as sessions:
+        assert not await sessions.is_revoked("a")
+        auth.pages[-1] = ended("a")
+        async with asyncio.timeout(10):
+            while not await sessions.is_revoked("a"):  # noqa: ASYNC110 - the turns have no event to wait for
+                await asyncio.sleep(0)
+
+
+def refuse_connection() -> httpx.Response:
+    raise httpx.ConnectError("refused")
+
+
+BAD_ANSWERS: list[Any] = [
+    refuse_connection,
+    lambda: httpx.Response(500),
+    lambda: httpx.Response(302, headers={"Location": "http://elsewhere"}),
+    lambda: httpx.Response(200, text="<html>"),
+    lambda: httpx.Response(200, json={"revocations": [1], "next": "1", "has_more": False}),
+]
+
+
+@pytest.mark.parametrize("answer", BAD_ANSWERS, ids=["away", "500", "302", "not JSON", "not revocations"])
+async def test_a_failure_keeps_what_is_known(answer: Callable[[], httpx.Response]) -> None:
+    auth, readiness = Auth(ended("a")), Readiness(REVOCATIONS_NEED)
+    async with following(auth, readiness) as sessions:
+        auth.answer = answer
+        await sessions.catch_up()
+        assert await sessions.is_revoked("a")
+        auth.answer, auth.pages = None, [[], ended("b")]
+        await sessions.catch_up()
+        assert await sessions.is_revoked("b")
+    assert readiness.missing == {}
+
+
+async def test_a_service_is_not_ready_until_auth_has_answered() -> None:
+    auth, readiness = Auth(ended("a")), Readiness(REVOCATIONS_NEED)
+    auth.answer = refuse_connection
+    async with following(auth, readiness) as sessions:
+        assert REVOCATIONS_NEED in readiness.missing
+        auth.answer = None
+        await sessions.catch_up()
+    assert readiness.missing == {}
+
+
+async def test_a_session_is_forgotten_when_its_tokens_have_expired() -> None:
+    auth = Auth(ended("over", expires_at=int(time.time()) - 1) + ended("a"))
+    async with following(auth) as sessions:
+        assert not await sessions.is_revoked("over")
+        assert await sessions.is_revoked("a")
+
+
+async def test_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocations, "MAX_KEPT", 2)
+    async with following(Auth(ended("a", "b", "c"))) as sessions:
+        assert [await sessions.is_revoked(session_id) for session_id in "abc"] == [False, True, True]
+
+
+class OneKey:
+    def __init__(self, key: SigningKey) -> None:
+        self._key = PublicKey(key.public_document)
+
+    async def get(self, key_id: str) -> PublicKey | None:
+        return self._key
+
+
+async def test_a_verifier_refuses_the_tokens_of_an_ended_session_alone() -> None:
+    key = SigningKey.generate("ES256")
+    issuer = Issuer("", key)
+    async with following(Auth(ended("a"))) as sessions:
+        verifier = TokenVerifier(OneKey(key), issuer=ISSUER, audience=AUDIENCE, revocations=sessions)
+        with pytest.raises(InvalidToken, match="ended"):
+            await verifier.verify(issuer.token(sid="a"))
+        assert (await verifier.verify(issuer.token(sid="b"))).session_id == "b"
+        assert (await verifier.verify(issuer.token())).session_id is None
