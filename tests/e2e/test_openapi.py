@@ -13,22 +13,17 @@ from tests.e2e.conftest import Pinhole, started
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def pinhole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinhole]:
-    """A product of its own: what is made up here may rename or delete anybody."""
-    with started(tmp_path_factory.mktemp("checked")) as running:
-        yield running
-
-
 @pytest.fixture
-def token(pinhole: Pinhole) -> str:
-    """Sign in for one service: what is made up may end every session."""
-    return pinhole.token(pinhole.admin_username, pinhole.admin_password)
+def pinhole(tmp_path: Path) -> Iterator[Pinhole]:
+    """A product for each run: what is made up may rename or delete anybody, and end every session."""
+    with started(tmp_path / "checked") as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", ["auth", "users", "inference"])
 @pytest.mark.timeout(300)
-def test_a_service_does_what_its_document_says(pinhole: Pinhole, token: str, name: str, tmp_path: Path) -> None:
+def test_a_service_does_what_its_document_says(pinhole: Pinhole, name: str, tmp_path: Path) -> None:
+    token = pinhole.token(pinhole.admin_username, pinhole.admin_password)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
         *("run", f"{pinhole.url}/openapi/{name}.json", "--url", pinhole.url, "--no-color"),

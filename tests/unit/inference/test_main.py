@@ -60,7 +60,9 @@ async def failing(settings: InferenceSettings, bearer: Mapping[str, str], error:
 
 
 async def tell(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    [model] = (await client.get("/models", headers=bearer)).json()
+    response = await client.get("/models", headers=bearer)
+    assert response.status_code == 200, response.text
+    [model] = response.json()
     return (await client.get("/readyz")).json().get("detail", ""), model
 
 
