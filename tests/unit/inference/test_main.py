@@ -54,6 +54,7 @@ async def failing(settings: InferenceSettings, bearer: Mapping[str, str], error:
         probe, model = await tell(client, bearer)
         async with asyncio.timeout(30):
             while model["state"] == "loading":
+                await asyncio.sleep(0)  # requests in this process never wait, and the loading has to be heard
                 probe, model = await tell(client, bearer)
     assert model["state"] == "failed"
     return probe, model["reason"]
