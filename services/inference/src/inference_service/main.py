@@ -77,6 +77,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 chosen,
                 readiness,
                 metrics,
+                max_batch_size=settings.max_batch_size,
                 prepare=set_compute_threads,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
