@@ -125,8 +125,6 @@ async def test_a_client_that_is_not_there_is_404(client: httpx.AsyncClient, meth
 @pytest.mark.parametrize(
     "fields",
     [
-        {"id": "pinhole-web"},
-        {"id": "auth"},
         {"id": ADA},
         {"id": ADA.replace("-", "")},
         {"id": "Up"},
@@ -154,8 +152,9 @@ async def test_what_is_no_client_is_422(client: httpx.AsyncClient, fields: dict[
 
 async def test_a_taken_id_is_409(client: httpx.AsyncClient) -> None:
     client_id = (await register(client, new_id()))["id"]
-    body = {"id": client_id, "name": "x", "scopes": ["profile"]}
-    assert_problem(await client.post("/clients", json=body, headers=await root(client)), 409, "client-exists")
+    for taken in (client_id, "pinhole-web", "auth"):
+        body = {"id": taken, "name": "x", "scopes": ["profile"]}
+        assert_problem(await client.post("/clients", json=body, headers=await root(client)), 409, "client-exists")
 
 
 async def test_a_large_body_is_413(client: httpx.AsyncClient) -> None:

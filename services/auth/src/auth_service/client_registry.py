@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.client_rows import add_secret, live_secrets, registration, remove, replace, write
-from auth_service.clients import MAX_SECRETS, ClientRegistration, NewClient
+from auth_service.clients import MAX_SECRETS, RESERVED_IDS, ClientRegistration, NewClient
 from auth_service.errors import (
     ClientConfigured,
     ClientExists,
@@ -66,6 +66,8 @@ class ClientRegistry:
             ScopeExceeded: it would have a scope that is not in `scopes`.
         """
         _check_scopes(new.scopes, scopes)
+        if new.id in RESERVED_IDS:
+            raise ClientExists
         row = ClientRow(id=new.id, is_configured=False, created_at=utc_now(), secrets=[])
         write(row, new)
         secret = add_secret(row) if new.has_secrets else None

@@ -33,7 +33,7 @@ class Client:
 PINHOLE_WEB = Client("pinhole-web", frozenset({"password", "refresh_token"}), frozenset(SCOPES))
 """Our own page and command lines: public, so it has no secret."""
 
-_RESERVED_IDS = frozenset({PINHOLE_WEB.id, "auth"})
+RESERVED_IDS = frozenset({PINHOLE_WEB.id, "auth"})
 
 
 def _is_known(scope: str) -> str:
@@ -51,12 +51,6 @@ def _is_no_account(client_id: str) -> str:
     raise ValueError("must not look like the id of an account")
 
 
-def _is_free(client_id: str) -> str:
-    if client_id in _RESERVED_IDS:
-        raise ValueError("is Pinhole's own")
-    return client_id
-
-
 def _may_repeat(schema: dict[str, Any]) -> None:
     del schema["uniqueItems"]  # a set: order and repetition mean nothing
 
@@ -66,7 +60,6 @@ ClientId = Annotated[
     str,
     Field(pattern=CLIENT_ID, examples=["nightly-report"]),
     AfterValidator(_is_no_account),
-    AfterValidator(_is_free),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["Nightly report"])]
 GrantTypes = Annotated[frozenset[GrantType], Field(min_length=1, json_schema_extra=_may_repeat)]
@@ -126,6 +119,8 @@ class ConfiguredClient(NewClient):
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
+        if self.id in RESERVED_IDS:
+            raise ValueError("the id is Pinhole's own")
         if self.has_secrets != bool(self.secret_sha256):
             raise ValueError("secret_sha256 goes with client_secret_basic and client_secret_post, and they need it")
         return self
