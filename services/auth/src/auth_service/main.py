@@ -8,7 +8,7 @@ from importlib.metadata import version
 import httpx
 from fastapi import FastAPI
 from servicekit.app import build_app
-from servicekit.database import SCHEMA_NEED, open_database
+from servicekit.database import SCHEMA_NEED, Database, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
@@ -19,7 +19,9 @@ from servicekit.tokens import TokenVerifier
 
 from auth_service.access_tokens import AccessTokens, ServiceToken
 from auth_service.accounts import Accounts
+from auth_service.client_assertions import ClientAssertions, Cluster
 from auth_service.client_authentication import ClientAuthenticator
+from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
 from auth_service.configured_clients import adopt_configured_clients
@@ -81,15 +83,18 @@ def _lifespan(
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
-            authenticator = ClientAuthenticator(database)
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
-            async with httpx.AsyncClient(
-                base_url=settings.users_url,
-                auth=ServiceToken(tokens),
-                timeout=settings.users_timeout_seconds,
-                trust_env=False,
-            ) as http:
+            async with (
+                httpx.AsyncClient(
+                    base_url=settings.users_url,
+                    auth=ServiceToken(tokens),
+                    timeout=settings.users_timeout_seconds,
+                    trust_env=False,
+                ) as http,
+                _open_client_assertions(database, settings) as assertions,
+            ):
+                authenticator = ClientAuthenticator(database, assertions)
                 telemetry.watch_http(http)
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
@@ -113,6 +118,22 @@ def _lifespan(
                 )
 
     return lifespan
+
+
+@asynccontextmanager
+async def _open_client_assertions(database: Database, settings: AuthSettings) -> AsyncIterator[ClientAssertions]:
+    cluster = settings.cluster_issuer and Cluster(settings.cluster_issuer, settings.cluster_jwks_url)
+    async with (
+        open_remote_keys() as keys,
+        open_remote_keys(ca_file=settings.cluster_ca_file, token_file=settings.cluster_token_file) as cluster_keys,
+    ):
+        yield ClientAssertions(
+            database,
+            audiences=frozenset({settings.issuer, f"{settings.issuer.rstrip('/')}/token"}),
+            keys=keys,
+            cluster=cluster or None,
+            cluster_keys=cluster_keys,
+        )
 
 
 def _lifetimes(settings: AuthSettings) -> Lifetimes:
