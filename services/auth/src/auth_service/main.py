@@ -77,13 +77,14 @@ def _lifespan(
             )
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
-            async with httpx.AsyncClient(
-                base_url=settings.users_url,
-                auth=ServiceToken(tokens),
-                timeout=settings.users_timeout_seconds,
-                trust_env=False,
+            async with telemetry.watched(
+                httpx.AsyncClient(
+                    base_url=settings.users_url,
+                    auth=ServiceToken(tokens),
+                    timeout=settings.users_timeout_seconds,
+                    trust_env=False,
+                )
             ) as http:
-                telemetry.watch_http(http)
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
                     sessions=live_sessions,

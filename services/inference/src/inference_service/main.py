@@ -65,7 +65,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
         async with (
-            httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False) as http,
+            telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
             open_jwks(
                 f"{settings.auth_url}/.well-known/jwks.json",
                 http,
@@ -90,6 +90,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 max_queue_delay_seconds=settings.max_queue_delay_seconds,
                 heartbeat=heartbeat,
                 metrics=metrics,
+                tracer=telemetry.tracer,
             ) as batcher,
             open_cache(
                 max_bytes=settings.cache_max_bytes,
@@ -98,7 +99,6 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
             ) as cache,
         ):
-            telemetry.watch_http(http)
             pipeline = Pipeline(
                 decode_pool=decode_pool,
                 admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
