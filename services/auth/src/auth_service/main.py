@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
@@ -17,6 +18,7 @@ from servicekit.settings import load_settings
 from servicekit.tokens import TokenVerifier
 
 from auth_service.access_tokens import AccessTokens, ServiceToken
+from auth_service.account_events import follow_account_events
 from auth_service.accounts import Accounts
 from auth_service.dependencies import State
 from auth_service.errors import install_oauth_error_handler
@@ -34,12 +36,13 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         settings = load_settings(AuthSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     readiness = Readiness(SCHEMA_NEED, KEYS_NEED)
+    registry = new_registry()
     app = build_app(
         settings,
         title="Pinhole auth",
         description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
         version=version("pinhole-auth"),
-        lifespan=_lifespan(settings, readiness),
+        lifespan=_lifespan(settings, readiness, registry),
         routers=[
             token.router,
             revocation.router,
@@ -49,14 +52,16 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
             internal.router,
         ],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
         max_body_bytes=None,  # the routes with a body have their own limit, and their own form of error
     )
     install_oauth_error_handler(app)
     return app
 
 
-def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def _lifespan(
+    settings: AuthSettings, readiness: Readiness, registry: CollectorRegistry
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with open_database(settings.database_url) as database:
@@ -70,12 +75,15 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
             )
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
-            async with httpx.AsyncClient(
-                base_url=settings.users_url,
-                auth=ServiceToken(tokens),
-                timeout=settings.users_timeout_seconds,
-                trust_env=False,
-            ) as http:
+            async with (
+                httpx.AsyncClient(
+                    base_url=settings.users_url,
+                    auth=ServiceToken(tokens),
+                    timeout=settings.users_timeout_seconds,
+                    trust_env=False,
+                ) as http,
+                follow_account_events(http, database, registry),
+            ):
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
                     sessions=live_sessions,
