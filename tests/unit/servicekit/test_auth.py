@@ -13,6 +13,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.metrics import new_registry
 from servicekit.settings import ResourceSettings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import SigningKey, TokenVerifier
 
 from tests.asgi import running
@@ -41,6 +42,7 @@ def sample_app(auth_url: str) -> FastAPI:
         ):
             yield {"verifier": TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)}
 
+    registry = new_registry()
     return build_app(
         Settings(),
         title="Sample",
@@ -49,7 +51,8 @@ def sample_app(auth_url: str) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
+        telemetry=Telemetry(Settings(), version="1", registry=registry),
     )
 
 

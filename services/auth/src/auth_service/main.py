@@ -14,6 +14,7 @@ from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from auth_service.access_tokens import AccessTokens, ServiceToken
@@ -34,12 +35,14 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         settings = load_settings(AuthSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     readiness = Readiness(SCHEMA_NEED, KEYS_NEED)
+    registry = new_registry()
+    telemetry = Telemetry(settings, version=version("pinhole-auth"), registry=registry)
     app = build_app(
         settings,
         title="Pinhole auth",
         description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
         version=version("pinhole-auth"),
-        lifespan=_lifespan(settings, readiness),
+        lifespan=_lifespan(settings, readiness, telemetry),
         routers=[
             token.router,
             revocation.router,
@@ -49,17 +52,21 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
             internal.router,
         ],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
+        telemetry=telemetry,
         max_body_bytes=None,  # the routes with a body have their own limit, and their own form of error
     )
     install_oauth_error_handler(app)
     return app
 
 
-def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def _lifespan(
+    settings: AuthSettings, readiness: Readiness, telemetry: Telemetry
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with open_database(settings.database_url) as database:
+            telemetry.watch_database(database.engine)
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             keys = await load_key_ring(database, settings.signing_algorithm)
@@ -76,6 +83,7 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
                 timeout=settings.users_timeout_seconds,
                 trust_env=False,
             ) as http:
+                telemetry.watch_http(http)
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
                     sessions=live_sessions,

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from servicekit.logs import get_logger
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference_service.batch import Computed, Part, QueuedRequest, compute
 from inference_service.batch_times import BatchTimes
@@ -125,17 +125,17 @@ class DynamicBatcher:
 
     def silent_seconds(self, model: Model) -> float:
         """Return how long ago a batch of `model` was computed; infinite where none was."""
-        return self._times.silent_seconds(model.network)
+        return self._times.silent_seconds(model)
 
     def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
         """Return how long rows that came now would take to their answer, by what batches have taken."""
-        ahead: Counter[nn.Module] = Counter({model.network: rows})
+        ahead: Counter[Model] = Counter({model: rows})
         for place in self._places:
             if place.priority <= priority:
-                ahead[place.model.network] += place.rows
+                ahead[place.model] += place.rows
         for queue in self._queues[: priority + 1]:
             for request in queue:
-                ahead[request.model.network] += request.rows_left
+                ahead[request.model] += request.rows_left
         running = max(0.0, self._free_at - time.perf_counter()) if self._running else 0.0
         return running + sum(starmap(self._times.expected_seconds, ahead.items()))
 
@@ -195,9 +195,7 @@ class DynamicBatcher:
             self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
             return
         batch = self._running = self._take_batch(oldest)
-        self._free_at = time.perf_counter() + self._times.expected_seconds(
-            oldest.model.network, sum(p.rows for p in batch)
-        )
+        self._free_at = time.perf_counter() + self._times.expected_seconds(oldest.model, sum(p.rows for p in batch))
         computing = asyncio.get_running_loop().run_in_executor(self._model_thread, self._compute, batch)
         computing.add_done_callback(partial(self._finish, batch))
 
@@ -229,7 +227,7 @@ class DynamicBatcher:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
             self._metrics.batch_computed(computed.rows)
-            self._times.add(batch[0].request.model.network, computed.rows, computed.seconds)
+            self._times.add(batch[0].request.model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()

@@ -15,6 +15,7 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import Admission, BodyBudget
@@ -51,6 +52,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     chosen = _configured_sources(settings) if sources is None else sources
     registry = new_registry()
+    telemetry = Telemetry(settings, version=version("pinhole-inference"), registry=registry)
     readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, MODEL_NEED)
 
     heartbeat = Heartbeat(settings.model_stall_seconds)
@@ -78,6 +80,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 chosen,
                 readiness,
                 metrics,
+                max_batch_size=settings.max_batch_size,
                 prepare=set_compute_threads,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
@@ -96,6 +99,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
             ) as cache,
         ):
+            telemetry.watch_http(http)
             pipeline = Pipeline(
                 decode_pool=decode_pool,
                 admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
@@ -131,6 +135,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,
+        telemetry=telemetry,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 

@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import structlog
@@ -20,6 +20,7 @@ from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
 from servicekit.problem import ContentTooLarge, Problem, document_problems, install_problem_handlers, problem_response
 from servicekit.revocations import REVOCATIONS_PATH
 from servicekit.settings import ServiceSettings
+from servicekit.telemetry import Telemetry, exemplar
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
@@ -42,24 +43,34 @@ def build_app(
     routers: Sequence[APIRouter],
     readiness: Readiness,
     registry: CollectorRegistry,
+    telemetry: Telemetry,
     max_body_bytes: int | None = 64 * 1024,
     stuck: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
-    """Return an application with probes, metrics, problems, request ids and an access log.
+    """Return an application with probes, metrics, traces, problems, request ids and an access log.
 
     Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
-    trailing slash. Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
+    trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
+    Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
     `/livez` fails where `stuck` says why this process cannot go on.
     """
     app = FastAPI(
         title=title,
         description=description,
         version=version,
-        lifespan=lifespan,
+        lifespan=_traced(lifespan, telemetry),
         openapi_url=f"/openapi/{settings.service}.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={
+            "tracer_provider": telemetry.tracer_provider,
+            "exclude": lambda scope: scope["path"].rstrip("/") in _QUIET_PATHS,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },
     )
     for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
@@ -157,7 +168,7 @@ class RequestRecorder:
     def _record(self, scope: Scope, status: int, duration_seconds: float) -> None:
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-        self._metrics.duration_seconds.labels(method, route, str(status)).observe(duration_seconds)
+        self._metrics.duration_seconds.labels(method, route, str(status)).observe(duration_seconds, exemplar())
         if route not in _QUIET_PATHS:
             log.info(
                 "request",
@@ -166,6 +177,20 @@ class RequestRecorder:
                 status=status,
                 duration_seconds=round(duration_seconds, 6),
             )
+
+
+def _traced(lifespan: Lifespan, telemetry: Telemetry) -> Lifespan:
+    """Return `lifespan` with the tracer in its state; what is left to send is sent last."""
+
+    @asynccontextmanager
+    async def traced(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        try:
+            async with lifespan(app) as state:
+                yield {**state, "tracer": telemetry.tracer}
+        finally:
+            await telemetry.close()
+
+    return traced
 
 
 def _route(scope: Scope) -> str:

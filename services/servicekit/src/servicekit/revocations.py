@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
+from servicekit.telemetry import untraced
 
 POLL_SECONDS = 1.0
 REQUEST_SECONDS = 2.0
@@ -94,7 +95,8 @@ class EndedSessions:
         """Catch up for ever."""
         while True:
             await asyncio.sleep(interval_seconds)
-            await self.catch_up()
+            with untraced():
+                await self.catch_up()
 
 
 @contextlib.asynccontextmanager
