@@ -47,11 +47,9 @@ def before_call(_context: schemathesis.HookContext, case: "schemathesis.Case[Any
     if case.path == "/users" and case.query:
         case.query.pop("cursor", None)
     if case.path.startswith("/clients") and isinstance(case.body, dict):
-        # A client's fields have to go together; and an id may be taken or look like an account's.
-        if case.body.get("token_endpoint_auth_method") == "none" or case.method == "PATCH":
-            case.body.pop("token_endpoint_auth_method", None)
-        case.body.pop("first_party", None)
-        case.body.pop("grant_types", None)
+        # They have to go together, and keys have to be keys.
+        for name in ("token_endpoint_auth_method", "first_party", "grant_types", "jwks", "jwks_uri", "service_account"):
+            case.body.pop(name, None)
     if isinstance(case.body, dict):
         for name in ("password", "new_password"):
             if isinstance(case.body.get(name), str):
