@@ -13,6 +13,7 @@ ErrorCode = Literal[
     "invalid_grant",
     "invalid_scope",
     "unsupported_grant_type",
+    "slow_down",
     "temporarily_unavailable",
     "invalid_token",
     "insufficient_scope",

@@ -11,6 +11,7 @@ from auth_service.errors import (
     InvalidRequest,
     InvalidScope,
     TemporarilyUnavailable,
+    TooManyAttempts,
     UnsupportedGrantType,
     oauth_error_responses,
 )
@@ -32,6 +33,7 @@ GRANT_TYPES = ("password", "refresh_token")
         UnsupportedGrantType,
         InvalidClient,
         FormTooLarge,
+        TooManyAttempts,
         TemporarilyUnavailable,
     ),
     openapi_extra=TOKEN_FORM,
@@ -53,6 +55,7 @@ async def token(
                 password=required_text(form, "password"),
                 scope=form.get("scope"),
                 device=request.headers.get("user-agent"),
+                address=request.client.host if request.client else "",
             )
         case "refresh_token":
             return await grants.refresh(client, refresh_token=required(form, "refresh_token"), scope=form.get("scope"))
