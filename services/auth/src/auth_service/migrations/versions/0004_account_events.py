@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from servicekit.database import UtcDateTime
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
