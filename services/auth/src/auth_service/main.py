@@ -19,11 +19,15 @@ from servicekit.tokens import TokenVerifier
 
 from auth_service.access_tokens import AccessTokens, ServiceToken
 from auth_service.accounts import Accounts
+from auth_service.client_authentication import ClientAuthenticator
+from auth_service.client_registry import ClientRegistry
+from auth_service.client_sessions import ClientSessions
+from auth_service.configured_clients import adopt_configured_clients
 from auth_service.dependencies import State
 from auth_service.errors import install_oauth_error_handler
 from auth_service.grants import Grants
 from auth_service.revocations import Revocations
-from auth_service.routers import internal, introspection, revocation, sessions, token, well_known
+from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
 from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import load_key_ring
@@ -48,6 +52,7 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
             revocation.router,
             introspection.router,
             sessions.router,
+            clients.router,
             well_known.router,
             internal.router,
         ],
@@ -75,6 +80,8 @@ def _lifespan(
                 Sessions(database, _lifetimes(settings)),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
+            await adopt_configured_clients(database, settings.clients)
+            authenticator = ClientAuthenticator(database)
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
             async with httpx.AsyncClient(
@@ -86,7 +93,9 @@ def _lifespan(
                 telemetry.watch_http(http)
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
+                    clients=authenticator,
                     sessions=live_sessions,
+                    client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
                     tokens=tokens,
                     access_token_seconds=settings.access_token_seconds,
                 )
@@ -96,6 +105,8 @@ def _lifespan(
                     verifier=TokenVerifier(
                         keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                     ),
+                    clients=authenticator,
+                    client_registry=ClientRegistry(database),
                     grants=grants,
                     sessions=live_sessions,
                     revocations=revocations,

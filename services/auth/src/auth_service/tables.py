@@ -5,7 +5,7 @@ from uuid import UUID
 
 from servicekit.database import NAMING, UtcDateTime
 from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Base(DeclarativeBase):
@@ -34,12 +34,15 @@ class SessionRow(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(String(64), index=True)
-    client_id: Mapped[str] = mapped_column(String(64))
+    client_id: Mapped[str] = mapped_column(String(64), index=True)
     scope: Mapped[str] = mapped_column(Text)
     """What the sign-in granted; no refresh grants more."""
 
     device: Mapped[str | None] = mapped_column(String(200))
     """The `User-Agent` of the sign-in, cut to this length: for its owner to know it again."""
+
+    credential_id: Mapped[UUID | None] = mapped_column(index=True)
+    """What a client has authenticated with, where the session is its own and not a user's."""
 
     successor_secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     """Makes each refresh token's successor out of it, so that a retry gets the same one and no token is stored."""
@@ -63,3 +66,35 @@ class RefreshTokenRow(Base):
     session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ClientRow(Base):
+    """An OAuth client that was registered, or that the settings name."""
+
+    __tablename__ = "clients"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    grant_types: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(Text)
+    token_endpoint_auth_method: Mapped[str] = mapped_column(String(24))
+    first_party: Mapped[bool]
+    is_configured: Mapped[bool]
+    """It comes from the settings, and goes with them."""
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    secrets: Mapped[list["ClientSecretRow"]] = relationship(
+        cascade="all, delete-orphan", lazy="selectin", order_by="ClientSecretRow.id", passive_deletes=True
+    )
+
+
+class ClientSecretRow(Base):
+    """A secret of a client, of which only the hash is known here."""
+
+    __tablename__ = "client_secrets"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id", ondelete="CASCADE"), index=True)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
