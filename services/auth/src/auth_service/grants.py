@@ -57,7 +57,11 @@ class Grants:
             raise InvalidGrant("the user name or the password is wrong")
         granted = narrow(scopes_of(account.roles) & client.scopes, requested)
         session, refresh_token = await self._sessions.start(
-            subject=str(account.id), client_id=client.id, scopes=granted, device=device
+            subject=str(account.id),
+            client_id=client.id,
+            scopes=granted,
+            device=device,
+            events_seen=account.last_event,
         )
         log.info("session_started", session_id=str(session.id), client_id=client.id)
         await self._clients.confirm(client, session.id)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
@@ -18,6 +19,7 @@ from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from auth_service.access_tokens import AccessTokens, ServiceToken
+from auth_service.account_events import follow_account_events
 from auth_service.accounts import Accounts
 from auth_service.client_authentication import ClientAuthenticator
 from auth_service.client_registry import ClientRegistry
@@ -46,7 +48,7 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         title="Pinhole auth",
         description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
         version=version("pinhole-auth"),
-        lifespan=_lifespan(settings, readiness, telemetry),
+        lifespan=_lifespan(settings, readiness, registry, telemetry),
         routers=[
             token.router,
             revocation.router,
@@ -66,7 +68,7 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
 
 
 def _lifespan(
-    settings: AuthSettings, readiness: Readiness, telemetry: Telemetry
+    settings: AuthSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
@@ -84,13 +86,17 @@ def _lifespan(
             authenticator = ClientAuthenticator(database)
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
-            async with httpx.AsyncClient(
-                base_url=settings.users_url,
-                auth=ServiceToken(tokens),
-                timeout=settings.users_timeout_seconds,
-                trust_env=False,
-            ) as http:
-                telemetry.watch_http(http)
+            async with (
+                telemetry.watched(
+                    httpx.AsyncClient(
+                        base_url=settings.users_url,
+                        auth=ServiceToken(tokens),
+                        timeout=settings.users_timeout_seconds,
+                        trust_env=False,
+                    )
+                ) as http,
+                follow_account_events(http, database, registry),
+            ):
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
                     clients=authenticator,

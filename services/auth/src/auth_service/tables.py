@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from servicekit.database import NAMING, UtcDateTime
-from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -46,6 +46,9 @@ class SessionRow(Base):
 
     successor_secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     """Makes each refresh token's successor out of it, so that a retry gets the same one and no token is stored."""
+
+    events_seen: Mapped[int | None] = mapped_column(BigInteger)
+    """The number of users' last event when it verified the sign-in: only later ones end the session."""
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -98,3 +101,22 @@ class ClientSecretRow(Base):
     hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AccountFeed(Base):
+    """One row: how far the events of users are taken."""
+
+    __tablename__ = "account_feed"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class AccountEnding(Base):
+    """An event that has ended sessions, for the sign-ins that were under way then."""
+
+    __tablename__ = "account_endings"
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    subject: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

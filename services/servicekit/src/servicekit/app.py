@@ -29,8 +29,8 @@ MAX_BODY_BYTES = 64 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH})
-"""Asked every second or so: a log of them would be all that there is to read."""
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH, "/internal/events"})
+"""Asked every second or more often: a log of them would be all that there is to read."""
 
 log = get_logger(__name__)
 

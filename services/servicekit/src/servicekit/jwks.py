@@ -11,7 +11,6 @@ import httpx
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from servicekit.problem import ServiceUnavailable
-from servicekit.telemetry import untraced
 from servicekit.tokens import PublicKey
 
 MIN_REFRESH_INTERVAL_SECONDS = 2.0
@@ -88,8 +87,7 @@ class JwksClient:
 
     async def _keep_fresh(self, interval_seconds: float) -> None:
         while True:
-            with untraced():
-                await self._refresh()
+            await self._refresh()
             await asyncio.sleep(interval_seconds if self._keys else MIN_REFRESH_INTERVAL_SECONDS)
 
 
