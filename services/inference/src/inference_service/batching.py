@@ -229,8 +229,9 @@ class DynamicBatcher:
                 for queue in self._queues:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
-            self._metrics.batch_computed(computed.rows)
-            self._times.add(batch[0].request.model, computed.rows, computed.seconds)
+            model = batch[0].request.model
+            self._metrics.batch_computed(computed.rows, device=model.device, seconds=computed.seconds)
+            self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()
