@@ -12,7 +12,7 @@ from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
 
 from gateway.proxy import State
-from gateway.routes import proxy_routes
+from gateway.routes import error_response, proxy_routes
 from gateway.settings import GatewaySettings
 from gateway.upstream import open_upstream
 
@@ -31,6 +31,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         routers=[],
         readiness=Readiness(),
         registry=new_registry(),
+        error_response=error_response,
         max_body_bytes=None,  # the proxy counts, and refuses in the words of each path
     )
     app.router.routes.extend(proxy_routes())

@@ -228,7 +228,7 @@ class DynamicBatcher:
                 for queue in self._queues:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
-            self._metrics.batch_computed(computed.rows)
+            self._metrics.batch_computed(batch[0].request.model, computed.rows, computed.seconds)
             self._times.add(batch[0].request.model.network, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)

@@ -10,6 +10,7 @@ from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
 
 from inference_service.model import Model, ModelSource
+from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
 
 Rejection = Literal["queue_full", "too_late", "body_bytes"]
@@ -26,6 +27,9 @@ class InferenceMetrics:
     """Requests, their stages and the models. Labels are bounded: known models, stages, outcomes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.statistics = StatisticsBook()
+        """The same in the counts that the inference protocol has."""
+
         self._stage_duration_seconds = Histogram(
             "inference_stage_duration_seconds",
             "Time that a request spent in one stage.",
@@ -124,9 +128,10 @@ class InferenceMetrics:
         """Ask `body_bytes` at each scrape."""
         self._body_bytes.set_function(body_bytes)
 
-    def batch_computed(self, rows: int) -> None:
+    def batch_computed(self, model: Model, rows: int, seconds: float) -> None:
         """Count one batch."""
         self._batch_size.observe(rows)
+        self.statistics.of(model.network).batch(rows, seconds)
 
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 Stage = Literal["receive", "decode", "preprocess", "queue", "compute", "postprocess"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -28,6 +28,12 @@ class StageTimings:
     def add(self, stage: Stage, seconds: float) -> None:
         """Add to one stage."""
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    def take_longest(self, *others: Self) -> None:
+        """Make each stage as long as the longest, of what went on at the same time."""
+        for other in others:
+            for stage, seconds in other.seconds().items():
+                self._seconds[stage] = max(seconds, self._seconds.get(stage, 0.0))
 
     def seconds(self) -> dict[Stage, float]:
         """Map each stage that was reached to its time."""
