@@ -28,6 +28,7 @@ from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
 from inference_service.pipeline import Pipeline
@@ -80,6 +81,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 metrics,
                 max_batch_size=settings.max_batch_size,
+                modes=ModeSearch(
+                    settings.mode,
+                    budget_seconds=settings.mode_search_seconds,
+                    folder=settings.modes_dir,
+                    max_batch_size=settings.max_batch_size,
+                ),
                 prepare=set_compute_threads,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,

@@ -85,10 +85,16 @@ class InferenceMetrics:
         self._model_info = Gauge(
             "inference_model_info",
             "1 for each model that is ready.",
-            ["model", "version", "source", "device", "dtype"],
+            ["model", "version", "source", "device", "dtype", "mode"],
             registry=registry,
         )
 
+        self._model_images_per_second = Gauge(
+            "inference_model_images_per_second",
+            "What the search for the fastest mode has measured, in batches of the largest size.",
+            ["model", "version", "mode"],
+            registry=registry,
+        )
         self._model_loads = Counter(
             "inference_model_loads",
             "Versions of models that were loaded, by what came of it: ready or failed.",
@@ -145,13 +151,18 @@ class InferenceMetrics:
         self._cache_bytes.set_function(cache_bytes)
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
-        """Show a model and what it runs on."""
+        """Show a model, what it runs on, and how fast that is."""
         self._model_info.labels(*_info(source, model)).set(1)
+        for found in model.measurements:
+            if found.images_per_second is not None:
+                labels = source.name, source.version, found.mode
+                self._model_images_per_second.labels(*labels).set(found.images_per_second)
 
     def model_is_gone(self, source: ModelSource, model: Model | None) -> None:
         """Show a model no more."""
         if model is not None:
             self._model_info.remove(*_info(source, model))
+            self._model_images_per_second.remove_by_labels({"model": source.name, "version": source.version})
 
     def model_was_loaded(self, source: ModelSource, outcome: Literal["ready", "failed"]) -> None:
         """Count one attempt to load a version of a model."""
@@ -159,4 +170,4 @@ class InferenceMetrics:
 
 
 def _info(source: ModelSource, model: Model) -> tuple[str, ...]:
-    return source.name, source.version, source.uri, model.device, model.dtype_name
+    return source.name, source.version, source.uri, model.device, model.dtype_name, model.mode

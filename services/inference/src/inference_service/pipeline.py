@@ -108,7 +108,9 @@ class Pipeline:
             with self._admit(task) as place:
                 return Classified(await self._compute(task, place), "off")
         source = task.served.source
-        key = await cache_key(task.data, source.name, source.version, source.uri, task.model.digest, str(task.top_k))
+        key = await cache_key(
+            task.data, source.name, source.version, source.uri, task.model.digest, task.model.mode, str(task.top_k)
+        )
         if self._flights.get(key) is None and (found := await self._cache.get(key)) is not None:
             return Classified(found, "hit")
         if flight := self._flights.get(key):
