@@ -55,6 +55,12 @@ class InferenceMetrics:
             buckets=_BATCH_SIZES,
             registry=registry,
         )
+        self._device_busy_seconds = Counter(
+            "inference_device_busy_seconds",
+            "Time that a device has computed: how fast this grows is the part of it that is in use.",
+            ["device"],
+            registry=registry,
+        )
         self._rejections = Counter(
             "inference_rejections",
             "Requests that were turned away before anything was computed, by the reason.",
@@ -130,9 +136,10 @@ class InferenceMetrics:
         """Ask `body_bytes` at each scrape."""
         self._body_bytes.set_function(body_bytes)
 
-    def batch_computed(self, rows: int) -> None:
-        """Count one batch."""
+    def batch_computed(self, rows: int, *, device: str, seconds: float) -> None:
+        """Count one batch, and the time that it took on `device`."""
         self._batch_size.observe(rows)
+        self._device_busy_seconds.labels(device).inc(seconds)
 
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""

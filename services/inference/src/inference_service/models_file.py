@@ -111,6 +111,7 @@ class ModelEntry(_Strict):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     labels: Labels | None = None
     preprocessing: PreprocessingEntry | None = None
+    scaled_decoding: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     mode: ModeSetting | None = None
     golden: tuple[GoldenEntry, ...] = ()
