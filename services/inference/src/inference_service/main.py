@@ -64,7 +64,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         cpus = available_cpus()
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
-        set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        compute_threads = settings.compute_threads or cpus
+        set_compute_threads = partial(torch.set_num_threads, compute_threads)
+        metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,

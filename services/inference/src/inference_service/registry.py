@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from enum import StrEnum
@@ -144,17 +145,18 @@ class ModelRegistry:
             served.state = ModelState.LOADING
         # Where nothing answers yet, the model does at once and becomes faster while it is served.
         answered = any(other.model for other in self.versions(source.name))
+        started = time.perf_counter()
         try:
             model = await self._on_a_thread(partial(self._loader.load, source, search=answered))
         except Exception as error:
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
             if served.model is None:
                 served.source, served.state = source, ModelState.FAILED
-            self._metrics.model_was_loaded(source, "failed")
+            self._metrics.model_has_failed(source)
             log.exception("model_failed", model=source.name, source=source.uri, reason=served.reason)
         else:
             self._switch(served, source, model)
-            self._metrics.model_was_loaded(source, "ready")
+            self._metrics.model_was_loaded(source, time.perf_counter() - started)
 
     async def _search_mode(self, served: ServedModel) -> None:
         """Go over to the fastest mode of a model for which none is set or known."""
