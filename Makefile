@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock images clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,10 +52,40 @@ test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real proce
 requisites: # Browser and servers for the tests.
 	@PYTHON=$(PYTHON) tests/install-requisites
 
+# What the images hold. torch and the CUDA libraries that only it needs have a file of their own:
+# an image takes them from the index that it is told.
+SERVICES := auth users inference
+TORCH_PACKAGES = $(shell sed -nE 's/^((torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==).*/\2/p' requirements/dev.txt)
+OTHER_PACKAGES = $(shell sed -nE 's/^([a-z0-9-]+)==.*/\1/p' requirements/inference.txt | sort -u)
+
 lock: $(VENV)/.tools ## Lock the dependencies anew (UPGRADE=--upgrade for newer versions).
 	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) requirements/dev.in --output-file requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) --constraints requirements/dev.txt --output-file requirements/run.txt
 	$(COMPILE) requirements/tools.in --constraints requirements/dev.txt --output-file requirements/tools.txt
+	@for service in $(SERVICES); do \
+		$(COMPILE) services/$$service/pyproject.toml $(addprefix --no-emit-package ,$(TORCH_PACKAGES)) \
+			--constraints requirements/dev.txt --output-file requirements/$$service.txt || exit 1; \
+	done
+	@$(MAKE) --no-print-directory requirements/torch.txt
+
+requirements/torch.txt: requirements/inference.txt requirements/dev.txt
+	@echo 'torch torchvision' | tr ' ' '\n' | $(COMPILE) - $(addprefix --no-emit-package ,$(OTHER_PACKAGES)) \
+		--constraints requirements/dev.txt --output-file $@
+
+# BUILD is called as `BUILD IMAGE FOLDER --file FILE --build-arg NAME=VALUE...`.
+BUILD ?= $(firstword $(shell command -v docker podman) docker) build --tag
+REGISTRY ?= localhost
+VERSION := $(shell sed -nE 's/^version = "(.*)"/\1/p' services/auth/pyproject.toml)
+TAG ?= $(VERSION)
+# PYTHON_IMAGE and TORCH_INDEX as the Dockerfiles explain them.
+IMAGE_ARGUMENTS = VERSION=$(VERSION) REVISION=$(shell git rev-parse --short HEAD 2>/dev/null) \
+	$(if $(PYTHON_IMAGE),PYTHON_IMAGE=$(PYTHON_IMAGE))
+
+images: $(addprefix image-,$(SERVICES)) ## Build the images (REGISTRY, TAG, TORCH_INDEX; BUILD='podman build --tag').
+
+image-auth image-users image-inference: image-%:
+	$(BUILD) $(REGISTRY)/pinhole/$*:$(TAG) . --file services/$*/Dockerfile $(addprefix --build-arg ,$(IMAGE_ARGUMENTS)) \
+		$(if $(and $(TORCH_INDEX),$(filter inference,$*)),--build-arg TORCH_INDEX=$(TORCH_INDEX))
 
 clean: ## Remove .venv, caches and what builds left. Accounts and keys in .pinhole stay.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("run", "dev", "tools")
+IMAGES = ("auth", "users", "inference")
+LOCKS = ("run", "dev", "tools", "torch", *IMAGES)
 
 Pins = Mapping[tuple[str, str], tuple[str, frozenset[str]]]
 
@@ -48,7 +49,7 @@ def test_a_lock_names_no_place_to_download_from(name: str) -> None:
     assert not re.search(r"://|index-url|find-links|trusted-host| @ |file:|git\+", text)
 
 
-@pytest.mark.parametrize("name", ["run", "tools"])
+@pytest.mark.parametrize("name", ["run", "tools", "torch", *IMAGES])
 def test_the_locks_agree(name: str) -> None:
     everything = {(project, *pin) for (project, _), pin in pins("dev").items()}
     assert {(project, *pin) for (project, _), pin in pins(name).items()} <= everything
@@ -61,3 +62,22 @@ def test_what_runs_has_all_that_the_services_ask_for_and_no_test_tool() -> None:
     locked = {project for project, _ in pins("run")}
     assert asked - {"servicekit"} <= locked
     assert not locked & {"pytest", "mypy", "ruff", "hypothesis", "playwright"}
+
+
+@pytest.mark.parametrize("service", IMAGES)
+def test_an_image_has_all_that_its_service_asks_for(service: str) -> None:
+    asked: set[str] = set()
+    for part in ("servicekit", service):
+        document = tomllib.loads((ROOT / "services" / part / "pyproject.toml").read_text())
+        asked |= projects(document["project"]["dependencies"])
+    locked = {project for project, _ in pins(service)}
+    if service == "inference":
+        locked |= {project for project, _ in pins("torch")}
+    assert asked - {"servicekit"} <= locked
+
+
+@pytest.mark.parametrize("service", IMAGES)
+def test_torch_and_cuda_are_in_a_lock_of_their_own(service: str) -> None:
+    locked = {project for project, _ in pins(service)}
+    assert not {name for name in locked if name.startswith(("torch", "nvidia", "cuda", "triton"))}
+    assert {project for project, _ in pins("torch")} >= {"torch", "torchvision"}

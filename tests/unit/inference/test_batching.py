@@ -78,6 +78,7 @@ async def test_what_waits_while_a_batch_runs_is_computed_together() -> None:
     assert network.batches == [[1000.0], [0.0, 1.0, 2.0, 3.0], [4.0, 5.0]]
     assert setup.sample("inference_batch_size_sum") == 7
     assert setup.sample("inference_batch_size_count") == 3
+    assert setup.sample("inference_device_busy_seconds_total", device="cpu") > 0
 
 
 async def test_a_batch_waits_for_those_who_are_on_their_way_until_it_is_full() -> None:

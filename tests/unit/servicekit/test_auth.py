@@ -107,3 +107,12 @@ async def test_a_service_without_keys_is_not_ready() -> None:
         response = await client.get("/readyz")
     assert response.status_code == 503
     assert "keys" in response.json()["detail"]
+
+
+async def test_before_the_keys_could_be_fetched_a_good_token_is_503(issuer: Issuer) -> None:
+    async with running(sample_app("http://127.0.0.1:9")) as client:
+        response = await client.post("/guarded", headers=issuer.bearer(scope="profile"))
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/problem+json"
+        assert int(response.headers["retry-after"]) > 0
+        assert (await client.post("/guarded", headers={"Authorization": "Bearer x"})).status_code == 401

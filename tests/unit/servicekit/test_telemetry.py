@@ -57,11 +57,10 @@ def sample_app(settings: Settings, folder: Path, issuer: Issuer, registry: Colle
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with (
-            httpx.AsyncClient() as http,
+            telemetry.watched(httpx.AsyncClient()) as http,
             open_database(f"sqlite+aiosqlite:///{folder}/sample.db") as database,
             open_jwks(f"{issuer.url}/.well-known/jwks.json", http, readiness, refresh_seconds=60) as keys,
         ):
-            telemetry.watch_http(http)
             telemetry.watch_database(database.engine)
             verifier = TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)
             yield {"http": http, "database": database, "verifier": verifier}
@@ -114,8 +113,7 @@ async def test_a_request_passes_its_trace_on(receiver: Receiver, tmp_path: Path,
     telemetry = Telemetry(
         Settings.model_validate({"otlp_endpoint": receiver.http_url}), version="1", registry=CollectorRegistry()
     )
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        telemetry.watch_http(http)
+    async with telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
         with telemetry.tracer.start_as_current_span("outer") as outer:
             await http.get("http://other.example/")
     await telemetry.close()

@@ -10,6 +10,7 @@ from itertools import chain, starmap
 from types import TracebackType
 from typing import Self
 
+from opentelemetry.trace import Tracer
 from servicekit.logs import get_logger
 from torch import Tensor
 
@@ -81,6 +82,7 @@ class DynamicBatcher:
         max_queue_delay_seconds: float,
         heartbeat: Heartbeat,
         metrics: InferenceMetrics,
+        tracer: Tracer,
     ) -> None:
         self._model_thread = model_thread
         self._max_batch_size = max_batch_size
@@ -88,6 +90,7 @@ class DynamicBatcher:
         self._max_queue_delay_seconds = max_queue_delay_seconds
         self._heartbeat = heartbeat
         self._metrics = metrics
+        self._tracer = tracer
         self._places: set[Place] = set()  # of requests that are not queued yet
         self._queues: tuple[OrderedDict[QueuedRequest, None], ...] = tuple(OrderedDict() for _ in Priority)
         self._running: list[Part] = []
@@ -218,7 +221,7 @@ class DynamicBatcher:
 
     def _compute(self, batch: list[Part]) -> Computed:
         with self._heartbeat.batch():
-            return compute(batch)
+            return compute(batch, self._tracer)
 
     def _finish(self, batch: list[Part], computing: asyncio.Future[Computed]) -> None:
         self._running = []
@@ -229,8 +232,9 @@ class DynamicBatcher:
                 for queue in self._queues:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
-            self._metrics.batch_computed(computed.rows)
-            self._times.add(batch[0].request.model, computed.rows, computed.seconds)
+            model = batch[0].request.model
+            self._metrics.batch_computed(computed.rows, device=model.device, seconds=computed.seconds)
+            self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()

@@ -64,8 +64,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
-            httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False) as http,
+            telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
             open_jwks(
                 f"{settings.auth_url}/.well-known/jwks.json",
                 http,
@@ -73,7 +74,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
             open_revocations(settings.auth_url, http, readiness) as revocations,
-            open_executor("decode", decode_threads) as decode_pool,
+            open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
                 chosen,
@@ -91,6 +92,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 max_queue_delay_seconds=settings.max_queue_delay_seconds,
                 heartbeat=heartbeat,
                 metrics=metrics,
+                tracer=telemetry.tracer,
             ) as batcher,
             open_cache(
                 max_bytes=settings.cache_max_bytes,
@@ -99,7 +101,6 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
             ) as cache,
         ):
-            telemetry.watch_http(http)
             pipeline = Pipeline(
                 decode_pool=decode_pool,
                 admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),

@@ -57,6 +57,12 @@ class InferenceMetrics:
             buckets=_BATCH_SIZES,
             registry=registry,
         )
+        self._device_busy_seconds = Counter(
+            "inference_device_busy_seconds",
+            "Time that a device has computed: how fast this grows is the part of it that is in use.",
+            ["device"],
+            registry=registry,
+        )
         self._rejections = Counter(
             "inference_rejections",
             "Requests that were turned away before anything was computed, by the reason.",
@@ -129,9 +135,10 @@ class InferenceMetrics:
         """Show how much is held."""
         self._body_bytes.set(held_bytes)
 
-    def batch_computed(self, rows: int) -> None:
-        """Count one batch."""
+    def batch_computed(self, rows: int, *, device: str, seconds: float) -> None:
+        """Count one batch, and the time that it took on `device`."""
         self._batch_size.observe(rows)
+        self._device_busy_seconds.labels(device).inc(seconds)
 
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""

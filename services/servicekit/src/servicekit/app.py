@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -24,11 +25,12 @@ from servicekit.telemetry import Telemetry, exemplar
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
+MAX_BODY_BYTES = 64 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH})
-"""Asked every second or so: a log of them would be all that there is to read."""
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH, "/internal/events"})
+"""Asked every second or more often: a log of them would be all that there is to read."""
 
 log = get_logger(__name__)
 
@@ -44,7 +46,7 @@ def build_app(
     readiness: Readiness,
     registry: CollectorRegistry,
     telemetry: Telemetry,
-    max_body_bytes: int | None = 64 * 1024,
+    max_body_bytes: int | None = MAX_BODY_BYTES,
     stuck: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
     """Return an application with probes, metrics, traces, problems, request ids and an access log.
@@ -125,6 +127,14 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_counted, send)
+
+
+class LimitedRoute(APIRoute):
+    """A route with the usual limit on bodies, in an application that leaves the limit to its routes."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, with a `receive` that counts."""
+        await BodyLimit(super().handle, MAX_BODY_BYTES)(scope, receive, send)
 
 
 class RequestRecorder:

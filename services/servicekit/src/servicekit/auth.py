@@ -15,6 +15,7 @@ SCOPES = {
     "inference:admin": "Load and unload models.",
     "users:read": "Read every account.",
     "users:write": "Create, change and delete every account.",
+    "clients:admin": "Register and change OAuth clients.",
     "profile": "Read and change one's own account.",
 }
 

@@ -10,9 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
-from servicekit.telemetry import untraced
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.5
 REQUEST_SECONDS = 2.0
 MAX_KEPT = 1_000_000
 """Sessions that are remembered at most, about 200 MB; past it those go first whose tokens end first."""
@@ -95,8 +94,7 @@ class EndedSessions:
         """Catch up for ever."""
         while True:
             await asyncio.sleep(interval_seconds)
-            with untraced():
-                await self.catch_up()
+            await self.catch_up()
 
 
 @contextlib.asynccontextmanager

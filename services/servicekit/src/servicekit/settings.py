@@ -150,10 +150,17 @@ def load_settings(cls: type[S]) -> S:
         return cls()
     except ValidationError as error:
         lines = [
-            f"{variable_name(cls, str(e['loc'][0])) if e['loc'] else cls.__name__}: {e['msg']}"
+            f"{_where(cls, e['loc'])}: {e['msg']}"
             for e in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise SystemExit("bad configuration\n  " + "\n  ".join(lines)) from None
+
+
+def _where(cls: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    """Return the variable that is wrong, and where in its value: `AUTH_CLIENTS.0.name`."""
+    if not location:
+        return cls.__name__
+    return ".".join((variable_name(cls, str(location[0])), *(str(part) for part in location[1:])))
 
 
 def variable_name(cls: type[BaseSettings], field_name: str) -> str:

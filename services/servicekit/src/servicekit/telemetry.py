@@ -12,23 +12,27 @@ from uuid import uuid4
 import httpx
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
-from opentelemetry.trace import NoOpTracerProvider, Tracer
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, NoOpTracerProvider, SpanKind, Tracer, TraceState
+from opentelemetry.util.types import Attributes
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from servicekit.logs import get_logger
+from servicekit.logs import current_trace, get_logger
 from servicekit.settings import ServiceSettings
 
 FLUSH_SECONDS = 5.0
 """Longest wait at the end for a receiver to take the last spans."""
-
-untraced = suppress_instrumentation
-"""A context in which nothing is traced: for what a process does by itself, again and again."""
 
 log = get_logger(__name__)
 
@@ -59,12 +63,13 @@ class Telemetry:
         """Return the tracer of the service's own spans."""
         return self.tracer_provider.get_tracer("pinhole")
 
-    def watch_http(self, client: httpx.AsyncClient) -> None:
-        """Trace the requests of `client`, and pass the trace on in `traceparent` (W3C Trace Context)."""
+    def watched(self, client: httpx.AsyncClient) -> httpx.AsyncClient:
+        """Return `client`, whose requests are traced and pass the trace on in `traceparent` (W3C Trace Context)."""
         if self._sdk is not None:
             from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
             HTTPXClientInstrumentor.instrument_client(client, tracer_provider=self._sdk)
+        return client
 
     def watch_database(self, engine: AsyncEngine) -> None:
         """Trace the statements of `engine`, with their text and without their values."""
@@ -84,17 +89,36 @@ class Telemetry:
             await asyncio.to_thread(last.join, FLUSH_SECONDS)
 
 
-def current_trace() -> dict[str, str]:
-    """Return `trace_id` and `span_id` of the running span, in hexadecimal; nothing where there is none."""
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return {}
-    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
-
-
 def exemplar() -> dict[str, str] | None:
     """Return what ties a measurement to the running trace, where that trace is kept."""
     return current_trace() if trace.get_current_span().get_span_context().trace_flags.sampled else None
+
+
+class _NotByItself(Sampler):
+    """Starts no trace with what a process does by itself, again and again: polls, migrations, statements.
+
+    What it calls learns from `traceparent` that this is not sampled, and keeps to it.
+    """
+
+    def __init__(self, requests: Sampler) -> None:
+        self._requests = requests
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        is_first = not trace.get_current_span(parent_context).get_span_context().is_valid
+        sampler = ALWAYS_OFF if is_first and kind is SpanKind.CLIENT else self._requests
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        return f"NotByItself({self._requests.get_description()})"
 
 
 class _HideQueries(SpanProcessor):
@@ -142,7 +166,7 @@ def _sampler(settings: ServiceSettings) -> Sampler:
         "always_off": ALWAYS_OFF,
         "traceidratio": TraceIdRatioBased(settings.traces_sampler_arg),
     }
-    root = roots[settings.traces_sampler.removeprefix("parentbased_")]
+    root = _NotByItself(roots[settings.traces_sampler.removeprefix("parentbased_")])
     return ParentBased(root) if settings.traces_sampler.startswith("parentbased_") else root
 
 

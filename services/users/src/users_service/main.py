@@ -63,13 +63,12 @@ def _lifespan(
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with (
             open_database(settings.database_url, settings.connection_limits) as database,
-            httpx.AsyncClient(trust_env=False) as http,
+            telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
             open_revocations(settings.auth_url, http, readiness) as revocations,
         ):
             pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
-            telemetry.watch_http(http)
             with open_passwords(
                 workers=settings.hash_workers,
                 queue_size=settings.hash_queue_size,

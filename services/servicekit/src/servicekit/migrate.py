@@ -1,0 +1,65 @@
+"""`python -m servicekit.migrate auth_service.settings:AuthSettings`: bring a service's schema up to date, and end.
+
+For where replicas are not to migrate at their start: it runs before them, with the variables of the service.
+Several may run at once: a lock in the database lets one work, and the others find nothing left to do.
+"""
+
+import argparse
+import asyncio
+from importlib import import_module
+
+from sqlalchemy import text
+
+from servicekit.connections import ConnectionLimits, DatabaseUnavailable
+from servicekit.database import Database, open_database
+from servicekit.logs import configure_logs, get_logger
+from servicekit.settings import load_settings
+
+RETRY_SECONDS = 1.0
+
+log = get_logger(__name__)
+
+
+async def migrate(url: str, package: str, *, wait_seconds: float) -> None:
+    """Bring the schema of the database at `url` to the newest revision in `<package>/migrations`.
+
+    Raises:
+        SystemExit: the database did not answer within `wait_seconds`.
+    """
+    async with open_database(url, ConnectionLimits(pool_size=1, max_overflow=0)) as database:
+        try:
+            async with asyncio.timeout(wait_seconds):
+                await _answers(database)
+        except TimeoutError:
+            raise SystemExit(f"the database does not answer for {wait_seconds:g} s") from None
+        await database.migrate(package)
+    log.info("schema_is_up_to_date", package=package)
+
+
+async def _answers(database: Database) -> None:
+    """Wait until the database answers; it may start at the same time as this."""
+    while True:
+        try:
+            async with database.begin() as session:
+                await session.execute(text("SELECT 1"))
+        except DatabaseUnavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+def main() -> None:
+    """Migrate as the environment says; the status is 0 where the schema is up to date."""
+    parser = argparse.ArgumentParser(prog="python -m servicekit.migrate", description=main.__doc__)
+    parser.add_argument("settings", metavar="PACKAGE.MODULE:CLASS", help="the settings of the service")
+    parser.add_argument("--wait-seconds", type=float, default=120.0, help="for the database to answer (default 120)")
+    arguments = parser.parse_args()
+    module, _, name = arguments.settings.partition(":")
+    settings = load_settings(getattr(import_module(module), name))
+    configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    package = module.partition(".")[0]
+    asyncio.run(migrate(settings.database_url, package, wait_seconds=arguments.wait_seconds))
+
+
+if __name__ == "__main__":
+    main()
