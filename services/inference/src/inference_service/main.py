@@ -30,6 +30,8 @@ from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
+from inference_service.oip.errors import error_response
+from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
@@ -124,6 +126,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     models=served_models,
                     bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                     pipeline=pipeline,
+                    statistics=metrics.statistics,
                 )
 
     return build_app(
@@ -132,11 +135,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         description="Classifies pictures with the models that it serves.",
         version=version("pinhole-inference"),
         lifespan=lifespan,
-        routers=[predict.router, models.router, pages_router()],
+        routers=[predict.router, models.router, *oip_routers(readiness, heartbeat.stalled), pages_router()],
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,
         telemetry=telemetry,
+        error_response=error_response,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 

@@ -10,6 +10,7 @@ from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
 
 from inference_service.model import Model, ModelSource
+from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
 
 Rejection = Literal["queue_full", "too_late", "body_bytes"]
@@ -26,6 +27,9 @@ class InferenceMetrics:
     """Requests, their stages and the models. Labels are bounded: known models, stages, outcomes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.statistics = StatisticsBook()
+        """The same in the counts that the inference protocol has."""
+
         self._stage_duration_seconds = Histogram(
             "inference_stage_duration_seconds",
             "Time that a request spent in one stage.",
@@ -135,10 +139,11 @@ class InferenceMetrics:
         """Show how much is held."""
         self._body_bytes.set(held_bytes)
 
-    def batch_computed(self, rows: int, *, device: str, seconds: float) -> None:
-        """Count one batch, and the time that it took on `device`."""
+    def batch_computed(self, model: Model, rows: int, seconds: float) -> None:
+        """Count one batch, and the time that the device of its model took."""
         self._batch_size.observe(rows)
-        self._device_busy_seconds.labels(device).inc(seconds)
+        self._device_busy_seconds.labels(model.device).inc(seconds)
+        self.statistics.of(model.network).batch(rows, seconds)
 
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""

@@ -37,6 +37,9 @@ class InferenceSettings(ResourceSettings):
     max_image_bytes: PositiveInt = 10 * 1024 * 1024
     """Largest encoded picture; one byte more is 413."""
 
+    max_infer_bytes: PositiveInt = 32 * 1024 * 1024
+    """Largest body of a request of the inference protocol, before and after it is unpacked; one byte more is 413."""
+
     max_image_pixels: PositiveInt = Field(64_000_000, le=Image.MAX_IMAGE_PIXELS)
     """Most pixels of a picture, whatever its file size. Pillow has its own limit above.
 
@@ -68,7 +71,7 @@ class InferenceSettings(ResourceSettings):
     """How long a batch may use no CPU before the process counts as stuck; ten times that ends any batch."""
 
     cache_max_bytes: NonNegativeInt = 32 * 1024 * 1024
-    """Bytes of answers that are kept in memory, about 500 a picture. 0 turns the cache off."""
+    """Bytes of answers that are kept in memory, about 4 for each class of a picture. 0 turns the cache off."""
 
     cache_ttl_seconds: PositiveFloat = 3600.0
     """How long an answer is kept."""
@@ -95,4 +98,6 @@ class InferenceSettings(ResourceSettings):
             raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
         if self.max_body_bytes_in_flight < self.max_image_bytes:
             raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES")
+        if self.max_body_bytes_in_flight < self.max_infer_bytes:
+            raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_INFER_BYTES")
         return self
