@@ -63,7 +63,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        cpus = available_cpus()
+        cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         compute_threads = settings.compute_threads or cpus
@@ -93,6 +93,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     max_batch_size=settings.max_batch_size,
                 ),
                 prepare=set_compute_threads,
+                workers_dir=settings.workers_dir,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
             DynamicBatcher(

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
@@ -60,7 +61,7 @@ class ModelRegistry:
     """Models by name and version. The first is the one that answers where a caller names none.
 
     `prepare` is called on each thread that loads: that is not the one which computes, so requests are
-    answered meanwhile.
+    answered meanwhile. Several workers share the weights by files in `workers_dir`.
     """
 
     def __init__(
@@ -72,12 +73,13 @@ class ModelRegistry:
         max_batch_size: int = 1,
         modes: ModeSearch | None = None,
         prepare: Callable[[], object] = lambda: None,
+        workers_dir: Path | None = None,
     ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
-        self._loader = Loader(max_batch_size, modes)
+        self._loader = Loader(max_batch_size, modes, workers_dir)
         self._prepare = prepare
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -207,10 +209,19 @@ async def open_models(
     max_batch_size: int = 1,
     modes: ModeSearch | None = None,
     prepare: Callable[[], object],
+    workers_dir: Path | None = None,
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
-    models = ModelRegistry(sources, readiness, metrics, max_batch_size=max_batch_size, modes=modes, prepare=prepare)
+    models = ModelRegistry(
+        sources,
+        readiness,
+        metrics,
+        max_batch_size=max_batch_size,
+        modes=modes,
+        prepare=prepare,
+        workers_dir=workers_dir,
+    )
 
     async def load() -> None:
         await models.load(sources)

@@ -82,7 +82,7 @@ class InferenceSettings(ResourceSettings):
     """`redis://`, `rediss://` or `unix://`: keeps the answers in Redis, for all replicas."""
 
     decode_threads: PositiveInt | None = None
-    """Pictures that are decoded at once. By default one for each CPU of this process."""
+    """Pictures that are decoded at once. By default one for each CPU, shared by the workers."""
 
     mode: ModeSetting = "auto"
     """How models are computed; `models.yaml` may say otherwise for each. See docs/models.md."""
@@ -94,7 +94,7 @@ class InferenceSettings(ResourceSettings):
     """Where what a search found is kept, so that the next start needs none."""
 
     compute_threads: PositiveInt | None = None
-    """Threads inside one forward pass. By default one for each CPU of this process."""
+    """Threads inside one forward pass. By default one for each CPU, shared by the workers."""
 
     @field_validator("cache_redis_url")
     @classmethod
