@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-OWN = Path(__file__).parents[2] / ".tools" / "bin"
+OWN = Path(__file__).parents[2] / "build" / "tools"
 
 
 def find_tool(name: str) -> str:

@@ -5,8 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 ADA = "01890a5d-ac96-774b-bcce-b302099a8057"
 ROOT = "01890a5d-ac96-774b-bcce-b302099a8058"
@@ -33,13 +35,16 @@ class Answer:
 
 @dataclass
 class FakeUsers:
-    """Accounts by id, with their roles; the name of each is in `names`."""
+    """Accounts by id, with their roles; the name of each is in `names`, what happened to them in `events`."""
 
     url: str
     roles: dict[str, list[str]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     answer: Answer | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    events_answer: Answer | None = None
+    events_page: int = 1000
     was_asked: threading.Event = field(default_factory=threading.Event)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
@@ -48,9 +53,28 @@ class FakeUsers:
         self.roles = {ADA: ["user"], ROOT: ["user", "admin"]}
         self.asked.clear()
         self.answer = None
+        self.events.clear()
+        self.events_answer = None
+        self.events_page = 1000
         self.may_answer.set()
 
+    def tell(self, type: str, account_id: str = ADA, *, at: datetime | None = None, **details: Any) -> None:
+        """Let something have happened."""
+        self.events.append(
+            {
+                "sequence": len(self.events) + 1,
+                "at": (at or datetime.now(UTC)).isoformat(),
+                "type": type,
+                "account_id": account_id,
+                "actor": None,
+                "details": details,
+                "hash": "00" * 32,
+            }
+        )
+
     def respond(self, asked: Asked) -> Answer:
+        if asked.path.startswith("/internal/events"):
+            return self.events_answer or self._list_events(after=int(parse_qs(urlsplit(asked.path).query)["after"][0]))
         self.asked.append(asked)
         self.was_asked.set()
         self.may_answer.wait(10)
@@ -60,9 +84,13 @@ class FakeUsers:
             credentials = json.loads(asked.body)
             account_id = self.names.get(credentials["username"])
             is_right = account_id in self.roles and credentials["password"] == PASSWORD
-            return _json({"account": self._account(account_id) if is_right else None})
+            account = self._account(account_id) | {"last_event": len(self.events)} if is_right else None
+            return _json({"account": account})
         account_id = asked.path.removeprefix("/internal/accounts/")
         return _json(self._account(account_id)) if account_id in self.roles else Answer(404)
+
+    def _list_events(self, *, after: int) -> Answer:
+        return _json({"events": self.events[after : after + self.events_page], "last": len(self.events)})
 
     def _account(self, account_id: str | None) -> dict[str, Any]:
         assert account_id is not None

@@ -1,5 +1,6 @@
 """What the tests send to auth, and what they read from its answers."""
 
+import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -37,6 +38,26 @@ async def signed_in(client: httpx.AsyncClient, username: str = "ada", **form: st
 def bearer(tokens: Mapping[str, Any]) -> dict[str, str]:
     """Return the request headers of who got `tokens`."""
     return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+def basic(credentials: str) -> dict[str, str]:
+    """Return the request headers of a client with `id:secret`."""
+    return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
+
+
+async def register(client: httpx.AsyncClient, client_id: str = "nightly", **fields: Any) -> dict[str, Any]:
+    """Register a client as the administrator, and return the answer."""
+    root = bearer((await sign_in(client, "root")).json())
+    body = {"id": client_id, "name": "Nightly report", "scopes": ["users:read"], **fields}
+    response = await client.post("/clients", json=body, headers=root)
+    assert response.status_code == 201, response.text
+    document: dict[str, Any] = response.json()
+    return document
+
+
+async def ask_as_client(client: httpx.AsyncClient, credentials: str, **form: str) -> httpx.Response:
+    """Ask for a token of a client's own, with `id:secret`."""
+    return await client.post("/token", data={"grant_type": "client_credentials", **form}, headers=basic(credentials))
 
 
 async def revoke(client: httpx.AsyncClient, token: str, **form: str) -> httpx.Response:

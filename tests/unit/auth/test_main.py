@@ -54,7 +54,11 @@ async def test_the_document_describes_the_form_and_every_error(client: httpx.Asy
     operation = document["paths"]["/token"]["post"]
     (form,) = operation["requestBody"]["content"].items()
     assert form[0] == "application/x-www-form-urlencoded"
-    assert [kind["title"] for kind in form[1]["schema"]["oneOf"]] == ["PasswordGrant", "RefreshGrant"]
+    assert [kind["title"] for kind in form[1]["schema"]["oneOf"]] == [
+        "PasswordGrant",
+        "RefreshGrant",
+        "ClientCredentialsGrant",
+    ]
     assert operation["responses"].keys() == {"200", "400", "401", "413", "503"}
     error = {"$ref": "#/components/schemas/OAuthErrorResponse"}
     for status in ("400", "401", "413", "503"):

@@ -30,7 +30,9 @@ async def test_the_revisions_make_the_tables(url: str) -> None:
         await database.migrate("auth_service")
         async with database.engine.connect() as connection:
             assert await connection.run_sync(differences) == []
-            assert {"signing_keys", "sessions", "refresh_tokens"} < set(await connection.run_sync(table_names))
+            assert {"signing_keys", "sessions", "refresh_tokens", "clients", "client_secrets"} < set(
+                await connection.run_sync(table_names)
+            )
 
 
 async def test_the_revisions_can_be_taken_back_and_made_again(url: str) -> None:

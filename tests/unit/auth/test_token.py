@@ -20,16 +20,12 @@ from sqlalchemy import update
 from tests.asgi import running
 from tests.unit.auth.conftest import auth_settings
 from tests.unit.auth.fake_users import ADA, PASSWORD, ROOT, Answer, FakeUsers
-from tests.unit.auth.requests import assert_oauth_error, refresh, sign_in, signed_in, stored, verified
+from tests.unit.auth.requests import assert_oauth_error, basic, refresh, sign_in, signed_in, stored, verified
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FORM = "application/x-www-form-urlencoded"
 GOOD = {"grant_type": "password", "username": "ada", "password": PASSWORD}
-
-
-def basic(credentials: str) -> dict[str, str]:
-    return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
 
 
 @pytest.fixture(autouse=True)
@@ -214,10 +210,23 @@ async def test_parameters_in_the_address_do_not_count(client: httpx.AsyncClient)
     assert_oauth_error(response, 400, "invalid_request")
 
 
-@pytest.mark.parametrize("grant_type", ["authorization_code", "client_credentials", "Password", "\x00"])
+@pytest.mark.parametrize("grant_type", ["authorization_code", "Password", "\x00"])
 async def test_another_grant_type_is_unsupported(client: httpx.AsyncClient, grant_type: str) -> None:
     response = await client.post("/token", data=GOOD | {"grant_type": grant_type})
     assert_oauth_error(response, 400, "unsupported_grant_type")
+
+
+async def test_a_grant_that_the_client_may_not_use_is_refused_as_such(client: httpx.AsyncClient) -> None:
+    response = await client.post("/token", data={"grant_type": "client_credentials"})
+    assert_oauth_error(response, 400, "unauthorized_client")
+
+
+async def test_passwords_can_be_switched_off_for_everybody(settings: AuthSettings, users: FakeUsers) -> None:
+    async with running(create_app(settings.model_copy(update={"password_grant": False}))) as client:
+        assert_oauth_error(await sign_in(client), 400, "unsupported_grant_type")
+        metadata = (await client.get("/.well-known/oauth-authorization-server")).json()
+    assert "password" not in metadata["grant_types_supported"]
+    assert not users.asked
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain", ""])

@@ -26,6 +26,8 @@ from tests.unit.gateway.serving import connect, echoed
         ("/oauth2/revoke", "auth"),
         ("/sessions", "auth"),
         ("/sessions/1", "auth"),
+        ("/clients", "auth"),
+        ("/clients/nightly-report/secrets", "auth"),
         ("/.well-known/jwks.json", "auth"),
         ("/openapi/auth.json", "auth"),
         ("/users", "users"),

@@ -12,6 +12,7 @@ from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
 from inference_service.timings import StageTimings
+from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
 from torch import Tensor, nn
 
@@ -91,6 +92,7 @@ async def batching(
             max_queue_size=max_queue_size,
             max_queue_delay_seconds=max_queue_delay_seconds,
             heartbeat=Heartbeat(30),
+            tracer=NoOpTracer(),
             metrics=metrics,
         ) as batcher:
             yield Setup(batcher, model_thread, metrics, registry)

@@ -53,7 +53,7 @@ async def test_the_low_wait_for_the_interactive_and_not_the_other_way_round() ->
     async with batching(max_batch_size=1) as setup:
         running = asyncio.create_task(setup.infer(model, 1.0))
         await until(network.entered)
-        setup.batcher._times.add(network, 1, 1.0)
+        setup.batcher._times.add(model, 1, 1.0)
         with setup.batcher.take_place(model, rows=5), setup.batcher.take_place(model, rows=9, priority=Priority.LOW):
             assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(6)
             assert setup.batcher.expected_seconds(model, 1, Priority.LOW) == pytest.approx(15)

@@ -1,30 +1,41 @@
 """What batches are expected to take."""
 
 import gc
+import math
+from dataclasses import replace
 
 import pytest
 from inference_service.batch_times import BatchTimes, MovingAverage
-from torch import nn
+
+from tests.unit.inference.networks import tiny_model
 
 
 def test_nothing_is_expected_before_something_was_measured() -> None:
-    assert BatchTimes(8).expected_seconds(nn.Identity(), 20) == 0
+    assert BatchTimes(8).expected_seconds(tiny_model(), 20) == 0
 
 
 def test_full_batches_and_the_rest_add_up_and_sizes_between_are_between() -> None:
-    times, network = BatchTimes(8), nn.Identity()
-    times.add(network, 2, 0.2)
-    times.add(network, 8, 0.5)
-    assert times.expected_seconds(network, 1) == pytest.approx(0.2)
-    assert times.expected_seconds(network, 5) == pytest.approx(0.35)
-    assert times.expected_seconds(network, 18) == pytest.approx(1.2)
-    assert times.expected_seconds(nn.Identity(), 18) == 0
+    times, model = BatchTimes(8), tiny_model()
+    times.add(model, 2, 0.2)
+    times.add(model, 8, 0.5)
+    assert times.expected_seconds(model, 1) == pytest.approx(0.2)
+    assert times.expected_seconds(model, 5) == pytest.approx(0.35)
+    assert times.expected_seconds(model, 18) == pytest.approx(1.2)
+    assert times.expected_seconds(tiny_model(), 18) == 0
+
+
+def test_what_the_warm_up_took_is_expected_until_more_is_known() -> None:
+    times, model = BatchTimes(8), replace(tiny_model(), batch_seconds={1: 0.1, 8: 0.8})
+    assert times.expected_seconds(model, 9) == pytest.approx(0.9)
+    assert times.silent_seconds(model) == math.inf
+    times.add(model, 1, 0.2)
+    assert times.expected_seconds(model, 9) == pytest.approx(0.95)
 
 
 def test_a_larger_batch_than_any_seen_is_expected_to_take_its_share() -> None:
-    times, network = BatchTimes(8), nn.Identity()
-    times.add(network, 1, 0.1)
-    assert times.expected_seconds(network, 8) == pytest.approx(0.8)
+    times, model = BatchTimes(8), tiny_model()
+    times.add(model, 1, 0.1)
+    assert times.expected_seconds(model, 8) == pytest.approx(0.8)
 
 
 def test_the_average_rises_faster_than_it_falls() -> None:
@@ -35,9 +46,9 @@ def test_the_average_rises_faster_than_it_falls() -> None:
     assert average.value == pytest.approx(1.4)
 
 
-def test_the_times_of_a_network_go_with_it() -> None:
-    times, network = BatchTimes(8), nn.Identity()
-    times.add(network, 1, 0.1)
-    del network
+def test_the_times_of_a_model_go_with_it() -> None:
+    times, model = BatchTimes(8), tiny_model()
+    times.add(model, 1, 0.1)
+    del model
     gc.collect()
     assert not times._seconds

@@ -1,6 +1,7 @@
 """Pictures of every kind, and files that are none."""
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference_service.decoding import MAX_JPEG_SCANS, decode
+from inference_service.decoding import MAX_JPEG_SCANS, decode_picture
+from inference_service.decoding import decode as decode_with_pillow
 from inference_service.errors import InvalidImage, NotAnImage
 from PIL import Image, ImageChops
 
@@ -18,6 +20,18 @@ from tests.unit.inference.pictures import bombs, encoded, photo, png, see_throug
 MAX_PIXELS = 64_000_000
 SMALL = photo().resize((60, 40))
 FILES = {name: encoded(SMALL, name) for name in ("PNG", "JPEG", "WEBP", "GIF")}
+
+
+def decode(data: bytes, *, max_pixels: int) -> Image.Image:
+    """Decode in both ways, which must come to the same."""
+    try:
+        expected = decode_with_pillow(data, max_pixels=max_pixels)
+    except (NotAnImage, InvalidImage) as refusal:
+        with pytest.raises(type(refusal), match=f"^{re.escape(str(refusal))}$"):
+            decode_picture(data, max_pixels=max_pixels)
+        raise
+    assert np.array_equal(np.asarray(decode_picture(data, max_pixels=max_pixels)), np.asarray(expected))
+    return expected
 
 
 def difference(left: Image.Image, right: Image.Image) -> float:
@@ -148,7 +162,7 @@ def test_too_many_pixels_are_refused_on_both_sides_of_the_limits_of_the_library(
 
 MEASURE = """
 import json, sys, time
-from inference_service.decoding import decode
+from inference_service.decoding import decode_picture
 from inference_service.errors import InvalidImage
 
 def peak_kib():
@@ -158,7 +172,7 @@ def peak_kib():
 def refuse(data):
     started = time.perf_counter()
     try:
-        decode(data, max_pixels=64_000_000)
+        decode_picture(data, max_pixels=64_000_000)
     except InvalidImage:
         return time.perf_counter() - started
     raise SystemExit("it was decoded")
@@ -183,6 +197,54 @@ def test_a_bomb_is_refused_at_once_and_takes_no_memory() -> None:
     measured = json.loads(run.stdout)
     assert max(measured["seconds"]) < 0.1
     assert measured["kib"] < 50 * 1024
+
+
+class TestJpeg:
+    """Most JPEGs are decoded in another way, to the same pixels."""
+
+    @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+    @pytest.mark.parametrize("quality", [1, 30, 75, 95, 100])
+    @pytest.mark.parametrize("size", [(1, 1), (7, 5), (16, 16), (33, 97), (451, 300), (1921, 641)])
+    def test_photographs(self, subsampling: str, quality: int, size: tuple[int, int]) -> None:
+        image = photo("chelsea.png").resize(size)
+        for progressive in (False, True):
+            data = encoded(image, "JPEG", subsampling=subsampling, quality=quality, progressive=progressive)
+            assert isinstance(decode_picture(data, max_pixels=MAX_PIXELS), np.ndarray)
+            decode(data, max_pixels=MAX_PIXELS)
+
+    @pytest.mark.parametrize(
+        "options", [{"restart_marker_rows": 1}, {"optimize": True}, {"keep_rgb": True}, {"dpi": (9, 9)}]
+    )
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_other_kinds(self, mode: str, options: dict[str, Any]) -> None:
+        data = encoded(photo().convert(mode), "JPEG", **options)
+        assert isinstance(decode_picture(data, max_pixels=MAX_PIXELS), np.ndarray)
+        decode(data, max_pixels=MAX_PIXELS)
+
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    def test_a_turned_one(self, orientation: int) -> None:
+        levels = decode_picture(turned(photo(), orientation), max_pixels=MAX_PIXELS)
+        assert isinstance(levels, np.ndarray)
+        assert levels.flags.c_contiguous
+
+    def test_one_with_two_headers_is_invalid(self) -> None:
+        """Who reads the first sees another size than who reads the second."""
+        data = encoded(SMALL, "JPEG")
+        start = data.index(b"\xff\xc0")
+        header = data[start : start + 19]
+        with pytest.raises(InvalidImage, match="damaged"):
+            decode(data[:start] + header[:5] + b"\0\x01\0\x01" + header[9:] + data[start:], max_pixels=MAX_PIXELS)
+
+    @pytest.mark.parametrize(
+        ("min_side", "size"),
+        [(None, (800, 600)), (600, (800, 600)), (300, (400, 300)), (301, (500, 375)), (1, (100, 75))],
+    )
+    def test_it_may_be_decoded_at_a_part_of_its_size(self, min_side: int | None, size: tuple[int, int]) -> None:
+        image = photo().resize((800, 600), Image.Resampling.LANCZOS)
+        levels = decode_picture(encoded(image, "JPEG", quality=95), max_pixels=MAX_PIXELS, min_side=min_side)
+        decoded = Image.fromarray(np.asarray(levels))
+        assert decoded.size == size
+        assert difference(decoded, image.resize(size, Image.Resampling.BOX)) < 3
 
 
 def decode_or_refuse(data: bytes) -> None:

@@ -10,25 +10,23 @@ from inference_service.settings import InferenceSettings
 from torch import Tensor, nn
 
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import Gate, tiny_model, tiny_source
+from tests.unit.inference.networks import Gate, is_warm_up, tiny_model, tiny_source
 from tests.unit.inference.test_predict import RED
 
 STALL_SECONDS = 0.25
 
 
 class Spinning(nn.Module):
-    """Uses the CPU for some time, after its first picture."""
+    """Uses the CPU for some time, but for the warm-up."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._seconds = 0.0
-        self._later_seconds = seconds
+        self._seconds = seconds
 
     def forward(self, images: Tensor) -> Tensor:
-        ends_at = time.monotonic() + self._seconds
+        ends_at = time.monotonic() + (0.0 if is_warm_up(images) else self._seconds)
         while time.monotonic() < ends_at:
             images.sort()
-        self._seconds = self._later_seconds
         return images.mean((2, 3))
 
 

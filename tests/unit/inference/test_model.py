@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from inference_service.model import ModelUnavailable
+from inference_service.model import ModelUnavailable, batch_sizes
 from torch import Tensor, nn
 
 from tests.unit.inference.networks import tiny_model
@@ -13,12 +13,43 @@ class NotFinite(nn.Module):
         return images.mean((2, 3)) * torch.nan
 
 
-def test_a_warm_up_runs_the_network() -> None:
-    tiny_model().warm_up()
+class Sizes(nn.Module):
+    """Keeps the sizes of its batches; fails on those that are larger than it was made for."""
+
+    def __init__(self, largest: int = 100) -> None:
+        super().__init__()
+        self.largest = largest
+        self.seen: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > self.largest:
+            raise RuntimeError("too many\nand a long story")
+        self.seen.append(len(images))
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8)), (9, (1, 2, 4, 8, 9))]
+)
+def test_the_sizes_that_are_tried_are_the_powers_of_two_and_the_largest(largest: int, sizes: tuple[int, ...]) -> None:
+    assert batch_sizes(largest) == sizes
+
+
+def test_a_warm_up_computes_and_times_a_batch_of_each_size() -> None:
+    network = Sizes()
+    seconds = tiny_model(network).warm_up(6)
+    assert set(network.seen) == {1, 2, 4, 6}
+    assert list(seconds) == [1, 2, 4, 6]
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_a_network_that_fails_on_larger_batches_is_not_served() -> None:
+    with pytest.raises(ModelUnavailable, match=r"fails on an input of \[4, 3, 8, 8\]: too many$"):
+        tiny_model(Sizes(largest=3)).warm_up(8)
 
 
 def test_a_network_with_other_classes_than_labels_is_not_served() -> None:
-    with pytest.raises(ModelUnavailable, match=r"expected 2 logits for a picture, got \[1, 3\]"):
+    with pytest.raises(ModelUnavailable, match=r"expected logits of \[1, 2\], and the network gives \[1, 3\]"):
         tiny_model(labels=("cat", "dog")).warm_up()
 
 

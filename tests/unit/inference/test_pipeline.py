@@ -16,6 +16,7 @@ from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
 from inference_service.registry import ModelState, ServedModel
 from inference_service.timings import STAGES, StageTimings
+from opentelemetry.trace import NoOpTracer
 from PIL import Image
 from prometheus_client import CollectorRegistry
 from torch import nn
@@ -74,6 +75,7 @@ async def opened() -> AsyncIterator[Setup]:
             max_queue_size=64,
             max_queue_delay_seconds=0.005,
             heartbeat=Heartbeat(30),
+            tracer=NoOpTracer(),
             metrics=metrics,
         ) as batcher:
             pipeline = Pipeline(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tests.asgi import running
 from tests.issuer import Issuer, serve_issuer
 from tests.unit.inference.conftest import SCOPE, serving, until_ready
-from tests.unit.inference.networks import LABELS, Gate, tiny_model, tiny_source
+from tests.unit.inference.networks import LABELS, Gate, is_warm_up, tiny_model, tiny_source
 from tests.unit.inference.pictures import bombs, encoded, photo
 
 RED = encoded(Image.new("RGB", (20, 20), (250, 10, 5)), "PNG")
@@ -362,12 +362,9 @@ async def test_one_more_than_the_queue_holds_is_503(settings: InferenceSettings,
 
 async def test_a_model_that_fails_is_500(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
     class FailingLater(nn.Module):
-        warm = False
-
         def forward(self, images: Tensor) -> Tensor:
-            if self.warm:
+            if not is_warm_up(images):
                 raise RuntimeError("a path, a secret")
-            self.warm = True
             return images.mean((2, 3))
 
     with capture_logs():

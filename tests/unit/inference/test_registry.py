@@ -85,6 +85,13 @@ async def test_a_changed_source_is_switched_to_and_its_reason_is_forgotten() -> 
     assert (served.state, served.reason, served.source.fingerprint) == (ModelState.READY, None, "changed again")
 
 
+async def test_batches_of_each_size_are_computed_and_timed_before_the_switch() -> None:
+    collected = CollectorRegistry()
+    models = ModelRegistry([source()], Readiness(MODEL_NEED), InferenceMetrics(collected), max_batch_size=4)
+    await models.load([source()])
+    assert list(models.get().require().batch_seconds) == [1, 2, 4]
+
+
 async def test_what_has_not_changed_is_not_loaded_again() -> None:
     setup = await loaded(source())
     before = setup.models.get().require()

@@ -77,6 +77,13 @@ def test_a_dtype_is_kept_and_agrees(tmp_path: Path, squeezenet: nn.Module) -> No
     assert torch.allclose(model.forward(images), logits(squeezenet, images), rtol=0.05, atol=0.05)
 
 
+def test_scaled_decoding_is_off_unless_it_is_asked_for(tmp_path: Path, squeezenet: nn.Module) -> None:
+    save_file(squeezenet.state_dict(), tmp_path / "weights.safetensors")
+    source = {"source": "file:weights.safetensors", **SQUEEZENET}
+    assert load(tmp_path, **source).preprocessing.min_side is None
+    assert load(tmp_path, **source, scaled_decoding=True).preprocessing.min_side == 512
+
+
 def test_a_digest_that_differs_is_an_error(tmp_path: Path, squeezenet: nn.Module) -> None:
     save_file(squeezenet.state_dict(), tmp_path / "weights.safetensors")
     with pytest.raises(ModelUnavailable, match="has the SHA-256"):

@@ -16,6 +16,7 @@ from servicekit.logs import configure_logs, get_logger
 from servicekit.metrics import new_registry
 from servicekit.problem import Conflict, ServiceUnavailable, problem_responses
 from servicekit.settings import LogFormat, ServiceSettings
+from servicekit.telemetry import Telemetry
 
 from tests.asgi import running
 
@@ -56,6 +57,7 @@ def sample_app(readiness: Readiness | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         yield {}
 
+    registry = new_registry()
     return build_app(
         Settings(),
         title="Sample",
@@ -64,7 +66,8 @@ def sample_app(readiness: Readiness | None = None) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         readiness=readiness or Readiness(),
-        registry=new_registry(),
+        registry=registry,
+        telemetry=Telemetry(Settings(), version="1", registry=registry),
         max_body_bytes=1000,
     )
 

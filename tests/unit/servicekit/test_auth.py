@@ -13,6 +13,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.metrics import new_registry
 from servicekit.settings import ResourceSettings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import SigningKey, TokenVerifier
 
 from tests.asgi import running
@@ -41,6 +42,7 @@ def sample_app(auth_url: str) -> FastAPI:
         ):
             yield {"verifier": TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)}
 
+    registry = new_registry()
     return build_app(
         Settings(),
         title="Sample",
@@ -49,7 +51,8 @@ def sample_app(auth_url: str) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
+        telemetry=Telemetry(Settings(), version="1", registry=registry),
     )
 
 
@@ -104,3 +107,12 @@ async def test_a_service_without_keys_is_not_ready() -> None:
         response = await client.get("/readyz")
     assert response.status_code == 503
     assert "keys" in response.json()["detail"]
+
+
+async def test_before_the_keys_could_be_fetched_a_good_token_is_503(issuer: Issuer) -> None:
+    async with running(sample_app("http://127.0.0.1:9")) as client:
+        response = await client.post("/guarded", headers=issuer.bearer(scope="profile"))
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/problem+json"
+        assert int(response.headers["retry-after"]) > 0
+        assert (await client.post("/guarded", headers={"Authorization": "Bearer x"})).status_code == 401

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from servicekit import jwks
 from servicekit.health import Readiness
-from servicekit.jwks import KEYS_NEED, JwksClient, open_jwks
+from servicekit.jwks import KEYS_NEED, JwksClient, KeysUnavailable, open_jwks
 from servicekit.tokens import SigningKey
 
 KEY, NEW_KEY = SigningKey.generate("ES256"), SigningKey.generate("ES256")
@@ -94,6 +94,15 @@ async def test_a_failed_fetch_keeps_the_last_good_keys(
     assert issuer.requests >= 2
 
 
+async def test_keys_that_are_of_no_use_are_passed_over(issuer: IssuerAway) -> None:
+    strangers = [{"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "1"}, {"kty": "RSA", "use": "enc"}, "text", {}]
+    document = {"keys": [*strangers, KEY.public_document]}
+    issuer.answer = lambda: httpx.Response(200, json=document)
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        assert await keys.get("1") is None
+
+
 async def test_a_retired_key_is_forgotten(issuer: IssuerAway, no_interval: None) -> None:
     async with client_of(issuer) as keys:
         assert await keys.get(KEY.key_id)
@@ -109,7 +118,10 @@ async def test_an_issuer_that_is_away_at_first_is_asked_again(issuer: IssuerAway
     issuer.answer = refuse
     readiness = Readiness(KEYS_NEED)
     async with client_of(issuer, readiness) as keys:
-        assert await keys.get(KEY.key_id) is None
+        with pytest.raises(KeysUnavailable) as unavailable:
+            await keys.get(KEY.key_id)
+        assert unavailable.value.status == 503
+        assert int(unavailable.value.headers["Retry-After"]) > 0
         assert KEYS_NEED in readiness.missing
         issuer.serve(KEY)
         assert await keys.get(KEY.key_id)

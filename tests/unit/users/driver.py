@@ -53,12 +53,13 @@ class Users:
         return account
 
     async def sign_in(self, username: str, password: str = PASSWORD) -> Any:
-        """Return whom the service lets in with these credentials, or None."""
+        """Return whom the service lets in with these credentials and with which roles, or None."""
         response = await self.http.post(
             "/internal/credentials/verify", json={"username": username, "password": password}, headers=self.auth
         )
         assert response.status_code == 200, response.text
-        return response.json()["account"]
+        account = response.json()["account"]
+        return account and {name: account[name] for name in ("id", "roles")}
 
 
 @asynccontextmanager

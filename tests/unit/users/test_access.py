@@ -30,6 +30,7 @@ ROUTES: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("POST", "/users/{id}/password", {"new_password": PASSWORD}, (401, 401, 403, 403, 403, 403, 204)),
     ("POST", "/internal/credentials/verify", {"username": "ada", "password": "x"}, (401, 401, 403, 403, 403, 403, 403)),
     ("GET", "/internal/accounts/{id}", None, (401, 401, 403, 403, 403, 403, 403)),
+    ("GET", "/internal/events?after=0", None, (401, 401, 403, 403, 403, 403, 403)),
 ]
 
 

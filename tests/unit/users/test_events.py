@@ -65,6 +65,44 @@ async def test_each_change_is_an_event_with_who_did_it(users: Users) -> None:
     assert found[2]["details"] == {"fields": ["disabled", "roles"], "roles": ["user", "admin"], "disabled": True}
 
 
+async def test_a_password_change_names_the_session_that_it_came_from(users: Users, database: Database) -> None:
+    account = await users.create("ada", password=PASSWORD)
+    passwords = [PASSWORD, f"{PASSWORD} again", PASSWORD]
+    for number, session in enumerate(({"sid": "of this caller"}, {})):
+        change = {"current_password": passwords[number], "new_password": passwords[number + 1]}
+        headers = users.issuer.bearer(subject=account["id"], scope="profile", **session)
+        assert (await users.http.post("/users/me/password", json=change, headers=headers)).status_code == 204
+    changes = [event["details"] for event in await read_events(users) if event["type"] == "password.changed"]
+    assert changes == [{"session_id": "of this caller"}, {}]
+    assert (await verified(database)).sequence == 3
+
+
+async def test_fields_that_stay_as_they_are_are_not_called_changed(users: Users) -> None:
+    account = await users.create("ada", roles=["user", "admin"])
+    await users.create("root", roles=["admin"])
+    whole = {"username": "ada", "email": "new@example.com", "roles": ["admin", "user", "user"], "disabled": False}
+    response = await users.http.put(f"/users/{account['id']}", json=whole, headers=users.admin)
+    assert response.status_code == 200
+    assert (await read_events(users))[-1]["details"]["fields"] == ["email"]
+
+
+async def test_auth_follows_the_events_with_its_own_token_and_knows_where_they_end(users: Users) -> None:
+    for number in range(3):
+        await users.create(f"user{number}")
+    response = await users.http.get("/internal/events", params={"after": 1, "limit": 1}, headers=users.auth)
+    assert response.json() == {"events": (await read_events(users))[1:2], "last": 3}
+    for params in ({}, {"after": -1}, {"after": 0, "limit": 1001}):
+        assert_problem(await users.http.get("/internal/events", params=params, headers=users.auth), 422)
+
+
+async def test_who_is_signed_in_knows_the_last_event_before(users: Users) -> None:
+    await users.create("ada", password=PASSWORD)
+    await users.create("eve")
+    body = {"username": "ada", "password": PASSWORD}
+    answer = await users.http.post("/internal/credentials/verify", json=body, headers=users.auth)
+    assert answer.json()["account"]["last_event"] == 2
+
+
 async def test_a_refused_change_leaves_no_event(users: Users) -> None:
     ada = await users.create("ada")
     await users.create("eve")

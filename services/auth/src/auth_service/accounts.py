@@ -20,6 +20,8 @@ class Account(BaseModel):
 
     id: UUID
     roles: frozenset[str]
+    last_event: int | None = None
+    """The number of the last event of users before it verified the credentials."""
 
 
 class Verification(BaseModel):

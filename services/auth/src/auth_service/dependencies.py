@@ -6,7 +6,9 @@ from fastapi import Depends, Request
 from servicekit.auth import get_verifier
 from servicekit.tokens import TokenVerifier
 
-from auth_service.clients import Client, identify_client
+from auth_service.client_authentication import ClientAuthenticator, read_credentials
+from auth_service.client_registry import ClientRegistry
+from auth_service.clients import Client
 from auth_service.forms import Form, read_form
 from auth_service.grants import Grants
 from auth_service.revocations import Revocations
@@ -21,6 +23,8 @@ class State(TypedDict):
     settings: AuthSettings
     keys: KeyRing
     verifier: TokenVerifier
+    clients: ClientAuthenticator
+    client_registry: ClientRegistry
     grants: Grants
     sessions: Sessions
     revocations: Revocations
@@ -56,12 +60,32 @@ async def get_revocations(request: Request) -> Revocations:
     return revocations
 
 
+async def get_client_registry(request: Request) -> ClientRegistry:
+    """Return the registry of clients."""
+    registry: ClientRegistry = request.state.client_registry
+    return registry
+
+
 FormDep = Annotated[Form, Depends(read_form)]
 
 
-async def get_client(request: Request, form: FormDep) -> Client:
-    """Return the OAuth client that sent the form."""
-    return identify_client(form, request.headers.get("authorization"))
+async def get_client_authenticator(request: Request) -> ClientAuthenticator:
+    """Return who tells clients apart."""
+    clients: ClientAuthenticator = request.state.clients
+    return clients
+
+
+ClientAuthenticatorDep = Annotated[ClientAuthenticator, Depends(get_client_authenticator)]
+
+
+async def get_client(request: Request, form: FormDep, clients: ClientAuthenticatorDep) -> Client:
+    """Return the OAuth client that sent the form.
+
+    Raises:
+        InvalidRequest: it says in two ways who it is.
+        InvalidClient: it is unknown, or failed to prove who it is.
+    """
+    return await clients.authenticate(read_credentials(form, request.headers.get("authorization")))
 
 
 SettingsDep = Annotated[AuthSettings, Depends(get_settings)]
@@ -70,4 +94,5 @@ GrantsDep = Annotated[Grants, Depends(get_grants)]
 SessionsDep = Annotated[Sessions, Depends(get_sessions)]
 RevocationsDep = Annotated[Revocations, Depends(get_revocations)]
 VerifierDep = Annotated[TokenVerifier, Depends(get_verifier)]
+ClientRegistryDep = Annotated[ClientRegistry, Depends(get_client_registry)]
 ClientDep = Annotated[Client, Depends(get_client)]

@@ -1,15 +1,19 @@
 """Errors of the OAuth endpoints: the JSON of RFC 6749 section 5.2, never problem details."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from servicekit.connections import DatabaseUnavailable
+from servicekit.problem import Conflict, Forbidden, NotFound, Problem, problem_response
 
 from auth_service.schemas import ErrorCode, OAuthErrorResponse
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """On every answer of the token endpoint (RFC 6749 section 5.1)."""
+
+OAUTH_PATHS = frozenset({"/token", "/oauth2/revoke", "/oauth2/introspect"})
 
 
 class OAuthError(Exception):
@@ -50,6 +54,12 @@ class UnsupportedGrantType(OAuthError):
     """There is no such grant here."""
 
     error = "unsupported_grant_type"
+
+
+class UnauthorizedClient(OAuthError):
+    """The client may not use this grant."""
+
+    error = "unauthorized_client"
 
 
 class InvalidClient(OAuthError):
@@ -106,6 +116,66 @@ class TemporarilyUnavailable(OAuthError):
         super().__init__(description, headers={"Retry-After": str(retry_after_seconds)})
 
 
+class MalformedBody(Problem):
+    """The body could not be read as JSON text."""
+
+    status, title, slug = 400, "Bad Request", "bad-request"
+
+
+class ClientNotFound(NotFound):
+    """No such client."""
+
+    title, slug = "Client not found", "client-not-found"
+
+    def __init__(self) -> None:
+        super().__init__("no such client")
+
+
+class SecretNotFound(NotFound):
+    """The client has no such secret."""
+
+    title, slug = "Secret not found", "secret-not-found"
+
+    def __init__(self) -> None:
+        super().__init__("the client has no such secret")
+
+
+class ClientExists(Conflict):
+    """There is a client of this id."""
+
+    title, slug = "Client exists", "client-exists"
+
+    def __init__(self) -> None:
+        super().__init__("the id is taken")
+
+
+class ClientConfigured(Conflict):
+    """The client comes from the settings, and only they can change it."""
+
+    title, slug = "Client configured", "client-configured"
+
+    def __init__(self) -> None:
+        super().__init__("the client is set by AUTH_CLIENTS: change it there")
+
+
+class TooManySecrets(Conflict):
+    """The client has two secrets that work."""
+
+    title, slug = "Too many secrets", "too-many-secrets"
+
+    def __init__(self) -> None:
+        super().__init__("two secrets work already: end one of them first")
+
+
+class ScopeExceeded(Forbidden):
+    """The client has a scope that the caller lacks."""
+
+    title, slug = "Scope exceeded", "scope-exceeded"
+
+    def __init__(self, missing: Iterable[str]) -> None:
+        super().__init__(f"the client has scopes that you lack: {' '.join(sorted(missing))}")
+
+
 def oauth_error_responses(*errors: type[OAuthError]) -> dict[int | str, dict[str, Any]]:
     """Describe `errors` for the `responses` of a route: one entry a status, a line a kind."""
     kinds: dict[int, list[type[OAuthError]]] = {}
@@ -128,4 +198,11 @@ def install_oauth_error_handler(app: FastAPI) -> None:
         body = OAuthErrorResponse(error=error.error, error_description=error.description)
         return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
 
+    async def on_database_unavailable(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, DatabaseUnavailable)
+        if request.url.path.rstrip("/") not in OAUTH_PATHS:
+            return problem_response(error, request)
+        return await on_oauth_error(request, TemporarilyUnavailable("the database does not answer in time"))
+
     app.add_exception_handler(OAuthError, on_oauth_error)
+    app.add_exception_handler(DatabaseUnavailable, on_database_unavailable)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
@@ -14,15 +15,21 @@ from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from auth_service.access_tokens import AccessTokens, ServiceToken
+from auth_service.account_events import follow_account_events
 from auth_service.accounts import Accounts
+from auth_service.client_authentication import ClientAuthenticator
+from auth_service.client_registry import ClientRegistry
+from auth_service.client_sessions import ClientSessions
+from auth_service.configured_clients import adopt_configured_clients
 from auth_service.dependencies import State
 from auth_service.errors import install_oauth_error_handler
 from auth_service.grants import Grants
 from auth_service.revocations import Revocations
-from auth_service.routers import internal, introspection, revocation, sessions, token, well_known
+from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
 from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import load_key_ring
@@ -34,32 +41,39 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         settings = load_settings(AuthSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     readiness = Readiness(SCHEMA_NEED, KEYS_NEED)
+    registry = new_registry()
+    telemetry = Telemetry(settings, version=version("pinhole-auth"), registry=registry)
     app = build_app(
         settings,
         title="Pinhole auth",
         description="Issues tokens (OAuth 2.0) and publishes the keys that verify them.",
         version=version("pinhole-auth"),
-        lifespan=_lifespan(settings, readiness),
+        lifespan=_lifespan(settings, readiness, registry, telemetry),
         routers=[
             token.router,
             revocation.router,
             introspection.router,
             sessions.router,
+            clients.router,
             well_known.router,
             internal.router,
         ],
         readiness=readiness,
-        registry=new_registry(),
+        registry=registry,
+        telemetry=telemetry,
         max_body_bytes=None,  # the routes with a body have their own limit, and their own form of error
     )
     install_oauth_error_handler(app)
     return app
 
 
-def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def _lifespan(
+    settings: AuthSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with open_database(settings.database_url) as database:
+            telemetry.watch_database(database.engine)
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             keys = await load_key_ring(database, settings.signing_algorithm)
@@ -68,17 +82,26 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
                 Sessions(database, _lifetimes(settings)),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
+            await adopt_configured_clients(database, settings.clients)
+            authenticator = ClientAuthenticator(database)
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
-            async with httpx.AsyncClient(
-                base_url=settings.users_url,
-                auth=ServiceToken(tokens),
-                timeout=settings.users_timeout_seconds,
-                trust_env=False,
-            ) as http:
+            async with (
+                telemetry.watched(
+                    httpx.AsyncClient(
+                        base_url=settings.users_url,
+                        auth=ServiceToken(tokens),
+                        timeout=settings.users_timeout_seconds,
+                        trust_env=False,
+                    )
+                ) as http,
+                follow_account_events(http, database, registry),
+            ):
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
+                    clients=authenticator,
                     sessions=live_sessions,
+                    client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
                     tokens=tokens,
                     access_token_seconds=settings.access_token_seconds,
                 )
@@ -88,6 +111,8 @@ def _lifespan(settings: AuthSettings, readiness: Readiness) -> Callable[[FastAPI
                     verifier=TokenVerifier(
                         keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                     ),
+                    clients=authenticator,
+                    client_registry=ClientRegistry(database),
                     grants=grants,
                     sessions=live_sessions,
                     revocations=revocations,

@@ -9,6 +9,7 @@ from servicekit.logs import get_logger
 from servicekit.revocations import Revocation, RevocationPage
 from servicekit.tokens import InvalidToken, TokenVerifier
 from sqlalchemy import ColumnElement, and_, or_, select, true, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import InvalidGrant
 from auth_service.sessions import digest
@@ -87,13 +88,8 @@ class Revocations:
         )
 
     async def _end(self, *which: ColumnElement[bool]) -> Sequence[UUID]:
-        unended = update(SessionRow).where(*which, SessionRow.ended_at.is_(None))
         async with self._database.begin() as transaction:
-            ended = await transaction.scalars(unended.values(ended_at=utc_now()).returning(SessionRow.id))
-            session_ids = ended.all()
-        for session_id in session_ids:
-            log.info("session_ended", session_id=str(session_id))
-        return session_ids
+            return await end_sessions(transaction, *which)
 
     async def _find_by_refresh_token(self, token: str) -> tuple[UUID, str] | None:
         """Return the session of a refresh token, used or not, and the client that it was given to."""
@@ -105,6 +101,15 @@ class Revocations:
         async with self._database.begin() as transaction:
             row = (await transaction.execute(query)).one_or_none()
         return None if row is None else (row.id, row.client_id)
+
+
+async def end_sessions(transaction: AsyncSession, *which: ColumnElement[bool]) -> Sequence[UUID]:
+    """End the sessions of which all of `which` is true, and return their ids."""
+    unended = update(SessionRow).where(*which, SessionRow.ended_at.is_(None)).values(ended_at=utc_now())
+    session_ids = (await transaction.scalars(unended.returning(SessionRow.id))).all()
+    for session_id in session_ids:
+        log.info("session_ended", session_id=str(session_id))
+    return session_ids
 
 
 async def _read_access_token(token: str, verifier: TokenVerifier) -> tuple[UUID, str] | None:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 MAX_PARAMETERS = 32
 
@@ -12,6 +13,7 @@ ErrorCode = Literal[
     "invalid_client",
     "invalid_grant",
     "invalid_scope",
+    "unauthorized_client",
     "unsupported_grant_type",
     "temporarily_unavailable",
     "invalid_token",
@@ -25,7 +27,9 @@ class TokenResponse(BaseModel):
     access_token: str = Field(description="A signed JWT (RFC 9068), sent as `Authorization: Bearer`.")
     token_type: Literal["Bearer"]
     expires_in: int = Field(description="Lifetime of the access token in seconds.")
-    refresh_token: str = Field(description="Gives the next tokens, once.")
+    refresh_token: str | SkipJsonSchema[None] = Field(
+        None, description="Gives the next tokens, once. A client that asks for itself has none."
+    )
     scope: str = Field(description="What was granted, which may be less than was asked for.")
 
 
@@ -101,6 +105,9 @@ class ServerMetadata(BaseModel):
     grant_types_supported: list[str]
     token_endpoint_auth_methods_supported: list[str]
     revocation_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str] = Field(
+        description="A bearer token with the scope `users:read` is taken, too."
+    )
     subject_types_supported: list[str]
 
 
@@ -114,10 +121,17 @@ _SCOPE_FIELD = {
 _ANY_OTHER = {"additionalProperties": {"type": "string"}, "maxProperties": MAX_PARAMETERS}
 """Unknown parameters are ignored; none may be repeated."""
 
-_CLIENT_FIELD = {
-    "type": "string",
-    "enum": ["pinhole-web", ""],
-    "description": "The client; `pinhole-web` when left out or empty.",
+_CLIENT_FIELDS = {
+    "client_id": {
+        "type": "string",
+        "description": "The client, unless Basic credentials name it; `pinhole-web` when left out or empty.",
+        "examples": ["pinhole-web"],
+    },
+    "client_secret": {
+        "type": "string",
+        "format": "password",
+        "description": "Its secret, where it is registered for `client_secret_post`.",
+    },
 }
 
 TOKEN_FORM: dict[str, Any] = {
@@ -137,7 +151,7 @@ TOKEN_FORM: dict[str, Any] = {
                                 "username": {"type": "string", "pattern": _TEXT},
                                 "password": {"type": "string", "format": "password", "pattern": _TEXT},
                                 "scope": _SCOPE_FIELD,
-                                "client_id": _CLIENT_FIELD,
+                                **_CLIENT_FIELDS,
                             },
                         },
                         {
@@ -149,7 +163,18 @@ TOKEN_FORM: dict[str, Any] = {
                                 "grant_type": {"type": "string", "enum": ["refresh_token"]},
                                 "refresh_token": {"type": "string", "minLength": 1},
                                 "scope": _SCOPE_FIELD,
-                                "client_id": _CLIENT_FIELD,
+                                **_CLIENT_FIELDS,
+                            },
+                        },
+                        {
+                            "title": "ClientCredentialsGrant",
+                            "type": "object",
+                            **_ANY_OTHER,
+                            "required": ["grant_type"],
+                            "properties": {
+                                "grant_type": {"type": "string", "enum": ["client_credentials"]},
+                                "scope": _SCOPE_FIELD,
+                                **_CLIENT_FIELDS,
                             },
                         },
                     ]
@@ -158,6 +183,14 @@ TOKEN_FORM: dict[str, Any] = {
                     "password": {
                         "summary": "Sign in",
                         "value": {"grant_type": "password", "username": "ada", "password": "correct horse battery"},
+                    },
+                    "client": {
+                        "summary": "Get a token for a client itself",
+                        "value": {
+                            "grant_type": "client_credentials",
+                            "client_id": "nightly-report",
+                            "client_secret": "the one of its registration",
+                        },
                     },
                     "refresh": {
                         "summary": "Get the next tokens",
@@ -183,7 +216,7 @@ REVOCATION_FORM: dict[str, Any] = {
                     "properties": {
                         "token": {"type": "string", "minLength": 1},
                         "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
-                        "client_id": _CLIENT_FIELD,
+                        **_CLIENT_FIELDS,
                     },
                 },
                 "examples": {
@@ -208,6 +241,7 @@ INTROSPECTION_FORM: dict[str, Any] = {
                     "properties": {
                         "token": {"type": "string", "minLength": 1},
                         "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
+                        **_CLIENT_FIELDS,
                     },
                 },
                 "examples": {

@@ -12,6 +12,9 @@ ROLE_SCOPES = {
     "admin": frozenset(SCOPES),
 }
 
+ACCOUNT_SCOPES = frozenset({"profile"})
+"""What only somebody with an account can do; a client itself has none."""
+
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 
 

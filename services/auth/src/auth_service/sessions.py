@@ -14,6 +14,7 @@ from servicekit.logs import get_logger
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from auth_service.account_events import was_ended
 from auth_service.errors import InvalidGrant
 from auth_service.tables import RefreshTokenRow, SessionRow
 
@@ -64,13 +65,25 @@ class Sessions:
         self._lifetimes = lifetimes
 
     async def start(
-        self, *, subject: str, client_id: str, scopes: frozenset[str], device: str | None = None
+        self,
+        *,
+        subject: str,
+        client_id: str,
+        scopes: frozenset[str],
+        device: str | None = None,
+        events_seen: int | None = None,
     ) -> tuple[Session, str]:
-        """Return a new session and its first refresh token."""
+        """Return a new session and its first refresh token.
+
+        Raises:
+            InvalidGrant: the account was changed since its credentials were verified, after event `events_seen`.
+        """
         session = Session(new_id(), subject, client_id, scopes)
         refresh_token = _encode(secrets.token_bytes(32))
         now = utc_now()
         async with self._database.sessions.begin() as transaction:
+            if events_seen is not None and await was_ended(transaction, subject, events_seen=events_seen):
+                raise InvalidGrant("the account was changed in this moment")
             await _purge(transaction, now)
             transaction.add(
                 SessionRow(
@@ -80,6 +93,7 @@ class Sessions:
                     scope=" ".join(sorted(scopes)),
                     device=device and device[:DEVICE_LENGTH],
                     successor_secret=secrets.token_bytes(32),
+                    events_seen=events_seen,
                     created_at=now,
                     last_used_at=now,
                     expires_at=self._expiry(now, now),

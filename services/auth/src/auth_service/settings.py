@@ -1,11 +1,31 @@
 """Configuration of the auth service, read once from the environment."""
 
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from pydantic_settings import SettingsConfigDict
+import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import NoDecode, SettingsConfigDict
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
+
+from auth_service.clients import ConfiguredClient
+
+
+def _read_clients(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value) or ()
+    except yaml.YAMLError:
+        raise ValueError("expected a list of clients in YAML or JSON") from None
 
 
 class AuthSettings(TokenSettings):
@@ -26,6 +46,12 @@ class AuthSettings(TokenSettings):
     users_timeout_seconds: PositiveFloat = 5.0
     """Longest wait for the whole of an answer of users."""
 
+    clients: Annotated[tuple[ConfiguredClient, ...], NoDecode, BeforeValidator(_read_clients)] = ()
+    """OAuth clients, as YAML or JSON; in a file by `AUTH_CLIENTS_FILE`. Others are registered over HTTP."""
+
+    password_grant: bool = True
+    """Off where nobody shall type a password into a client; the web page needs it."""
+
     signing_algorithm: Algorithm = "RS256"
     access_token_seconds: PositiveInt = 15 * 60
 
@@ -37,6 +63,13 @@ class AuthSettings(TokenSettings):
 
     refresh_grace_seconds: NonNegativeInt = 30
     """For so long may the previous refresh token be sent again, by a client that lost the answer."""
+
+    @field_validator("clients")
+    @classmethod
+    def _each_id_stands_once(cls, clients: tuple[ConfiguredClient, ...]) -> tuple[ConfiguredClient, ...]:
+        if len({client.id for client in clients}) < len(clients):
+            raise ValueError("expected each id once")
+        return clients
 
     @model_validator(mode="after")
     def _a_session_outlives_its_access_tokens(self) -> Self:

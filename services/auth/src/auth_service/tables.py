@@ -4,8 +4,8 @@ from datetime import datetime
 from uuid import UUID
 
 from servicekit.database import NAMING, UtcDateTime
-from sqlalchemy import ForeignKey, LargeBinary, MetaData, String, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Base(DeclarativeBase):
@@ -34,15 +34,21 @@ class SessionRow(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(String(64), index=True)
-    client_id: Mapped[str] = mapped_column(String(64))
+    client_id: Mapped[str] = mapped_column(String(64), index=True)
     scope: Mapped[str] = mapped_column(Text)
     """What the sign-in granted; no refresh grants more."""
 
     device: Mapped[str | None] = mapped_column(String(200))
     """The `User-Agent` of the sign-in, cut to this length: for its owner to know it again."""
 
+    credential_id: Mapped[UUID | None] = mapped_column(index=True)
+    """What a client has authenticated with, where the session is its own and not a user's."""
+
     successor_secret: Mapped[bytes] = mapped_column(LargeBinary(32))
     """Makes each refresh token's successor out of it, so that a retry gets the same one and no token is stored."""
+
+    events_seen: Mapped[int | None] = mapped_column(BigInteger)
+    """The number of users' last event when it verified the sign-in: only later ones end the session."""
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -63,3 +69,54 @@ class RefreshTokenRow(Base):
     session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class ClientRow(Base):
+    """An OAuth client that was registered, or that the settings name."""
+
+    __tablename__ = "clients"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    grant_types: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(Text)
+    token_endpoint_auth_method: Mapped[str] = mapped_column(String(24))
+    first_party: Mapped[bool]
+    is_configured: Mapped[bool]
+    """It comes from the settings, and goes with them."""
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    secrets: Mapped[list["ClientSecretRow"]] = relationship(
+        cascade="all, delete-orphan", lazy="selectin", order_by="ClientSecretRow.id", passive_deletes=True
+    )
+
+
+class ClientSecretRow(Base):
+    """A secret of a client, of which only the hash is known here."""
+
+    __tablename__ = "client_secrets"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id", ondelete="CASCADE"), index=True)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AccountFeed(Base):
+    """One row: how far the events of users are taken."""
+
+    __tablename__ = "account_feed"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class AccountEnding(Base):
+    """An event that has ended sessions, for the sign-ins that were under way then."""
+
+    __tablename__ = "account_endings"
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    subject: Mapped[str] = mapped_column(String(64))
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -1,5 +1,6 @@
 """Header fields on their way through: what is dropped, what is set, what frames a body."""
 
+from opentelemetry import propagate
 from starlette.types import Scope
 
 Fields = list[tuple[bytes, bytes]]
@@ -44,7 +45,9 @@ def upstream_fields(scope: Scope, *, request_id: str) -> Fields:
 
     The host stays the caller's, as behind an Ingress: links that a service makes are public ones.
     """
-    fields = _without(scope["headers"], _NOT_PASSED_UP)
+    trace = _trace_fields()
+    # Where the trace goes on here, the service's part follows on this one, not on the caller's.
+    fields = _without(scope["headers"], _NOT_PASSED_UP | {name for name, _ in trace}) + trace
     received = dict(scope["headers"])
     host = received.get(b"host", b"")
     if not host and scope["http_version"] == "1.0":
@@ -64,6 +67,13 @@ def upstream_fields(scope: Scope, *, request_id: str) -> Fields:
 def downstream_fields(received: Fields) -> Fields:
     """Return the fields of the answer that goes to the caller: order and duplicates stay."""
     return _without([(name.lower(), value) for name, value in received], _NOT_PASSED_DOWN)
+
+
+def _trace_fields() -> Fields:
+    """Return the fields that continue the running trace (W3C Trace Context): none where nothing is traced."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in carrier.items()]
 
 
 def _without(fields: Fields, names: frozenset[bytes]) -> Fields:

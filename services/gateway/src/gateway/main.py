@@ -10,6 +10,7 @@ from servicekit.health import Readiness
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.settings import load_settings
+from servicekit.telemetry import Telemetry
 
 from gateway.proxy import State
 from gateway.routes import proxy_routes
@@ -22,6 +23,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings(GatewaySettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    registry = new_registry()
     app = build_app(
         settings,
         title="Pinhole gateway",
@@ -30,7 +32,8 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         lifespan=_lifespan(settings),
         routers=[],
         readiness=Readiness(),
-        registry=new_registry(),
+        registry=registry,
+        telemetry=Telemetry(settings, version=version("pinhole-gateway"), registry=registry),
         max_body_bytes=None,  # the proxy counts, and refuses in the words of each path
     )
     app.router.routes.extend(proxy_routes())

@@ -9,6 +9,8 @@ import anyio
 import httpcore
 import structlog
 from fastapi import Request
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Tracer
 from servicekit.logs import get_logger
 from servicekit.problem import ContentTooLarge, NotFound, Problem, ServiceUnavailable
 from starlette.requests import ClientDisconnect
@@ -57,12 +59,23 @@ class Proxy:
             await response(scope, receive, send)
 
     async def _exchange(self, upstream: Upstream, scope: Scope, body: "_Body", send: Send) -> None:
+        tracer: Tracer = scope["state"]["tracer"]
+        with tracer.start_as_current_span(
+            scope["method"],
+            kind=SpanKind.CLIENT,
+            attributes={"http.request.method": scope["method"], "peer.service": self._service},
+            record_exception=False,
+        ):
+            await self._pass_on(upstream, scope, body, send)
+
+    async def _pass_on(self, upstream: Upstream, scope: Scope, body: "_Body", send: Send) -> None:
         answering = False
         request_id = structlog.contextvars.get_contextvars()["request_id"]
         fields = upstream_fields(scope, request_id=request_id)
         try:
             async with upstream.request(scope["method"], _target(scope), fields, body.chunks()) as answer:
                 answering = True
+                trace.get_current_span().set_attribute("http.response.status_code", answer.status)
                 fields = downstream_fields(answer.headers)
                 if body.may_be_endless:
                     fields.append((b"connection", b"close"))

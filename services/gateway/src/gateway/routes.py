@@ -33,6 +33,7 @@ PREFIXES = (
     Prefix("/v2", "inference", error_response=inference_protocol_error_response),
     Prefix("/oauth2", "auth", error_response=oauth_error_response),
     Prefix("/sessions", "auth"),
+    Prefix("/clients", "auth"),
     Prefix("/.well-known", "auth"),
     Prefix("/docs", "inference"),
     Prefix("/openapi/auth.json", "auth", is_exact=True),

@@ -4,7 +4,7 @@ import math
 import time
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from inference_service.model import Model
 
 
 class MovingAverage:
@@ -21,36 +21,36 @@ class MovingAverage:
 
 
 class BatchTimes:
-    """The times of the batches of each network, by their size."""
+    """The times of the batches of each model, by their size: first those of its warm-up."""
 
     def __init__(self, max_batch_size: int) -> None:
         self._max_batch_size = max_batch_size
-        # By the network, so that the times of one that is gone go with it.
-        self._last_at: WeakKeyDictionary[nn.Module, float] = WeakKeyDictionary()
-        self._seconds: WeakKeyDictionary[nn.Module, dict[int, MovingAverage]] = WeakKeyDictionary()
+        # The times of a model that is gone go with it.
+        self._last_at: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
+        self._seconds: WeakKeyDictionary[Model, dict[int, MovingAverage]] = WeakKeyDictionary()
 
-    def add(self, network: nn.Module, rows: int, seconds: float) -> None:
+    def add(self, model: Model, rows: int, seconds: float) -> None:
         """Take in what one batch took."""
-        self._last_at[network] = time.monotonic()
-        known = self._seconds.setdefault(network, {})
+        self._last_at[model] = time.monotonic()
+        known = self._known(model)
         if rows in known:
             known[rows].add(seconds)
         else:
             known[rows] = MovingAverage(seconds)
 
-    def silent_seconds(self, network: nn.Module) -> float:
+    def silent_seconds(self, model: Model) -> float:
         """Return how long ago the last batch ended; infinite where there was none."""
-        return time.monotonic() - self._last_at.get(network, -math.inf)
+        return time.monotonic() - self._last_at.get(model, -math.inf)
 
-    def expected_seconds(self, network: nn.Module, rows: int) -> float:
+    def expected_seconds(self, model: Model, rows: int) -> float:
         """Return how long `rows` take in as few batches as can be; 0 while nothing is known."""
         full, rest = divmod(rows, self._max_batch_size)
-        seconds = full * self._batch_seconds(network, self._max_batch_size)
-        return seconds + self._batch_seconds(network, rest) if rest else seconds
+        seconds = full * self._batch_seconds(model, self._max_batch_size)
+        return seconds + self._batch_seconds(model, rest) if rest else seconds
 
-    def _batch_seconds(self, network: nn.Module, rows: int) -> float:
+    def _batch_seconds(self, model: Model, rows: int) -> float:
         """Return the time of one batch; of sizes that were not seen it is between those that were."""
-        known = self._seconds.get(network)
+        known = self._known(model)
         if not known:
             return 0.0
         if rows in known:
@@ -64,3 +64,10 @@ class BatchTimes:
             return known[below].value * rows / below
         share = (rows - below) / (above - below)
         return known[below].value + share * (known[above].value - known[below].value)
+
+    def _known(self, model: Model) -> dict[int, MovingAverage]:
+        known = self._seconds.get(model)
+        if known is None:
+            known = {rows: MovingAverage(seconds) for rows, seconds in model.batch_seconds.items()}
+            self._seconds[model] = known
+        return known

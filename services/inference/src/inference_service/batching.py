@@ -10,8 +10,9 @@ from itertools import chain, starmap
 from types import TracebackType
 from typing import Self
 
+from opentelemetry.trace import Tracer
 from servicekit.logs import get_logger
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference_service.batch import Computed, Part, QueuedRequest, compute
 from inference_service.batch_times import BatchTimes
@@ -81,6 +82,7 @@ class DynamicBatcher:
         max_queue_delay_seconds: float,
         heartbeat: Heartbeat,
         metrics: InferenceMetrics,
+        tracer: Tracer,
     ) -> None:
         self._model_thread = model_thread
         self._max_batch_size = max_batch_size
@@ -88,6 +90,7 @@ class DynamicBatcher:
         self._max_queue_delay_seconds = max_queue_delay_seconds
         self._heartbeat = heartbeat
         self._metrics = metrics
+        self._tracer = tracer
         self._places: set[Place] = set()  # of requests that are not queued yet
         self._queues: tuple[OrderedDict[QueuedRequest, None], ...] = tuple(OrderedDict() for _ in Priority)
         self._running: list[Part] = []
@@ -125,17 +128,17 @@ class DynamicBatcher:
 
     def silent_seconds(self, model: Model) -> float:
         """Return how long ago a batch of `model` was computed; infinite where none was."""
-        return self._times.silent_seconds(model.network)
+        return self._times.silent_seconds(model)
 
     def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
         """Return how long rows that came now would take to their answer, by what batches have taken."""
-        ahead: Counter[nn.Module] = Counter({model.network: rows})
+        ahead: Counter[Model] = Counter({model: rows})
         for place in self._places:
             if place.priority <= priority:
-                ahead[place.model.network] += place.rows
+                ahead[place.model] += place.rows
         for queue in self._queues[: priority + 1]:
             for request in queue:
-                ahead[request.model.network] += request.rows_left
+                ahead[request.model] += request.rows_left
         running = max(0.0, self._free_at - time.perf_counter()) if self._running else 0.0
         return running + sum(starmap(self._times.expected_seconds, ahead.items()))
 
@@ -195,9 +198,7 @@ class DynamicBatcher:
             self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
             return
         batch = self._running = self._take_batch(oldest)
-        self._free_at = time.perf_counter() + self._times.expected_seconds(
-            oldest.model.network, sum(p.rows for p in batch)
-        )
+        self._free_at = time.perf_counter() + self._times.expected_seconds(oldest.model, sum(p.rows for p in batch))
         computing = asyncio.get_running_loop().run_in_executor(self._model_thread, self._compute, batch)
         computing.add_done_callback(partial(self._finish, batch))
 
@@ -217,7 +218,7 @@ class DynamicBatcher:
 
     def _compute(self, batch: list[Part]) -> Computed:
         with self._heartbeat.batch():
-            return compute(batch)
+            return compute(batch, self._tracer)
 
     def _finish(self, batch: list[Part], computing: asyncio.Future[Computed]) -> None:
         self._running = []
@@ -230,7 +231,7 @@ class DynamicBatcher:
         elif (computed := computing.result()).answers:
             model = batch[0].request.model
             self._metrics.batch_computed(computed.rows, device=model.device, seconds=computed.seconds)
-            self._times.add(model.network, computed.rows, computed.seconds)
+            self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()

@@ -2,14 +2,21 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from inference_service.errors import InvalidImage, NotAnImage
 
+Levels = NDArray[np.uint8]
+"""Grey levels of red, green and blue, [H, W, 3]."""
+
 FORMATS = ("PNG", "JPEG", "WebP", "GIF")
+_JPEG_SCAN = b"\xff\xda"
 MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over all pixels, however short it is."""
 
@@ -37,6 +44,33 @@ _UPRIGHT = {
 }
 """What to do for each EXIF orientation."""
 
+_UPRIGHT_LEVELS: dict[int, Callable[[Levels], Levels]] = {
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored.swapaxes(0, 1), 2),
+    8: np.rot90,
+}
+
+
+def decode_picture(data: bytes, *, max_pixels: int, min_side: int | None = None) -> Image.Image | Levels:
+    """Return what `decode` returns, of most JPEGs as an array: the same pixels in less time.
+
+    With `min_side` such a JPEG is decoded at the smallest size, a multiple of an eighth, whose sides are
+    at least that. It is faster, and the pixels are others: means over squares.
+
+    Raises:
+        NotAnImage: `data` is not in one of `FORMATS`.
+        InvalidImage: it is empty, damaged, cut short, or has more than `max_pixels`.
+    """
+    if _format(data) == "JPEG" and data.count(_JPEG_SCAN) <= MAX_JPEG_SCANS:
+        levels = _jpeg_levels(data, max_pixels, min_side or 0)
+        if levels is not None:
+            return levels
+    return decode(data, max_pixels=max_pixels)
+
 
 def decode(data: bytes, *, max_pixels: int) -> Image.Image:
     """Return the picture in `data` as RGB, upright, with white behind what is transparent.
@@ -52,7 +86,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
     file_format = _format(data)
     if file_format is None:
         raise NotAnImage(f"expected one of {', '.join(FORMATS)}")
-    if file_format == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+    if file_format == "JPEG" and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
         raise InvalidImage(f"the JPEG has more than {MAX_JPEG_SCANS} scans")
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=[file_format])  # reads the header only
@@ -66,6 +100,30 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
         raise _too_many_pixels(max_pixels) from None
     except _DAMAGE:
         raise InvalidImage(f"the {file_format} is damaged or cut short") from None
+
+
+def _jpeg_levels(data: bytes, max_pixels: int, min_side: int) -> Levels | None:
+    """Return the pixels of a JPEG, or None of one that `decode` has to look at: odd, damaged, or too large."""
+    try:
+        image = Image.open(BytesIO(data), formats=["JPEG"])  # reads the header only
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        # Both readers must see one picture: which of them is right about a file that fools one is not for here.
+        if image.mode not in ("RGB", "L") or image.size != (width, height) or width * height > max_pixels:
+            return None
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        levels: Levels = simplejpeg.decode_jpeg(data, "RGB", min_height=min_side, min_width=min_side)
+    except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+    return _turned(levels, orientation)
+
+
+def _turned(stored: Levels, orientation: int) -> Levels:
+    turn = _UPRIGHT_LEVELS.get(orientation)
+    if turn is None:
+        return stored
+    # Moved as one item of three bytes, a pixel takes a third of the time.
+    pixels = np.ascontiguousarray(turn(stored.view("V3")))
+    return pixels.view(np.uint8)
 
 
 def _format(data: bytes) -> str | None:

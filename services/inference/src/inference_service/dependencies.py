@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
 from fastapi import Depends, Header, Path, Query, Request
+from opentelemetry.trace import Tracer
 from pydantic import Field, WithJsonSchema
-from servicekit.auth import Principal, require_scope
+from servicekit.auth import Principal, get_tracer, require_scope
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
@@ -143,6 +144,7 @@ async def get_upload(
     pipeline: PipelineDep,
     bodies: BodiesDep,
     timeout_seconds: TimeoutDep,
+    tracer: Annotated[Tracer, Depends(get_tracer)],
 ) -> AsyncIterator[Upload]:
     """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
 
@@ -150,7 +152,7 @@ async def get_upload(
         BodyTooSlow: the body did not come in time.
     """
     pipeline.check(chosen, timeout_seconds=timeout_seconds)
-    timings = StageTimings()
+    timings = StageTimings(tracer)
     with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
         try:
             async with asyncio.timeout(settings.body_timeout_seconds):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from inference_service.decoding import decode
+from inference_service.decoding import decode_picture
 from inference_service.errors import InvalidImage, NotAnImage
 from inference_service.model import GoldenPicture, Model, ModelUnavailable
 
@@ -19,7 +19,9 @@ def check_golden(model: Model, pictures: Sequence[GoldenPicture]) -> None:
     """
     for picture in pictures:
         try:
-            image = decode(picture.path.read_bytes(), max_pixels=_MAX_PIXELS)
+            image = decode_picture(
+                picture.path.read_bytes(), max_pixels=_MAX_PIXELS, min_side=model.preprocessing.min_side
+            )
         except OSError as error:
             raise ModelUnavailable(f"cannot read the golden picture {picture.path}: {error.strerror}") from None
         except (InvalidImage, NotAnImage) as error:

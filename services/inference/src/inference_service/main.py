@@ -15,6 +15,7 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import Admission, BodyBudget
@@ -51,6 +52,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     chosen = _configured_sources(settings) if sources is None else sources
     registry = new_registry()
+    telemetry = Telemetry(settings, version=version("pinhole-inference"), registry=registry)
     readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, MODEL_NEED)
 
     heartbeat = Heartbeat(settings.model_stall_seconds)
@@ -62,8 +64,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
-            httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False) as http,
+            telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
             open_jwks(
                 f"{settings.auth_url}/.well-known/jwks.json",
                 http,
@@ -71,12 +74,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
             open_revocations(settings.auth_url, http, readiness) as revocations,
-            open_executor("decode", decode_threads) as decode_pool,
+            open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
                 chosen,
                 readiness,
                 metrics,
+                max_batch_size=settings.max_batch_size,
                 prepare=set_compute_threads,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
@@ -87,6 +91,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 max_queue_delay_seconds=settings.max_queue_delay_seconds,
                 heartbeat=heartbeat,
                 metrics=metrics,
+                tracer=telemetry.tracer,
             ) as batcher,
             open_cache(
                 max_bytes=settings.cache_max_bytes,
@@ -130,6 +135,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,
+        telemetry=telemetry,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 

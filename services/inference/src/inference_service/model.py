@@ -1,6 +1,7 @@
 """A network and what goes with it."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,12 @@ class ModelUnavailable(Exception):
     """A model cannot be served; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+def batch_sizes(max_batch_size: int) -> tuple[int, ...]:
+    """Return the sizes that a model is tried with before it is served: the powers of two, and the largest."""
+    return (*(1 << power for power in range((max_batch_size - 1).bit_length())), max_batch_size)
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Model:
     """A network in evaluation mode, with its preprocessing and the names of its classes."""
 
@@ -26,6 +32,9 @@ class Model:
     dtype: torch.dtype
     digest: str = ""
     """SHA-256 of the weights, in hexadecimal digits."""
+
+    batch_seconds: Mapping[int, float] = field(default_factory=dict)
+    """What batches have taken in the warm-up, by their size."""
 
     @property
     def dtype_name(self) -> str:
@@ -38,21 +47,34 @@ class Model:
             logits: Tensor = self.network(images.to(self.device, self.dtype))
             return logits.float().cpu()
 
-    def warm_up(self) -> None:
-        """Run one picture through, so that the first request finds everything allocated.
+    def warm_up(self, max_batch_size: int = 1) -> Mapping[int, float]:
+        """Compute a grey picture in batches of each of `batch_sizes`, and return the seconds by size.
+
+        Whatever is allocated or chosen at the first batch of a size is there for the first request.
 
         Raises:
             ModelUnavailable: the network fails, or does not give one finite logit for each label.
         """
         side = self.preprocessing.input_size
         image = self.preprocessing(Image.new("RGB", (side, side), "gray"))
+        seconds = {}
+        for rows in batch_sizes(max_batch_size):
+            images = image.expand(rows, -1, -1, -1).contiguous()
+            self._check(images)
+            started = time.perf_counter()
+            self.forward(images)
+            seconds[rows] = time.perf_counter() - started
+        return seconds
+
+    def _check(self, images: Tensor) -> None:
         try:
-            logits = self.forward(image.unsqueeze(0))
+            logits = self.forward(images)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ModelUnavailable(f"the network fails on an input of {list(image.shape)}: {reason}") from error
-        if logits.shape != (1, len(self.labels)):
-            raise ModelUnavailable(f"expected {len(self.labels)} logits for a picture, got {list(logits.shape)}")
+            raise ModelUnavailable(f"the network fails on an input of {list(images.shape)}: {reason}") from error
+        expected = [len(images), len(self.labels)]
+        if list(logits.shape) != expected:
+            raise ModelUnavailable(f"expected logits of {expected}, and the network gives {list(logits.shape)}")
         if not torch.isfinite(logits).all():
             raise ModelUnavailable("the logits of a picture are not finite")
 

@@ -110,6 +110,7 @@ class ModelEntry(_Strict):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     labels: Labels | None = None
     preprocessing: PreprocessingEntry | None = None
+    scaled_decoding: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     golden: tuple[GoldenEntry, ...] = ()
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"

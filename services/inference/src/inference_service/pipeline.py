@@ -12,7 +12,7 @@ from torch import Tensor
 from inference_service.admission import Admission
 from inference_service.batching import Place, Priority
 from inference_service.cache import PredictionCache, cache_key
-from inference_service.decoding import decode
+from inference_service.decoding import decode_picture
 from inference_service.errors import DeadlineExceeded
 from inference_service.metrics import CacheOutcome, InferenceMetrics
 from inference_service.model import Model
@@ -141,9 +141,9 @@ class Pipeline:
             started = time.perf_counter()
             timings.add("queue", started - submitted)
             with timings.measure("decode"):
-                image = decode(data, max_pixels=self._max_image_pixels)
+                picture = decode_picture(data, max_pixels=self._max_image_pixels, min_side=model.preprocessing.min_side)
             with timings.measure("preprocess"):
-                prepared = model.preprocessing(image)
+                prepared = model.preprocessing(picture)
             return prepared, time.perf_counter() - started
 
         prepared, seconds = await asyncio.get_running_loop().run_in_executor(self._decode_pool, prepare)

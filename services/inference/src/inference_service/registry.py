@@ -5,6 +5,7 @@ import contextlib
 import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
+from dataclasses import replace
 from enum import StrEnum
 
 from servicekit.health import Readiness
@@ -66,12 +67,14 @@ class ModelRegistry:
         readiness: Readiness,
         metrics: InferenceMetrics,
         *,
+        max_batch_size: int = 1,
         prepare: Callable[[], object] = lambda: None,
     ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
+        self._max_batch_size = max_batch_size
         self._prepare = prepare
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -137,7 +140,9 @@ class ModelRegistry:
             served.state = ModelState.LOADING
         try:
             async with open_executor("load", 1, prepare=self._prepare) as thread:
-                model = await asyncio.get_running_loop().run_in_executor(thread, _load_and_check, source)
+                model = await asyncio.get_running_loop().run_in_executor(
+                    thread, _load_and_check, source, self._max_batch_size
+                )
         except Exception as error:
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
             if served.model is None:
@@ -168,11 +173,12 @@ async def open_models(
     readiness: Readiness,
     metrics: InferenceMetrics,
     *,
+    max_batch_size: int = 1,
     prepare: Callable[[], object],
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
-    models = ModelRegistry(sources, readiness, metrics, prepare=prepare)
+    models = ModelRegistry(sources, readiness, metrics, max_batch_size=max_batch_size, prepare=prepare)
 
     async def load() -> None:
         await models.load(sources)
@@ -188,8 +194,8 @@ async def open_models(
             await loading
 
 
-def _load_and_check(source: ModelSource) -> Model:
+def _load_and_check(source: ModelSource, max_batch_size: int) -> Model:
     model = source.load()
-    model.warm_up()
+    model = replace(model, batch_seconds=model.warm_up(max_batch_size))
     check_golden(model, source.golden)
     return model

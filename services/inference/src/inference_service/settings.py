@@ -40,7 +40,7 @@ class InferenceSettings(ResourceSettings):
     max_image_pixels: PositiveInt = Field(64_000_000, le=Image.MAX_IMAGE_PIXELS)
     """Most pixels of a picture, whatever its file size. Pillow has its own limit above.
 
-    Each decode thread may take 8 bytes a pixel, and 16 for WebP: 0.5 and 1 GB at the default.
+    Each decode thread may take 9 bytes a pixel, and 16 for WebP: 0.6 and 1 GB at the default.
     """
 
     max_batch_size: PositiveInt = 8

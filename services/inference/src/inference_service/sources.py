@@ -1,6 +1,7 @@
 """From a line of `models.yaml` to a model: what each kind of source means."""
 
 import contextlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -108,6 +109,7 @@ def _placed(
     dtype: torch.dtype = getattr(torch, entry.dtype)
     network.to(entry.device, dtype)
     network.requires_grad_(requires_grad=False)
+    preprocessing = replace(preprocessing, scaled_decoding=entry.scaled_decoding)
     return Model(network, preprocessing, labels, device=entry.device, dtype=dtype, digest=digest)
 
 

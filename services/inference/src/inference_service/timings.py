@@ -1,9 +1,12 @@
 """Where the time of one request goes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, get_args
+
+from opentelemetry import context, trace
+from opentelemetry.trace import Link, SpanContext, Tracer
 
 Stage = Literal["receive", "decode", "preprocess", "queue", "compute", "postprocess"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -11,10 +14,20 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class StageTimings:
-    """The seconds that one request has spent in each stage; threads may add to it."""
+    """The seconds that one request has spent in each stage; threads may add to it.
 
-    def __init__(self) -> None:
+    With a `tracer` each stage is a span below the one that ran when this was made.
+    """
+
+    def __init__(self, tracer: Tracer | None = None) -> None:
         self._seconds: dict[Stage, float] = {}
+        self._tracer = tracer
+        self._context = context.get_current()
+
+    @property
+    def span_context(self) -> SpanContext:
+        """Return the span that the stages are below; an invalid one where nothing is traced."""
+        return trace.get_current_span(self._context).get_span_context()
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
@@ -25,9 +38,13 @@ class StageTimings:
         finally:
             self.add(stage, time.perf_counter() - started)
 
-    def add(self, stage: Stage, seconds: float) -> None:
-        """Add to one stage."""
+    def add(self, stage: Stage, seconds: float, *, links: Sequence[Link] = ()) -> None:
+        """Add to one stage what has just passed; its span names `links`."""
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+        if self._tracer is not None:
+            ended = time.time_ns()
+            started = ended - int(seconds * 1e9)
+            self._tracer.start_span(stage, self._context, start_time=started, links=links).end(ended)
 
     def seconds(self) -> dict[Stage, float]:
         """Map each stage that was reached to its time."""

@@ -2,12 +2,13 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -20,14 +21,16 @@ from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
 from servicekit.problem import ContentTooLarge, Problem, document_problems, install_problem_handlers, problem_response
 from servicekit.revocations import REVOCATIONS_PATH
 from servicekit.settings import ServiceSettings
+from servicekit.telemetry import Telemetry, exemplar
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
+MAX_BODY_BYTES = 64 * 1024
 REQUEST_ID_HEADER = "X-Request-ID"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH})
-"""Asked every second or so: a log of them would be all that there is to read."""
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH, "/internal/events"})
+"""Asked every second or more often: a log of them would be all that there is to read."""
 
 log = get_logger(__name__)
 
@@ -42,24 +45,34 @@ def build_app(
     routers: Sequence[APIRouter],
     readiness: Readiness,
     registry: CollectorRegistry,
-    max_body_bytes: int | None = 64 * 1024,
+    telemetry: Telemetry,
+    max_body_bytes: int | None = MAX_BODY_BYTES,
     stuck: Callable[[], str | None] = lambda: None,
 ) -> FastAPI:
-    """Return an application with probes, metrics, problems, request ids and an access log.
+    """Return an application with probes, metrics, traces, problems, request ids and an access log.
 
     Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
-    trailing slash. Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
+    trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
+    Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
     `/livez` fails where `stuck` says why this process cannot go on.
     """
     app = FastAPI(
         title=title,
         description=description,
         version=version,
-        lifespan=lifespan,
+        lifespan=_traced(lifespan, telemetry),
         openapi_url=f"/openapi/{settings.service}.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={
+            "tracer_provider": telemetry.tracer_provider,
+            "exclude": lambda scope: scope["path"].rstrip("/") in _QUIET_PATHS,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },
     )
     for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
@@ -116,6 +129,14 @@ class BodyLimit:
         await self._app(scope, receive_counted, send)
 
 
+class LimitedRoute(APIRoute):
+    """A route with the usual limit on bodies, in an application that leaves the limit to its routes."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, with a `receive` that counts."""
+        await BodyLimit(super().handle, MAX_BODY_BYTES)(scope, receive, send)
+
+
 class RequestRecorder:
     """Gives each request an id, measures and logs it, and answers 500 for what nobody caught."""
 
@@ -157,7 +178,7 @@ class RequestRecorder:
     def _record(self, scope: Scope, status: int, duration_seconds: float) -> None:
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-        self._metrics.duration_seconds.labels(method, route, str(status)).observe(duration_seconds)
+        self._metrics.duration_seconds.labels(method, route, str(status)).observe(duration_seconds, exemplar())
         if route not in _QUIET_PATHS:
             log.info(
                 "request",
@@ -166,6 +187,20 @@ class RequestRecorder:
                 status=status,
                 duration_seconds=round(duration_seconds, 6),
             )
+
+
+def _traced(lifespan: Lifespan, telemetry: Telemetry) -> Lifespan:
+    """Return `lifespan` with the tracer in its state; what is left to send is sent last."""
+
+    @asynccontextmanager
+    async def traced(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        try:
+            async with lifespan(app) as state:
+                yield {**state, "tracer": telemetry.tracer}
+        finally:
+            await telemetry.close()
+
+    return traced
 
 
 def _route(scope: Scope) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from opentelemetry.trace import Tracer
 
 from servicekit.problem import Forbidden, Unauthorized
 from servicekit.tokens import InvalidToken, TokenVerifier
@@ -14,6 +15,7 @@ SCOPES = {
     "inference:admin": "Load and unload models.",
     "users:read": "Read every account.",
     "users:write": "Create, change and delete every account.",
+    "clients:admin": "Register and change OAuth clients.",
     "profile": "Read and change one's own account.",
 }
 
@@ -37,10 +39,17 @@ async def get_verifier(request: Request) -> TokenVerifier:
     return verifier
 
 
+async def get_tracer(request: Request) -> Tracer:
+    """Return the tracer of the service."""
+    tracer: Tracer = request.state.tracer
+    return tracer
+
+
 async def authenticate(
     required: SecurityScopes,
     token: Annotated[str | None, Depends(bearer)],
     verifier: Annotated[TokenVerifier, Depends(get_verifier)],
+    tracer: Annotated[Tracer, Depends(get_tracer)],
 ) -> Principal:
     """Return the caller whose token has every scope in `required`.
 
@@ -50,10 +59,11 @@ async def authenticate(
     """
     if token is None:
         raise Unauthorized("a bearer token is required")
-    try:
-        claims = await verifier.verify(token)
-    except InvalidToken as error:
-        raise Unauthorized(f"the token is not valid: {error}", error="invalid_token") from None
+    with tracer.start_as_current_span("authenticate", record_exception=False, set_status_on_exception=False):
+        try:
+            claims = await verifier.verify(token)
+        except InvalidToken as error:
+            raise Unauthorized(f"the token is not valid: {error}", error="invalid_token") from None
     if missing := set(required.scopes) - claims.scopes:
         challenge = f'Bearer error="insufficient_scope", scope="{required.scope_str}"'
         raise Forbidden(f"missing scope: {' '.join(sorted(missing))}", headers={"WWW-Authenticate": challenge})

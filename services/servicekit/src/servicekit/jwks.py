@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import httpx
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
+from servicekit.problem import ServiceUnavailable
 from servicekit.tokens import PublicKey
 
 MIN_REFRESH_INTERVAL_SECONDS = 2.0
@@ -17,6 +19,30 @@ KEYS_NEED = "keys"
 """What `Readiness` calls having keys."""
 
 log = get_logger(__name__)
+
+
+class KeysUnavailable(ServiceUnavailable):
+    """The keys of the token issuer were not fetched yet: whether a token is good is not known."""
+
+    title, slug = "Keys unavailable", "keys-unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the keys of the token issuer cannot be had now")
+
+
+def usable_keys(documents: Iterable[Any]) -> list[PublicKey]:
+    """Return the keys of a JWK set, without those that are of no use here (RFC 7517 section 5).
+
+    Raises:
+        ValueError: none is left.
+    """
+    keys = []
+    for document in documents:
+        with contextlib.suppress(ValueError, AttributeError, TypeError):
+            keys.append(PublicKey(document))
+    if not keys:
+        raise ValueError("expected a public RS256 or ES256 signature key")
+    return keys
 
 
 class JwksClient:
@@ -31,9 +57,15 @@ class JwksClient:
         self._tried_at = float("-inf")
 
     async def get(self, key_id: str) -> PublicKey | None:
-        """Return the key, asking the issuer once where it is not known yet."""
+        """Return the key, asking the issuer once where it is not known yet.
+
+        Raises:
+            KeysUnavailable: the issuer has not given any keys so far, so nobody can tell.
+        """
         if key_id not in self._keys:
             await self._refresh()
+            if not self._keys:
+                raise KeysUnavailable
         return self._keys.get(key_id)
 
     async def _refresh(self) -> None:
@@ -44,8 +76,8 @@ class JwksClient:
             try:
                 response = await self._http.get(self._url)
                 response.raise_for_status()
-                keys = [PublicKey(document) for document in response.json()["keys"]]
-            except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+                keys = usable_keys(response.json()["keys"])
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
             else:
                 self._keys = {key.key_id: key for key in keys}

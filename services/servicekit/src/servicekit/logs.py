@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from servicekit.settings import LogFormat, LogLevel
@@ -27,6 +28,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -57,6 +59,8 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
         logging.getLogger(name).propagate = name != "uvicorn.access"
     for name in ("httpx", "httpcore", "aiosqlite", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # `servicekit.telemetry` says once what these say at each attempt.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -68,6 +72,18 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
 def get_logger(name: str) -> Any:
     """Return the logger of a module. Its first argument is an event name, the rest are fields."""
     return structlog.stdlib.get_logger(name)
+
+
+def current_trace() -> dict[str, str]:
+    """Return `trace_id` and `span_id` of the running span, in hexadecimal; nothing where there is none."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return {}
+    return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {**event, **current_trace()}
 
 
 def _hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.5
 REQUEST_SECONDS = 2.0
 MAX_KEPT = 1_000_000
 """Sessions that are remembered at most, about 200 MB; past it those go first whose tokens end first."""

@@ -15,9 +15,51 @@ from pydantic_settings import (
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 LogFormat = Literal["json", "console"]
+Sampler = Literal[
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+]
+
+_URL = r"^https?://[^/]"
 
 
-class ServiceSettings(BaseSettings):
+class TelemetrySettings(BaseSettings):
+    """Where traces go, in the variables of OpenTelemetry's specification. Its SDK reads the others that it has."""
+
+    sdk_disabled: bool = Field(False, validation_alias=AliasChoices("OTEL_SDK_DISABLED", "sdk_disabled"))
+
+    traces_exporter: Literal["otlp", "console", "none"] = Field(
+        "otlp", validation_alias=AliasChoices("OTEL_TRACES_EXPORTER", "traces_exporter")
+    )
+
+    otlp_endpoint: str | None = Field(
+        None, pattern=_URL, validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint")
+    )
+    """The receiver of every signal. Without this and the next nothing is traced."""
+
+    otlp_traces_endpoint: str | None = Field(
+        None, pattern=_URL, validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "otlp_traces_endpoint")
+    )
+    """The receiver of traces, with its path."""
+
+    otlp_protocol: Literal["grpc", "http/protobuf"] = Field(
+        "http/protobuf", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_PROTOCOL", "otlp_protocol")
+    )
+
+    traces_sampler: Sampler = Field(
+        "parentbased_always_on", validation_alias=AliasChoices("OTEL_TRACES_SAMPLER", "traces_sampler")
+    )
+    traces_sampler_arg: float = Field(
+        1.0, ge=0, le=1, validation_alias=AliasChoices("OTEL_TRACES_SAMPLER_ARG", "traces_sampler_arg")
+    )
+    """Share of the traces that the samplers with `traceidratio` keep."""
+
+
+class ServiceSettings(TelemetrySettings):
     """What every service is told. A subclass sets `env_prefix` and `service`.
 
     Each variable may also be given as `<VARIABLE>_FILE`, a file that holds the value,
@@ -102,10 +144,17 @@ def load_settings(cls: type[S]) -> S:
         return cls()
     except ValidationError as error:
         lines = [
-            f"{variable_name(cls, str(e['loc'][0])) if e['loc'] else cls.__name__}: {e['msg']}"
+            f"{_where(cls, e['loc'])}: {e['msg']}"
             for e in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise SystemExit("bad configuration\n  " + "\n  ".join(lines)) from None
+
+
+def _where(cls: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    """Return the variable that is wrong, and where in its value: `AUTH_CLIENTS.0.name`."""
+    if not location:
+        return cls.__name__
+    return ".".join((variable_name(cls, str(location[0])), *(str(part) for part in location[1:])))
 
 
 def variable_name(cls: type[BaseSettings], field_name: str) -> str:

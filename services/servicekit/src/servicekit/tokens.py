@@ -12,9 +12,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Protocol, get_args
+from typing import Any, Literal, NoReturn, Protocol, cast, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -34,6 +34,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 _LATEST_TIME = 2**40
 # Members of a public key (RFC 7518 section 6) that its thumbprint covers (RFC 7638 section 3.2).
+_ALGORITHM_OF = {"RSA": "RS256", "EC": "ES256"}
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
 
 
@@ -63,16 +64,18 @@ class PublicKey:
         Raises:
             ValueError: it is not a public signature key of an algorithm that we use.
         """
-        if document.get("alg") not in get_args(Algorithm) or document.get("use") != "sig" or "d" in document:
+        algorithm = _ALGORITHM_OF.get(document.get("kty", ""), "")
+        members = {"use": "sig", "alg": algorithm, **document}
+        if members["alg"] not in get_args(Algorithm) or members["use"] != "sig" or "d" in members:
             raise ValueError("expected a public RS256 or ES256 signature key")
-        expected = "RSA" if document["alg"] == "RS256" else "EC"
-        if document.get("kty") != expected:
-            raise ValueError(f"expected a {expected} key")
-        self.key_id = document["kid"]
-        self.algorithm = document["alg"]
+        if members["alg"] != algorithm:
+            raise ValueError(f"expected a key of {members['alg']}")
+        self.algorithm = cast(Algorithm, algorithm)
         try:
-            self.key: Key = jwk.construct(dict(document), self.algorithm)
-        except (JOSEError, KeyError, TypeError) as error:
+            self.key: Key = jwk.construct(members, self.algorithm)
+            # A set of somebody else's may leave the id out (RFC 7517 section 4.5).
+            self.key_id = members.get("kid") or _thumbprint(members)
+        except (JOSEError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError("expected a complete key") from error
 
 
@@ -141,16 +144,11 @@ class TokenVerifier:
         Raises:
             InvalidToken: anything about it is not as we write it.
         """
-        header, payload = _read(token)
+        header, payload = read_signed(token, types=(TYPE,))
         key = await self._keys.get(header["kid"])
         if key is None:
             _refuse("unknown key")
-        if header["alg"] != key.algorithm:
-            _refuse("the algorithm is not the key's")
-        try:
-            jws.verify(token, key.key, [key.algorithm])
-        except (JOSEError, ValueError, TypeError, OverflowError, RecursionError):
-            raise InvalidToken("the signature does not match") from None
+        check_signature(token, header, key)
         claims = _read_claims(payload, issuer=self._issuer, audience=self._audience)
         if (
             self._revocations is not None
@@ -161,8 +159,17 @@ class TokenVerifier:
         return claims
 
 
-def _read(token: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return header and payload of a token that is in our form; its signature is not looked at."""
+def read_signed(
+    token: str, *, types: Collection[str], optional: Collection[str] = ()
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return header and payload of a token that is in our form; its signature is not looked at.
+
+    The header has `alg`, `typ` (one of `types`) and `kid`, and nothing else; those that are
+    `optional` may be left out.
+
+    Raises:
+        InvalidToken: it is in another form.
+    """
     if len(token) > MAX_TOKEN_BYTES:
         _refuse("too long")
     segments = token.split(".")
@@ -170,13 +177,27 @@ def _read(token: str) -> tuple[dict[str, str], dict[str, Any]]:
         _refuse("not a signed token")
     header, payload = _read_object(_decode(segments[0])), _read_object(_decode(segments[1]))
     _decode(segments[2])
-    if header.keys() != _HEADER_NAMES or not all(isinstance(value, str) for value in header.values()):
+    if header.keys() | set(optional) != _HEADER_NAMES or not all(isinstance(value, str) for value in header.values()):
         _refuse("the header is not as expected")
-    if header["typ"] != TYPE:
-        _refuse("not an access token")
+    if "typ" in header and header["typ"] not in types:
+        _refuse("not a token of the expected type")
     if header["alg"] not in get_args(Algorithm):
         _refuse("the algorithm is not allowed")
     return header, payload
+
+
+def check_signature(token: str, header: Mapping[str, str], key: PublicKey) -> None:
+    """Check that `key` has signed a token that was read with `read_signed`.
+
+    Raises:
+        InvalidToken: it has not.
+    """
+    if header["alg"] != key.algorithm:
+        _refuse("the algorithm is not the key's")
+    try:
+        jws.verify(token, key.key, [key.algorithm])
+    except (JOSEError, ValueError, TypeError, OverflowError, RecursionError):
+        raise InvalidToken("the signature does not match") from None
 
 
 def _decode(segment: str) -> bytes:

@@ -95,12 +95,14 @@ async def change(
         await keep_an_administrator(session, account)
     await lock(session, account)
     only_if(account)
+    before = {name: getattr(account, name) for name in fields}
     for name, value in fields.items():
         setattr(account, name, value)
+    changed = sorted(name for name, value in before.items() if getattr(account, name) != value)
     await flush(session)
-    details = {"fields": sorted(fields), **rights(account)}
+    details = {"fields": changed, **rights(account)}
     await events.append(session, Occurrence("account.changed", account.id, actor, details))
-    log.info("account_changed", account_id=str(account.id), fields=sorted(fields))
+    log.info("account_changed", account_id=str(account.id), fields=changed)
 
 
 async def has_administrator(session: AsyncSession) -> bool:

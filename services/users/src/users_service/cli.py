@@ -66,7 +66,9 @@ def verify_audit(as_json: Json = False) -> None:
 
     async def verify(database: Database, _settings: UsersSettings) -> Head:
         head = Head(0, bytes(32))
-        with _progress("events", await events.count(database)) as advance:
+        async with database.begin() as session:
+            total = await events.last_sequence(session)
+        with _progress("events", total) as advance:
             async for head in events.verify(database):
                 advance(head.sequence)
         return head

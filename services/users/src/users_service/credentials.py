@@ -18,8 +18,8 @@ from users_service.tables import Account
 log = get_logger(__name__)
 
 
-async def verify(database: Database, passwords: Passwords, login: str, password: str) -> Account | None:
-    """Return the account that these credentials sign in to.
+async def verify(database: Database, passwords: Passwords, login: str, password: str) -> tuple[Account, int] | None:
+    """Return the account that these credentials sign in to, and the number of the last event before it was read.
 
     Unknown, disabled, without a password, wrong password: each computes one hash and is None.
 
@@ -27,6 +27,8 @@ async def verify(database: Database, passwords: Passwords, login: str, password:
         Overloaded: too many hashes are being computed.
     """
     async with database.begin() as session:
+        # Before the account: a change that comes between the two must not pass for known.
+        last_event = await events.last_sequence(session)
         account = await accounts.find_by_login(session, login)
     stored = account.password_hash if account is not None and not account.disabled else None
     verdict = await passwords.verify(password, stored)
@@ -36,7 +38,7 @@ async def verify(database: Database, passwords: Passwords, login: str, password:
         async with database.begin() as session:
             await _replace_hash(session, account, verdict.upgraded_hash)
         log.info("password_hash_upgraded", account_id=str(account.id))
-    return account
+    return account, last_event
 
 
 async def change_own(database: Database, passwords: Passwords, caller: Principal, current: str, new: str) -> None:
@@ -58,7 +60,9 @@ async def change_own(database: Database, passwords: Passwords, caller: Principal
     async with database.begin() as session:
         if not await _replace_hash(session, account, new_hash):
             raise WrongPassword
-        await events.append(session, Occurrence("password.changed", account.id, caller.subject))
+        # Auth ends the other sessions, and lets the one go on that the change came from.
+        details = {"session_id": caller.session_id} if caller.session_id else {}
+        await events.append(session, Occurrence("password.changed", account.id, caller.subject, details))
     log.info("password_changed", account_id=str(account.id))
 
 

@@ -4,8 +4,9 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.security import SecurityScopes
+from opentelemetry.trace import Tracer
 from pydantic.json_schema import SkipJsonSchema
-from servicekit.auth import Principal, authenticate, bearer, get_verifier, require_scope
+from servicekit.auth import Principal, authenticate, bearer, get_tracer, get_verifier, require_scope
 from servicekit.database import Database, get_session
 from servicekit.tokens import TokenVerifier
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -88,6 +89,7 @@ async def authenticate_creator(
     settings: SettingsDep,
     token: Annotated[str | None, Depends(bearer)],
     verifier: Annotated[TokenVerifier, Depends(get_verifier)],
+    tracer: Annotated[Tracer, Depends(get_tracer)],
 ) -> Principal | None:
     """Return who creates an account: in open sign-up it may be somebody without a token.
 
@@ -98,7 +100,7 @@ async def authenticate_creator(
     is_open = settings.sign_up == "open"
     if is_open and "Authorization" not in request.headers:
         return None
-    return await authenticate(SecurityScopes([] if is_open else [WRITE_ALL]), token, verifier)
+    return await authenticate(SecurityScopes([] if is_open else [WRITE_ALL]), token, verifier, tracer)
 
 
 Creator = Annotated[Principal | None, Depends(authenticate_creator)]

@@ -80,10 +80,9 @@ async def read_about(session: AsyncSession, account_id: UUID) -> Sequence[Event]
     return (await session.scalars(query)).all()
 
 
-async def count(database: Database) -> int:
+async def last_sequence(session: AsyncSession) -> int:
     """Return the number of the last event."""
-    async with database.begin() as session:
-        return (await session.scalars(select(EventHead.sequence))).one()
+    return (await session.scalars(select(EventHead.sequence))).one()
 
 
 async def verify(database: Database) -> AsyncIterator[Head]:

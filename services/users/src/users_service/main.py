@@ -15,6 +15,7 @@ from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
+from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from users_service.administrators import create_first_administrator
@@ -38,31 +39,36 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, SCHEMA_NEED)
     registry = new_registry()
+    telemetry = Telemetry(settings, version=version("pinhole-users"), registry=registry)
     return build_app(
         settings,
         title="Pinhole users",
         description=DESCRIPTION,
         version=version("pinhole-users"),
-        lifespan=_lifespan(settings, readiness, PoolMetrics(registry)),
+        lifespan=_lifespan(settings, readiness, PoolMetrics(registry), telemetry),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
         routers=[profile.router, passwords.router, accounts.router, lists.router, events.router, internal.router],
         readiness=readiness,
         registry=registry,
+        telemetry=telemetry,
     )
 
 
-def _lifespan(settings: UsersSettings, readiness: Readiness, pool_metrics: PoolMetrics) -> Lifespan:
+def _lifespan(
+    settings: UsersSettings, readiness: Readiness, pool_metrics: PoolMetrics, telemetry: Telemetry
+) -> Lifespan:
     jwks_url = f"{settings.auth_url}/.well-known/jwks.json"
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with (
             open_database(settings.database_url, settings.connection_limits) as database,
-            httpx.AsyncClient(trust_env=False) as http,
+            telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
             open_revocations(settings.auth_url, http, readiness) as revocations,
         ):
             pool_metrics.watch(database.engine.pool)
+            telemetry.watch_database(database.engine)
             with open_passwords(
                 workers=settings.hash_workers,
                 queue_size=settings.hash_queue_size,

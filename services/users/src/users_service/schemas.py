@@ -98,7 +98,9 @@ class OwnEvent(BaseModel):
 
     at: datetime
     type: EventType
-    details: dict[str, Any] = Field(description="Names of changed fields; roles and `disabled` after the change.")
+    details: dict[str, Any] = Field(
+        description="Names of changed fields; roles and `disabled` after the change; the session that it came from."
+    )
 
 
 class Event(OwnEvent):
@@ -110,6 +112,13 @@ class Event(OwnEvent):
     hash: Annotated[str, BeforeValidator(bytes.hex)] = Field(
         description="SHA-256 over the event and the hash of the one before, in hexadecimal."
     )
+
+
+class EventPage(BaseModel):
+    """Events for who follows them without a pause."""
+
+    events: list[Event]
+    last: int = Field(description="The number of the last event there is, on this page or behind it.")
 
 
 class Export(BaseModel):
@@ -153,7 +162,13 @@ class Identity(BaseModel):
     roles: list[Role]
 
 
+class SignedIn(Identity):
+    """Whose credentials are right."""
+
+    last_event: int = Field(description="The number of the last event before the account was read.")
+
+
 class Verification(BaseModel):
     """The outcome of a sign-in: an account, or null for any reason not to let somebody in."""
 
-    account: Identity | None
+    account: SignedIn | None

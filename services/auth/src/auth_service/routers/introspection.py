@@ -1,18 +1,21 @@
 """The introspection endpoint (RFC 7662)."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response, Security
+from fastapi import APIRouter, Depends, Request, Response, Security
 from servicekit.auth import bearer
-from servicekit.connections import DatabaseUnavailable
 from servicekit.tokens import Claims, InvalidToken, TokenVerifier
 
-from auth_service.dependencies import FormDep, SessionsDep, VerifierDep
+from auth_service.client_authentication import read_credentials
+from auth_service.clients import PUBLIC
+from auth_service.dependencies import ClientAuthenticatorDep, FormDep, SessionsDep, VerifierDep
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
     InsufficientScope,
     InvalidBearer,
+    InvalidClient,
     InvalidRequest,
     TemporarilyUnavailable,
     oauth_error_responses,
@@ -20,6 +23,7 @@ from auth_service.errors import (
 from auth_service.forms import required
 from auth_service.post_only import refuse_other_methods
 from auth_service.schemas import INTROSPECTION_FORM, Introspection
+from auth_service.sessions import Sessions
 
 router = APIRouter(tags=["tokens"])
 
@@ -27,33 +31,86 @@ SCOPE = "users:read"
 """Whoever may read every account may know whose a token is."""
 
 
-async def require_introspector(
+@dataclass(frozen=True, slots=True)
+class Introspector:
+    """Who asks. Of a client without the scope it is only about the tokens that it was given itself."""
+
+    only_client_id: str | None = None
+
+    def may_know(self, introspection: Introspection) -> bool:
+        """Tell whether a token is one that it may ask about."""
+        return self.only_client_id in {None, introspection.client_id}
+
+
+async def has_bearer_token(
     token: Annotated[str | None, Security(bearer, scopes=[SCOPE])], verifier: VerifierDep
-) -> None:
-    """Refuse a caller without the scope, in OAuth's form and before the body is read."""
-    claims = await _verify(token, verifier) if token is not None else None
+) -> bool:
+    """Tell whether a bearer token with the scope was sent, before the body is read.
+
+    Raises:
+        InvalidBearer: the token is not valid.
+        InsufficientScope: it lacks the scope.
+    """
+    if token is None:
+        return False
+    claims = await _verify(token, verifier)
     if claims is None:
-        raise InvalidBearer("a valid bearer token is required")
+        raise InvalidBearer("the bearer token is not valid")
     if SCOPE not in claims.scopes:
         raise InsufficientScope(f"missing scope: {SCOPE}")
+    return True
+
+
+async def authenticate_introspector(
+    request: Request,
+    is_bearer: Annotated[bool, Depends(has_bearer_token)],
+    form: FormDep,
+    clients: ClientAuthenticatorDep,
+) -> Introspector:
+    """Return who asks: the owner of a bearer token, or a client that proves who it is.
+
+    Raises:
+        InvalidBearer: there is neither.
+        InvalidRequest: a client says in two ways who it is.
+        InvalidClient: it did not prove who it is.
+    """
+    if is_bearer:
+        return Introspector()
+    credentials = read_credentials(form, request.headers.get("authorization"))
+    if credentials.method == PUBLIC:
+        raise InvalidBearer("a bearer token is required, or a client that authenticates")
+    client = await clients.authenticate(credentials)
+    return Introspector(None if SCOPE in client.scopes else client.id)
+
+
+IntrospectorDep = Annotated[Introspector, Depends(authenticate_introspector)]
 
 
 @router.post(
     "/oauth2/introspect",
-    dependencies=[Depends(require_introspector)],
     response_model_exclude_none=True,
     responses=oauth_error_responses(
-        InvalidRequest, InvalidBearer, InsufficientScope, FormTooLarge, TemporarilyUnavailable
+        InvalidRequest, InvalidBearer, InvalidClient, InsufficientScope, FormTooLarge, TemporarilyUnavailable
     ),
     openapi_extra=INTROSPECTION_FORM,
 )
-async def introspect(form: FormDep, sessions: SessionsDep, verifier: VerifierDep, response: Response) -> Introspection:
+async def introspect(
+    introspector: IntrospectorDep, form: FormDep, sessions: SessionsDep, verifier: VerifierDep, response: Response
+) -> Introspection:
     """Tell whether a token is good now, and whose it is. Of a token that is not, nothing is told.
 
-    Services of Pinhole do not ask this: they verify tokens themselves.
+    A client that authenticates may ask, too: about every token where its scopes have `users:read`,
+    else about its own. Services of Pinhole do not ask this: they verify tokens themselves.
     """
     response.headers.update(NO_STORE)
     token = required(form, "token")
+    introspection = await _describe(token, sessions, verifier)
+    if introspection is None or not introspector.may_know(introspection):
+        return Introspection(active=False)
+    return introspection
+
+
+async def _describe(token: str, sessions: Sessions, verifier: TokenVerifier) -> Introspection | None:
     if (claims := await _verify(token, verifier)) is not None:
         return Introspection(
             active=True,
@@ -66,25 +123,7 @@ async def introspect(form: FormDep, sessions: SessionsDep, verifier: VerifierDep
             jti=claims.token_id,
             sid=claims.session_id,
         )
-    if (row := await _find(token, sessions)) is not None:
-        return row
-    return Introspection(active=False)
-
-
-async def _verify(token: str, verifier: TokenVerifier) -> Claims | None:
-    try:
-        return await verifier.verify(token)
-    except InvalidToken:
-        return None
-    except DatabaseUnavailable:
-        raise TemporarilyUnavailable("the database does not answer in time") from None
-
-
-async def _find(token: str, sessions: SessionsDep) -> Introspection | None:
-    try:
-        row = await sessions.find_unused(token)
-    except DatabaseUnavailable:
-        raise TemporarilyUnavailable("the database does not answer in time") from None
+    row = await sessions.find_unused(token)
     if row is None:
         return None
     return Introspection(
@@ -96,6 +135,13 @@ async def _find(token: str, sessions: SessionsDep) -> Introspection | None:
         exp=int(row.expires_at.timestamp()),
         sid=str(row.id),
     )
+
+
+async def _verify(token: str, verifier: TokenVerifier) -> Claims | None:
+    try:
+        return await verifier.verify(token)
+    except InvalidToken:
+        return None
 
 
 refuse_other_methods(router, "/oauth2/introspect")

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from auth_service.dependencies import ClientDep, FormDep, GrantsDep
+from auth_service.clients import GRANT_TYPES
+from auth_service.dependencies import ClientDep, FormDep, GrantsDep, SettingsDep
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
@@ -11,16 +12,21 @@ from auth_service.errors import (
     InvalidRequest,
     InvalidScope,
     TemporarilyUnavailable,
+    UnauthorizedClient,
     UnsupportedGrantType,
     oauth_error_responses,
 )
 from auth_service.forms import required, required_text
 from auth_service.post_only import refuse_other_methods
 from auth_service.schemas import TOKEN_FORM, TokenResponse
+from auth_service.settings import AuthSettings
 
 router = APIRouter(tags=["tokens"])
 
-GRANT_TYPES = ("password", "refresh_token")
+
+def supported_grant_types(settings: AuthSettings) -> list[str]:
+    """Return the grants that there are here."""
+    return [grant_type for grant_type in GRANT_TYPES if grant_type != "password" or settings.password_grant]
 
 
 @router.post(
@@ -29,23 +35,30 @@ GRANT_TYPES = ("password", "refresh_token")
         InvalidRequest,
         InvalidGrant,
         InvalidScope,
+        UnauthorizedClient,
         UnsupportedGrantType,
         InvalidClient,
         FormTooLarge,
         TemporarilyUnavailable,
     ),
+    response_model_exclude_none=True,
     openapi_extra=TOKEN_FORM,
 )
 async def token(
-    request: Request, form: FormDep, client: ClientDep, grants: GrantsDep, response: Response
+    request: Request, form: FormDep, client: ClientDep, grants: GrantsDep, settings: SettingsDep, response: Response
 ) -> TokenResponse:
-    """Sign in with a password, or get the next tokens for a refresh token.
+    """Sign in with a password, get the next tokens for a refresh token, or a token for a client itself.
 
-    Errors have OAuth's own form. A refresh token is good for one use, and its answer may be
-    asked for again for a short while.
+    Errors have OAuth's own form. The client is looked at before anything else. A refresh token is
+    good for one use, and its answer may be asked for again for a short while.
     """
     response.headers.update(NO_STORE)
-    match required(form, "grant_type"):
+    grant_type = required(form, "grant_type")
+    if grant_type not in (supported := supported_grant_types(settings)):
+        raise UnsupportedGrantType(f"expected one of {', '.join(supported)}")
+    if grant_type not in client.grant_types:
+        raise UnauthorizedClient("the client may not use this grant")
+    match grant_type:
         case "password":
             return await grants.password(
                 client,
@@ -56,7 +69,8 @@ async def token(
             )
         case "refresh_token":
             return await grants.refresh(client, refresh_token=required(form, "refresh_token"), scope=form.get("scope"))
-    raise UnsupportedGrantType(f"expected one of {', '.join(GRANT_TYPES)}")
+        case _:
+            return await grants.client_credentials(client, scope=form.get("scope"))
 
 
 refuse_other_methods(router, "/token")

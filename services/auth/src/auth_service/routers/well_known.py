@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Response
 from servicekit.auth import SCOPES
 
+from auth_service.clients import AUTH_METHODS
 from auth_service.dependencies import KeyRingDep, SettingsDep
-from auth_service.routers.token import GRANT_TYPES
+from auth_service.routers.token import supported_grant_types
 from auth_service.schemas import Jwk, JwkSet, ServerMetadata
 
 router = APIRouter(prefix="/.well-known", tags=["discovery"])
@@ -37,8 +38,9 @@ async def metadata(settings: SettingsDep, response: Response) -> ServerMetadata:
         jwks_uri=f"{origin}/.well-known/jwks.json",
         scopes_supported=list(SCOPES),
         response_types_supported=[],
-        grant_types_supported=list(GRANT_TYPES),
-        token_endpoint_auth_methods_supported=["none"],
-        revocation_endpoint_auth_methods_supported=["none"],
+        grant_types_supported=supported_grant_types(settings),
+        token_endpoint_auth_methods_supported=list(AUTH_METHODS),
+        revocation_endpoint_auth_methods_supported=list(AUTH_METHODS),
+        introspection_endpoint_auth_methods_supported=[method for method in AUTH_METHODS if method != "none"],
         subject_types_supported=["public"],
     )

@@ -1,0 +1,200 @@
+"""Traces of one process, by OpenTelemetry: what is watched, and where the spans go.
+
+The variables are OpenTelemetry's own (`OTEL_*`). Without an endpoint nothing is traced, at no cost.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from uuid import uuid4
+
+import httpx
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, NoOpTracerProvider, SpanKind, Tracer, TraceState
+from opentelemetry.util.types import Attributes
+from prometheus_client import CollectorRegistry, Counter
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from servicekit.logs import current_trace, get_logger
+from servicekit.settings import ServiceSettings
+
+FLUSH_SECONDS = 5.0
+"""Longest wait at the end for a receiver to take the last spans."""
+
+log = get_logger(__name__)
+
+
+class Telemetry:
+    """The tracer of one service, and the clients and databases that it watches."""
+
+    def __init__(self, settings: ServiceSettings, *, version: str, registry: CollectorRegistry) -> None:
+        self._sdk: TracerProvider | None = None
+        exporter = None if settings.sdk_disabled else _exporter(settings)
+        if exporter is None:
+            return
+        # The names of attributes that are stable, not those of 2020: read once, at first use.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
+        self._sdk = TracerProvider(
+            sampler=_sampler(settings), resource=_resource(settings.service, version), shutdown_on_exit=False
+        )
+        self._sdk.add_span_processor(_HideQueries())
+        self._sdk.add_span_processor(BatchSpanProcessor(_Reported(exporter, registry)))
+
+    @property
+    def tracer_provider(self) -> trace.TracerProvider:
+        """Return what makes tracers; where nothing is traced, one whose spans go nowhere."""
+        return self._sdk or NoOpTracerProvider()
+
+    @property
+    def tracer(self) -> Tracer:
+        """Return the tracer of the service's own spans."""
+        return self.tracer_provider.get_tracer("pinhole")
+
+    def watched(self, client: httpx.AsyncClient) -> httpx.AsyncClient:
+        """Return `client`, whose requests are traced and pass the trace on in `traceparent` (W3C Trace Context)."""
+        if self._sdk is not None:
+            from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+
+            HTTPXClientInstrumentor.instrument_client(client, tracer_provider=self._sdk)
+        return client
+
+    def watch_database(self, engine: AsyncEngine) -> None:
+        """Trace the statements of `engine`, with their text and without their values."""
+        if self._sdk is not None:
+            from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
+            from opentelemetry.metrics import NoOpMeter
+
+            no_usage = NoOpMeter("pinhole").create_up_down_counter("unused")
+            EngineTracer(self._sdk.get_tracer("sqlalchemy"), engine.sync_engine, no_usage)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Send what is left; a receiver that does not answer is waited for `FLUSH_SECONDS`."""
+        if self._sdk is not None:
+            # A thread that nobody waits for at the end of the process.
+            last = threading.Thread(target=self._sdk.shutdown, name="telemetry", daemon=True)
+            last.start()
+            await asyncio.to_thread(last.join, FLUSH_SECONDS)
+
+
+def exemplar() -> dict[str, str] | None:
+    """Return what ties a measurement to the running trace, where that trace is kept."""
+    return current_trace() if trace.get_current_span().get_span_context().trace_flags.sampled else None
+
+
+class _NotByItself(Sampler):
+    """Starts no trace with what a process does by itself, again and again: polls, migrations, statements.
+
+    What it calls learns from `traceparent` that this is not sampled, and keeps to it.
+    """
+
+    def __init__(self, requests: Sampler) -> None:
+        self._requests = requests
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        is_first = not trace.get_current_span(parent_context).get_span_context().is_valid
+        sampler = ALWAYS_OFF if is_first and kind is SpanKind.CLIENT else self._requests
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        return f"NotByItself({self._requests.get_description()})"
+
+
+class _HideQueries(SpanProcessor):
+    """Hides the values of query strings, which may be names and addresses of people."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        query = (span.attributes or {}).get("url.query")
+        if isinstance(query, str):
+            hidden = "&".join(f"{pair.partition('=')[0]}=REDACTED" for pair in query.split("&"))
+            span.set_attribute("url.query", hidden)
+
+
+class _Reported(SpanExporter):
+    """Counts what becomes of spans, and says once that the receiver is lost, and once that it is back."""
+
+    def __init__(self, exporter: SpanExporter, registry: CollectorRegistry) -> None:
+        self._exporter = exporter
+        self._is_reached = True
+        self._spans = Counter(
+            "telemetry_spans",
+            "Spans that were handed to the exporter, by what came of it: exported or failed.",
+            ["outcome"],
+            registry=registry,
+        )
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        is_reached = result is SpanExportResult.SUCCESS
+        self._spans.labels("exported" if is_reached else "failed").inc(len(spans))
+        if is_reached is not self._is_reached:
+            self._is_reached = is_reached
+            if is_reached:
+                log.info("traces_regained")
+            else:
+                log.warning("traces_lost")
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+def _sampler(settings: ServiceSettings) -> Sampler:
+    roots = {
+        "always_on": ALWAYS_ON,
+        "always_off": ALWAYS_OFF,
+        "traceidratio": TraceIdRatioBased(settings.traces_sampler_arg),
+    }
+    root = _NotByItself(roots[settings.traces_sampler.removeprefix("parentbased_")])
+    return ParentBased(root) if settings.traces_sampler.startswith("parentbased_") else root
+
+
+def _resource(service: str, version: str) -> Resource:
+    """Return who sends the spans; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win."""
+    return Resource.create(
+        {
+            "service.name": service,
+            "service.namespace": "pinhole",
+            "service.version": version,
+            "service.instance.id": str(uuid4()),
+            **OTELResourceDetector().detect().attributes,
+        }
+    )
+
+
+def _exporter(settings: ServiceSettings) -> SpanExporter | None:
+    """Return what sends spans; None where nobody is named who takes them."""
+    if settings.traces_exporter == "console":
+        return ConsoleSpanExporter()
+    endpoint = settings.otlp_traces_endpoint or settings.otlp_endpoint
+    if settings.traces_exporter == "none" or endpoint is None:
+        return None
+    # Imported here, so that a process does not carry the protocol that it does not speak.
+    if settings.otlp_protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
+
+        return OverGrpc(endpoint=endpoint, insecure=endpoint.startswith("http://"))
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
+
+    return OverHttp(endpoint=settings.otlp_traces_endpoint or endpoint.rstrip("/") + "/v1/traces")

@@ -1,0 +1,114 @@
+"""Clients of the settings: there from the start, gone with their line."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from auth_service.clients import ConfiguredClient
+from auth_service.main import create_app
+from auth_service.settings import AuthSettings
+from servicekit.settings import load_settings
+
+from tests.asgi import running
+from tests.unit.auth.requests import ask_as_client, assert_oauth_error, bearer, register, sign_in
+
+SECRET, NEXT_SECRET = "a" * 64, "b" * 64
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def configured(*secrets: str, **fields: Any) -> ConfiguredClient:
+    document = {"id": "robot", "name": "Robot", "scopes": ["clients:admin"], **fields}
+    return ConfiguredClient.model_validate(document | {"secret_sha256": [sha256(secret) for secret in secrets]})
+
+
+def with_clients(settings: AuthSettings, *clients: ConfiguredClient) -> AuthSettings:
+    return settings.model_copy(update={"clients": clients})
+
+
+@pytest.mark.parametrize("dump", [json.dumps, lambda clients: f"# of the operator\n{json.dumps(clients, indent=1)}"])
+def test_clients_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dump: Any) -> None:
+    file = tmp_path / "clients.yaml"
+    file.write_text(dump([{"id": "robot", "name": "Robot", "scopes": ["users:read"], "secret_sha256": [sha256("x")]}]))
+    monkeypatch.setenv("AUTH_CLIENTS_FILE", str(file))
+    (client,) = load_settings(AuthSettings).clients
+    assert (client.id, client.token_endpoint_auth_method) == ("robot", "client_secret_basic")
+
+
+ROBOT = {"id": "robot", "name": "Robot", "scopes": ["users:read"], "secret_sha256": [sha256("x")]}
+
+
+@pytest.mark.parametrize(
+    ("clients", "message"),
+    [
+        ("{", "AUTH_CLIENTS: .*expected a list"),
+        ("1", "AUTH_CLIENTS"),
+        (json.dumps([ROBOT, ROBOT]), "AUTH_CLIENTS: .*each id once"),
+        (json.dumps([ROBOT | {"secret_sha256": []}]), "AUTH_CLIENTS.0: .*secret_sha256"),
+        (json.dumps([ROBOT | {"secret_sha256": ["plain"]}]), "AUTH_CLIENTS.0.secret_sha256.0"),
+        (json.dumps([ROBOT, ROBOT | {"id": "pinhole-web"}]), "AUTH_CLIENTS.1: .*own"),
+        (json.dumps([ROBOT | {"secret_sha256": [sha256(text) for text in "xyz"]}]), "AUTH_CLIENTS.0.secret_sha256"),
+    ],
+)
+def test_what_is_no_list_of_clients_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, clients: str, message: str
+) -> None:
+    monkeypatch.setenv("AUTH_CLIENTS", clients)
+    with pytest.raises(SystemExit, match=message):
+        load_settings(AuthSettings)
+
+
+async def test_a_configured_client_is_there_from_the_start_and_not_changed_over_http(settings: AuthSettings) -> None:
+    async with running(create_app(with_clients(settings, configured(SECRET)))) as client:
+        assert (await ask_as_client(client, f"robot:{SECRET}")).status_code == 200
+        root = bearer((await sign_in(client, "root")).json())
+        assert (await client.get("/clients/robot", headers=root)).json()["is_configured"] is True
+        for response in (
+            await client.patch("/clients/robot", json={"name": "x"}, headers=root),
+            await client.delete("/clients/robot", headers=root),
+            await client.post("/clients/robot/secrets", headers=root),
+        ):
+            assert (response.status_code, response.json()["type"]) == (409, "urn:pinhole:problem:client-configured")
+
+
+async def test_secrets_are_rotated_in_the_settings_without_a_gap(settings: AuthSettings) -> None:
+    tokens: dict[str, Any] = {}
+
+    async def works(client: httpx.AsyncClient, secret: str) -> bool:
+        response = await client.get("/clients", headers=bearer(tokens[secret]))
+        return response.status_code == 200
+
+    async with running(create_app(with_clients(settings, configured(SECRET)))) as client:
+        tokens[SECRET] = (await ask_as_client(client, f"robot:{SECRET}")).json()
+    async with running(create_app(with_clients(settings, configured(SECRET, NEXT_SECRET)))) as client:
+        tokens[NEXT_SECRET] = (await ask_as_client(client, f"robot:{NEXT_SECRET}")).json()
+        assert await works(client, SECRET)
+        assert await works(client, NEXT_SECRET)
+    async with running(create_app(with_clients(settings, configured(NEXT_SECRET)))) as client:
+        assert_oauth_error(await ask_as_client(client, f"robot:{SECRET}"), 401, "invalid_client")
+        assert not await works(client, SECRET)
+        assert await works(client, NEXT_SECRET)
+
+
+async def test_a_client_that_is_no_longer_configured_is_gone_and_registered_ones_stay(settings: AuthSettings) -> None:
+    async with running(create_app(with_clients(settings, configured(SECRET)))) as client:
+        token = (await ask_as_client(client, f"robot:{SECRET}")).json()
+        secret = (await register(client))["secret"]
+    async with running(create_app(settings)) as client:
+        assert_oauth_error(await ask_as_client(client, f"robot:{SECRET}"), 401, "invalid_client")
+        assert (await client.get("/clients", headers=bearer(token))).status_code == 401
+        assert (await ask_as_client(client, f"nightly:{secret}")).status_code == 200
+
+
+async def test_a_configured_client_takes_the_place_of_a_registered_one(settings: AuthSettings) -> None:
+    async with running(create_app(settings)) as client:
+        secret = (await register(client))["secret"]
+    taken = configured(SECRET, id="nightly")
+    async with running(create_app(with_clients(settings, taken))) as client:
+        assert_oauth_error(await ask_as_client(client, f"nightly:{secret}"), 401, "invalid_client")
+        assert (await ask_as_client(client, f"nightly:{SECRET}")).status_code == 200
