@@ -11,7 +11,7 @@ from typing import Any
 from auth_service.settings import AuthSettings
 from inference_service.settings import InferenceSettings
 from pydantic.alias_generators import to_camel
-from servicekit.settings import ServiceSettings
+from servicekit.settings import ServiceSettings, variable_name
 from users_service.settings import UsersSettings
 
 CHARTS = Path(__file__).parent
@@ -31,7 +31,7 @@ MAP: Schema = {"type": "object", "additionalProperties": STRING}
 """Labels, annotations and node selectors."""
 
 ELSEWHERE = {
-    *("database_url", "migrate_at_start", "users_url", "auth_url", "log_level", "log_format"),
+    *("database_url", "migrate_at_start", "users_url", "auth_url"),
     *("admin_username", "admin_email", "admin_password", "cache_redis_url", "models_file", "weights_dir"),
 }
 """Settings that have a value of their own outside of `config`."""
@@ -48,10 +48,14 @@ def one_of(*values: str) -> Schema:
 
 
 def config(settings: type[ServiceSettings]) -> Schema:
-    """Return the schema of `config`: each setting by its name in camel case, with the type that it has."""
+    """Return the schema of `config`: each setting by its name in camel case, with the type that it has.
+
+    Without those of all services, such as LOG_LEVEL, which are values of their own.
+    """
     properties = settings.model_json_schema(by_alias=False)["properties"]
-    types = {to_camel(name): _plain(schema) for name, schema in properties.items() if name not in ELSEWHERE}
-    return section(**types)
+    prefix = str(settings.model_config["env_prefix"])
+    own = [name for name in properties if variable_name(settings, name).startswith(prefix) and name not in ELSEWHERE]
+    return section(**{to_camel(name): _plain(properties[name]) for name in own})
 
 
 def _plain(schema: Schema) -> Schema:
@@ -98,8 +102,16 @@ OF_SERVICES: dict[str, Schema] = {
     "replicaCount": NATURAL,
     "image": IMAGE,
     "imagePullSecrets": OBJECTS,
+    "command": STRINGS,
+    "args": STRINGS,
     "logLevel": one_of("DEBUG", "INFO", "WARNING", "ERROR"),
     "logFormat": one_of("json", "console"),
+    "tracing": section(
+        endpoint=STRING,
+        protocol=one_of("http/protobuf", "grpc"),
+        sampler=STRING,
+        samplerArg={"type": "number", "minimum": 0, "maximum": 1},
+    ),
     "extraEnv": OBJECTS,
     "extraEnvFrom": OBJECTS,
     "extraVolumes": OBJECTS,

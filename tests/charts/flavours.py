@@ -134,6 +134,14 @@ FLAVOURS: Mapping[str, Flavour] = {
     "no migrations before the start": Flavour(
         settings=("auth.migrations.initContainer=false", "users.migrations.initContainer=false")
     ),
+    "traced": Flavour(
+        document=yaml.safe_dump(
+            {
+                "auth": {"tracing": {"endpoint": "http://collector.telemetry.svc:4318", "samplerArg": 0.1}},
+                "users": {"tracing": {"endpoint": "http://collector:4317", "protocol": "grpc"}},
+            }
+        )
+    ),
     "a release named like the chart": Flavour(release="pinhole"),
     "auth alone": Flavour(chart="auth", settings=("database.host=db", "usersUrl=https://users.example.com")),
     "users alone": Flavour(chart="users", settings=("database.host=db",)),

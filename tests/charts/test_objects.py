@@ -318,6 +318,30 @@ def test_policies_follow_the_addresses_that_are_configured() -> None:
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("auth alone", "ph-auth", "egress")
 
 
+def test_spans_may_leave_for_where_they_are_sent() -> None:
+    data = named("traced", "ConfigMap", "ph-auth")["data"]
+    assert data["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.telemetry.svc:4318"
+    assert data["OTEL_TRACES_SAMPLER_ARG"] == "0.1"
+    telemetry = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "telemetry"}}}
+    assert {"ports": [{"port": 4318, "protocol": "TCP"}], "to": [telemetry]} in rules("traced", "ph-auth", "egress")
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in named("traced", "ConfigMap", "ph-inference")["data"]
+
+
+def test_a_setting_of_any_type_becomes_what_the_service_reads() -> None:
+    clients = [{"id": "nightly", "name": "Nightly", "scopes": ["users:read"], "secret_sha256": ["0" * 64]}]
+    config = {"clients": clients, "accessTokenSeconds": 1200000, "passwordGrant": False}
+    done = template(Flavour(document=yaml.safe_dump({"auth": {"config": config}})))
+    assert done.returncode == 0, done.stderr
+    (data,) = (
+        each["data"]
+        for each in yaml.safe_load_all(done.stdout)
+        if each and each["kind"] == "ConfigMap" and each["metadata"]["name"] == "ph-auth"
+    )
+    assert yaml.safe_load(data["AUTH_CLIENTS"]) == clients
+    assert data["AUTH_ACCESS_TOKEN_SECONDS"] == "1200000"
+    assert data["AUTH_PASSWORD_GRANT"] == "false"
+
+
 def test_only_auth_and_users_reach_the_development_database() -> None:
     (rule,) = rules("default", "ph-postgresql", "ingress")
     allowed = [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]]
@@ -397,7 +421,7 @@ def test_extras_are_everywhere_and_templates_are_rendered() -> None:
         assert spec["priorityClassName"] == "important"
         assert spec["nodeSelector"] == {"disk": "fast"}
         assert {"name": "TZ", "value": "ph"} in spec["containers"][0]["env"]
-    assert "a: inference" in render(name)
+        assert named(name, "ConfigMap", f"more-{chart}")["data"] == {"a": chart}
 
 
 def test_tls_and_its_certificate_come_from_the_public_address() -> None:

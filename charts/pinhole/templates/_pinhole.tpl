@@ -53,7 +53,7 @@
 {{- $urls := dict "auth" (list .Values.users.authUrl .Values.inference.authUrl) "users" (list .Values.auth.usersUrl) }}
 {{- range $name, $told := $urls }}
 {{- $values := index $.Values $name }}
-{{- if and (or $values.fullnameOverride $values.nameOverride (ne (int $values.service.port) 80) (not $values.enabled)) (has "" $told) }}
+{{- if and (or $values.fullnameOverride $values.nameOverride (not $values.enabled) (ne (int ($values.service).port) 80)) (has "" $told) }}
 {{- fail (printf "%s has another name or port, or is not here: tell the others where it is reached, by %s" $name (ternary "users.authUrl and inference.authUrl" "auth.usersUrl" (eq $name "auth"))) }}
 {{- end }}
 {{- end }}

@@ -76,6 +76,9 @@ spec:
     {{- range $service.egress }}
     {{- include "servicekit.endpointRule" (dict "root" $ "host" .host "port" .port) | trim | nindent 4 }}
     {{- end }}
+    {{- with tpl .Values.tracing.endpoint . }}
+    {{- include "servicekit.urlRule" (dict "root" $ "name" "" "url" .) | trim | nindent 4 }}
+    {{- end }}
     {{- with .Values.networkPolicy.extraEgress }}
     {{- tpl (toYaml .) $ | nindent 4 }}
     {{- end }}

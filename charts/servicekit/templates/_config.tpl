@@ -21,6 +21,14 @@
 {{- range $name, $value := $service.variables }}
 {{- $_ := set $variables $name $value }}
 {{- end }}
+{{- with .Values.tracing }}
+{{- if .endpoint }}
+{{- $_ := set $variables "OTEL_EXPORTER_OTLP_ENDPOINT" (tpl .endpoint $) }}
+{{- $_ := set $variables "OTEL_EXPORTER_OTLP_PROTOCOL" .protocol }}
+{{- $_ := set $variables "OTEL_TRACES_SAMPLER" .sampler }}
+{{- $_ := set $variables "OTEL_TRACES_SAMPLER_ARG" .samplerArg }}
+{{- end }}
+{{- end }}
 {{- $_ := set $variables "LOG_LEVEL" .Values.logLevel }}
 {{- $_ := set $variables "LOG_FORMAT" .Values.logFormat }}
 {{- range $key, $value := .Values.config }}
@@ -29,8 +37,7 @@
 {{- end }}
 {{- end }}
 {{- range $name, $value := $variables }}
-{{- $text := kindIs "float64" $value | ternary ($value | toJson) (toString $value) }}
-{{ $name }}: {{ ternary (tpl $text $) $text (kindIs "string" $value) | quote }}
+{{ $name }}: {{ (kindIs "string" $value) | ternary (tpl (toString $value) $) (toJson $value) | quote }}
 {{- end }}
 {{- end }}
 

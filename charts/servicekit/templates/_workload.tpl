@@ -73,6 +73,14 @@ initContainers:
 containers:
   - name: {{ .Chart.Name }}
     {{- include "servicekit.containerFrame" . | nindent 4 }}
+    {{- with .Values.command }}
+    command:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .Values.args }}
+    args:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
     ports:
       - name: http
         containerPort: 8000
