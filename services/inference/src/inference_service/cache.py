@@ -52,7 +52,7 @@ class MemoryStore:
         self._ttl_seconds = ttl_seconds
         self._values: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._size_bytes = 0
-        metrics.show_cache_bytes(lambda: self._size_bytes)
+        self._metrics = metrics
 
     async def get(self, key: str) -> bytes | str | None:
         """Return a value that is not too old."""
@@ -70,13 +70,17 @@ class MemoryStore:
         if key in self._values:
             self._drop(key)
         self._values[key] = (time.monotonic() + self._ttl_seconds, value)
-        self._size_bytes += _size(value)
+        self._count(_size(value))
         while self._size_bytes > self._max_bytes:
             self._drop(next(iter(self._values)))
 
     def _drop(self, key: str) -> None:
         _, value = self._values.pop(key)
-        self._size_bytes -= _size(value)
+        self._count(-_size(value))
+
+    def _count(self, size: int) -> None:
+        self._size_bytes += size
+        self._metrics.show_cache_bytes(self._size_bytes)
 
 
 class RedisStore:

@@ -60,7 +60,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        cpus = available_cpus()
+        cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
@@ -82,6 +82,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics,
                 max_batch_size=settings.max_batch_size,
                 prepare=set_compute_threads,
+                workers_dir=settings.workers_dir,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
             DynamicBatcher(

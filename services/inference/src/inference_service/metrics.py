@@ -1,7 +1,7 @@
 """What the inference service tells Prometheus beside its HTTP requests."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -42,11 +42,13 @@ class InferenceMetrics:
         self._in_flight = Gauge(
             "inference_requests_in_flight",
             "Pictures that are being decoded, computed or waiting for it.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._queue_size = Gauge(
             "inference_queue_size",
             "Pictures that are admitted and in no batch yet, those that are being decoded among them.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._batch_size = Histogram(
@@ -70,6 +72,7 @@ class InferenceMetrics:
         self._body_bytes = Gauge(
             "inference_body_bytes",
             "Bytes of the bodies that are held in memory.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._cache_requests = Counter(
@@ -85,13 +88,15 @@ class InferenceMetrics:
         )
         self._cache_bytes = Gauge(
             "inference_cache_bytes",
-            "Bytes of the cache in the memory of this process.",
+            "Bytes of the cache in memory.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self._model_info = Gauge(
             "inference_model_info",
-            "1 for each model that is ready.",
+            "1 for each model that is ready, 0 for one that was.",
             ["model", "version", "source", "device", "dtype"],
+            multiprocess_mode="livemax",
             registry=registry,
         )
 
@@ -122,13 +127,13 @@ class InferenceMetrics:
             for stage, seconds in timings.seconds().items():
                 self._stage_duration_seconds.labels(stage).observe(seconds)
 
-    def show_queue_size(self, queue_size: Callable[[], float]) -> None:
-        """Ask `queue_size` at each scrape."""
-        self._queue_size.set_function(queue_size)
+    def show_queue_size(self, rows: int) -> None:
+        """Show how many pictures are admitted and in no batch."""
+        self._queue_size.set(rows)
 
-    def show_body_bytes(self, body_bytes: Callable[[], float]) -> None:
-        """Ask `body_bytes` at each scrape."""
-        self._body_bytes.set_function(body_bytes)
+    def show_body_bytes(self, held_bytes: int) -> None:
+        """Show how much is held."""
+        self._body_bytes.set(held_bytes)
 
     def batch_computed(self, rows: int, *, device: str, seconds: float) -> None:
         """Count one batch, and the time that it took on `device`."""
@@ -147,18 +152,18 @@ class InferenceMetrics:
         """Count one time that the shared cache did not answer."""
         self._cache_failures.inc()
 
-    def show_cache_bytes(self, cache_bytes: Callable[[], float]) -> None:
-        """Ask `cache_bytes` at each scrape."""
-        self._cache_bytes.set_function(cache_bytes)
+    def show_cache_bytes(self, size_bytes: int) -> None:
+        """Show how much is kept."""
+        self._cache_bytes.set(size_bytes)
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
         """Show a model and what it runs on."""
         self._model_info.labels(*_info(source, model)).set(1)
 
     def model_is_gone(self, source: ModelSource, model: Model | None) -> None:
-        """Show a model no more."""
+        """Show that a model is no longer served."""
         if model is not None:
-            self._model_info.remove(*_info(source, model))
+            self._model_info.labels(*_info(source, model)).set(0)  # among several workers no labels can be removed
 
     def model_was_loaded(self, source: ModelSource, outcome: Literal["ready", "failed"]) -> None:
         """Count one attempt to load a version of a model."""

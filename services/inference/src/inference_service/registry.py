@@ -7,6 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
@@ -17,6 +18,7 @@ from inference_service.executors import open_executor
 from inference_service.golden import check_golden
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelSource, ModelUnavailable
+from inference_service.shared_weights import share_weights
 
 MODEL_NEED = "model"
 """What `Readiness` calls having had every model loaded and warm."""
@@ -58,7 +60,7 @@ class ModelRegistry:
     """Models by name and version. The first is the one that answers where a caller names none.
 
     `prepare` is called on each thread that loads: that is not the one which computes, so requests are
-    answered meanwhile.
+    answered meanwhile. Several workers share the weights by files in `workers_dir`.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ModelRegistry:
         *,
         max_batch_size: int = 1,
         prepare: Callable[[], object] = lambda: None,
+        workers_dir: Path | None = None,
     ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
@@ -76,6 +79,7 @@ class ModelRegistry:
         self._metrics = metrics
         self._max_batch_size = max_batch_size
         self._prepare = prepare
+        self._workers_dir = workers_dir
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -141,7 +145,7 @@ class ModelRegistry:
         try:
             async with open_executor("load", 1, prepare=self._prepare) as thread:
                 model = await asyncio.get_running_loop().run_in_executor(
-                    thread, _load_and_check, source, self._max_batch_size
+                    thread, _load_and_check, source, self._max_batch_size, self._workers_dir
                 )
         except Exception as error:
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
@@ -175,10 +179,13 @@ async def open_models(
     *,
     max_batch_size: int = 1,
     prepare: Callable[[], object],
+    workers_dir: Path | None = None,
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
-    models = ModelRegistry(sources, readiness, metrics, max_batch_size=max_batch_size, prepare=prepare)
+    models = ModelRegistry(
+        sources, readiness, metrics, max_batch_size=max_batch_size, prepare=prepare, workers_dir=workers_dir
+    )
 
     async def load() -> None:
         await models.load(sources)
@@ -194,8 +201,10 @@ async def open_models(
             await loading
 
 
-def _load_and_check(source: ModelSource, max_batch_size: int) -> Model:
+def _load_and_check(source: ModelSource, max_batch_size: int, workers_dir: Path | None) -> Model:
     model = source.load()
+    if workers_dir:
+        share_weights(model, workers_dir)
     model = replace(model, batch_seconds=model.warm_up(max_batch_size))
     check_golden(model, source.golden)
     return model

@@ -77,10 +77,10 @@ class InferenceSettings(ResourceSettings):
     """`redis://`, `rediss://` or `unix://`: keeps the answers in Redis, for all replicas."""
 
     decode_threads: PositiveInt | None = None
-    """Pictures that are decoded at once. By default one for each CPU of this process."""
+    """Pictures that are decoded at once. By default one for each CPU, shared by the workers."""
 
     compute_threads: PositiveInt | None = None
-    """Threads inside one forward pass. By default one for each CPU of this process."""
+    """Threads inside one forward pass. By default one for each CPU, shared by the workers."""
 
     @field_validator("cache_redis_url")
     @classmethod
