@@ -1,7 +1,7 @@
 """Takes what services send by OTLP, over HTTP and gRPC, and keeps it."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,5 +123,5 @@ def receiving() -> Iterator[Receiver]:
         server.server_close()
 
 
-def _values(attributes: Iterator[KeyValue]) -> dict[str, Any]:
+def _values(attributes: Iterable[KeyValue]) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in attributes}

@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, Gauge
 from pydantic import AwareDatetime, BaseModel
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
-from servicekit.telemetry import untraced
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -81,8 +80,7 @@ class AccountEvents:
     async def keep_up(self, interval_seconds: float) -> None:
         """Catch up for ever. While users is away nothing is refused, and nothing is forgotten."""
         while True:
-            with untraced():
-                await self.catch_up()
+            await self.catch_up()
             await asyncio.sleep(interval_seconds)
 
     async def catch_up(self) -> None:
