@@ -106,6 +106,15 @@ class FormTooLarge(OAuthError):
         super().__init__(description, headers={"Connection": "close"})
 
 
+class TooManyAttempts(OAuthError):
+    """Passwords were tried too often; whether this one is right was not looked at."""
+
+    status, error = 429, "slow_down"
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("too many attempts at passwords", headers={"Retry-After": str(retry_after_seconds)})
+
+
 class TemporarilyUnavailable(OAuthError):
     """Accounts cannot be asked for now; the same request may be sent again later."""
 

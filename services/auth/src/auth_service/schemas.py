@@ -15,6 +15,7 @@ ErrorCode = Literal[
     "invalid_scope",
     "unauthorized_client",
     "unsupported_grant_type",
+    "slow_down",
     "temporarily_unavailable",
     "invalid_token",
     "insufficient_scope",

@@ -118,17 +118,6 @@ class ClientSecretRow(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class ClientAssertionRow(Base):
-    """An assertion that a client has used. It is taken once."""
-
-    __tablename__ = "client_assertions"
-
-    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
-    """SHA-256 of the client's id and the assertion's `jti`."""
-
-    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-
-
 class AccountFeed(Base):
     """One row: how far the events of users are taken."""
 
@@ -146,3 +135,14 @@ class AccountEnding(Base):
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     subject: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class ClientAssertionRow(Base):
+    """An assertion that a client has used. It is taken once."""
+
+    __tablename__ = "client_assertions"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    """SHA-256 of the client's id and the assertion's `jti`."""
+
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
