@@ -1,7 +1,6 @@
 """Signing keys: made once, kept, and all of them published."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from auth_service.signing_keys import load_key_ring
@@ -11,12 +10,11 @@ from sqlalchemy import func, select
 
 
 @pytest.fixture
-async def url(tmp_path: Path) -> str:
+async def url(database_url: str) -> str:
     """A database with the tables and nothing in them."""
-    url = f"sqlite+aiosqlite:///{tmp_path}/auth.db"
-    async with open_database(url) as database:
+    async with open_database(database_url) as database:
         await database.migrate("auth_service")
-    return url
+    return database_url
 
 
 async def test_replicas_that_start_together_make_one_key(url: str) -> None:

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
+from servicekit.connections import ConnectionSettings
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
@@ -28,7 +29,7 @@ def _read_clients(value: Any) -> Any:
         raise ValueError("expected a list of clients in YAML or JSON") from None
 
 
-class AuthSettings(TokenSettings):
+class AuthSettings(TokenSettings, ConnectionSettings):
     """What the auth service is told."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)

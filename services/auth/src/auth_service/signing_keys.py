@@ -31,7 +31,7 @@ class KeyRing:
 
 async def load_key_ring(database: Database, algorithm: Algorithm) -> KeyRing:
     """Return the stored keys. Where none is of `algorithm`, make one first."""
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         keys = await _read(session)
     if not _has(keys, algorithm):
         # Outside the transaction: an RSA key takes a while.
@@ -42,7 +42,7 @@ async def load_key_ring(database: Database, algorithm: Algorithm) -> KeyRing:
 
 async def _add_first(database: Database, key: SigningKey) -> list[SigningKey]:
     """Store `key` unless another replica was faster, and return what is stored then."""
-    async with database.sessions.begin() as session:
+    async with database.begin() as session:
         if session.get_bind().dialect.name == "postgresql":
             # Replicas that start together wait here for each other; SQLite's transactions always do.
             await session.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
