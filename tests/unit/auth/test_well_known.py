@@ -8,6 +8,8 @@ from servicekit.auth import SCOPES
 
 from tests.asgi import running
 
+PROOFS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+
 
 @pytest.mark.parametrize(("algorithm", "members"), [("RS256", {"kty", "n", "e"}), ("ES256", {"kty", "crv", "x", "y"})])
 async def test_the_keys_are_public_and_complete(settings: AuthSettings, algorithm: str, members: set[str]) -> None:
@@ -35,9 +37,12 @@ async def test_the_metadata_names_what_is_there_and_nothing_else(client: httpx.A
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],
         "grant_types_supported": ["password", "refresh_token", "client_credentials"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-        "revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["none", *PROOFS],
+        "revocation_endpoint_auth_methods_supported": ["none", *PROOFS],
+        "introspection_endpoint_auth_methods_supported": PROOFS,
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
+        "revocation_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
+        "introspection_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
         "subject_types_supported": ["public"],
     }
 

@@ -9,7 +9,7 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
-from servicekit.database import SCHEMA_NEED, open_database
+from servicekit.database import SCHEMA_NEED, Database, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
@@ -21,7 +21,9 @@ from servicekit.tokens import TokenVerifier
 from auth_service.access_tokens import AccessTokens, ServiceToken
 from auth_service.account_events import follow_account_events
 from auth_service.accounts import Accounts
+from auth_service.client_assertions import ClientAssertions, Cluster
 from auth_service.client_authentication import ClientAuthenticator
+from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
 from auth_service.configured_clients import adopt_configured_clients
@@ -83,7 +85,6 @@ def _lifespan(
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
-            authenticator = ClientAuthenticator(database)
             tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
             # No proxy, whatever the environment says: what is asked of users holds passwords.
             async with (
@@ -96,7 +97,9 @@ def _lifespan(
                     )
                 ) as http,
                 follow_account_events(http, database, registry),
+                _open_client_assertions(database, settings) as assertions,
             ):
+                authenticator = ClientAuthenticator(database, assertions)
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
                     clients=authenticator,
@@ -119,6 +122,22 @@ def _lifespan(
                 )
 
     return lifespan
+
+
+@asynccontextmanager
+async def _open_client_assertions(database: Database, settings: AuthSettings) -> AsyncIterator[ClientAssertions]:
+    cluster = settings.cluster_issuer and Cluster(settings.cluster_issuer, settings.cluster_jwks_url)
+    async with (
+        open_remote_keys() as keys,
+        open_remote_keys(ca_file=settings.cluster_ca_file, token_file=settings.cluster_token_file) as cluster_keys,
+    ):
+        yield ClientAssertions(
+            database,
+            audiences=frozenset({settings.issuer, f"{settings.issuer.rstrip('/')}/token"}),
+            keys=keys,
+            cluster=cluster or None,
+            cluster_keys=cluster_keys,
+        )
 
 
 def _lifetimes(settings: AuthSettings) -> Lifetimes:

@@ -1,5 +1,6 @@
 """Configuration of the auth service, read once from the environment."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
@@ -48,6 +49,18 @@ class AuthSettings(TokenSettings):
 
     clients: Annotated[tuple[ConfiguredClient, ...], NoDecode, BeforeValidator(_read_clients)] = ()
     """OAuth clients, as YAML or JSON; in a file by `AUTH_CLIENTS_FILE`. Others are registered over HTTP."""
+
+    cluster_issuer: str | None = None
+    """`iss` of a Kubernetes cluster's ServiceAccount tokens, which clients may prove themselves with."""
+
+    cluster_jwks_url: str = Field("https://kubernetes.default.svc/openid/v1/jwks", pattern=r"^https?://[^/]")
+    """Where the keys of those tokens are."""
+
+    cluster_ca_file: Path | None = None
+    """The CA of that address, where the system does not know it."""
+
+    cluster_token_file: Path | None = None
+    """The token to ask with, where that is needed; read anew each time."""
 
     password_grant: bool = True
     """Off where nobody shall type a password into a client; the web page needs it."""

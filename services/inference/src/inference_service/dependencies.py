@@ -16,6 +16,7 @@ from inference_service.errors import BodyTooSlow
 from inference_service.pipeline import Pipeline
 from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
+from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
 from inference_service.uploads import declared_length, read_upload
 
@@ -30,6 +31,7 @@ class State(TypedDict):
     models: ModelRegistry
     bodies: BodyBudget
     pipeline: Pipeline
+    statistics: StatisticsBook
 
 
 async def get_settings(request: Request) -> InferenceSettings:
@@ -56,10 +58,17 @@ async def get_bodies(request: Request) -> BodyBudget:
     return bodies
 
 
+async def get_statistics(request: Request) -> StatisticsBook:
+    """Return what each model has done."""
+    statistics: StatisticsBook = request.state.statistics
+    return statistics
+
+
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
+StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
 
 
@@ -98,12 +107,18 @@ async def get_named_version(
     return models.get(name, version)
 
 
+async def get_named_model(_caller: Caller, models: ModelsDep, name: ModelName) -> ServedModel:
+    """Return the newest version that is ready of the model that the path names."""
+    return models.get(name)
+
+
 async def get_named_versions(_caller: Caller, models: ModelsDep, name: ModelName) -> list[ServedModel]:
     """Return each version of the model that the path names, the newest first."""
     return models.versions(name)
 
 
 ChosenModelDep = Annotated[ServedModel, Depends(get_chosen_model)]
+NamedModelDep = Annotated[ServedModel, Depends(get_named_model)]
 NamedVersionDep = Annotated[ServedModel, Depends(get_named_version)]
 NamedVersionsDep = Annotated[list[ServedModel], Depends(get_named_versions)]
 

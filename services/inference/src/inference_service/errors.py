@@ -15,6 +15,13 @@ class InvalidImage(InvalidRequest):
     slug, title = "invalid-image", "Invalid image"
 
 
+class InvalidItem(InvalidRequest):
+    """One of the pictures of a request is not valid."""
+
+    def __init__(self, index: int, detail: str) -> None:
+        super().__init__(f"item {index}: {detail}")
+
+
 class InvalidUpload(InvalidRequest):
     """The body is not a form with one file in the field `file`."""
 

@@ -28,8 +28,11 @@ from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
+from inference_service.oip.errors import error_response
+from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
@@ -60,10 +63,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        cpus = available_cpus()
+        cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
-        set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        compute_threads = settings.compute_threads or cpus
+        set_compute_threads = partial(torch.set_num_threads, compute_threads)
+        metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
@@ -81,7 +86,14 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 metrics,
                 max_batch_size=settings.max_batch_size,
+                modes=ModeSearch(
+                    settings.mode,
+                    budget_seconds=settings.mode_search_seconds,
+                    folder=settings.modes_dir,
+                    max_batch_size=settings.max_batch_size,
+                ),
                 prepare=set_compute_threads,
+                workers_dir=settings.workers_dir,
                 follow=_follower(settings) if sources is None else None,
             ) as served_models,
             DynamicBatcher(
@@ -123,6 +135,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     models=served_models,
                     bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                     pipeline=pipeline,
+                    statistics=metrics.statistics,
                 )
 
     return build_app(
@@ -131,11 +144,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         description="Classifies pictures with the models that it serves.",
         version=version("pinhole-inference"),
         lifespan=lifespan,
-        routers=[predict.router, models.router, pages_router()],
+        routers=[predict.router, models.router, *oip_routers(readiness, heartbeat.stalled), pages_router()],
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,
         telemetry=telemetry,
+        error_response=error_response,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 

@@ -26,6 +26,9 @@ Algorithm = Literal["RS256", "ES256"]
 
 MAX_TOKEN_BYTES = 8 * 1024
 TYPE = "at+jwt"
+MIN_RSA_BITS = 2048
+"""RFC 7518 section 3.3."""
+
 MAX_CLOCK_SKEW_SECONDS = 30
 """How far ahead of ours the clock that set `iat` and `nbf` may be. `exp` is taken as it is."""
 
@@ -67,11 +70,11 @@ class PublicKey:
         Raises:
             ValueError: it is not a public signature key of an algorithm that we use.
         """
-        algorithm = _ALGORITHM_OF.get(document.get("kty", ""), "")
+        algorithm = _ALGORITHM_OF.get(str(document.get("kty")), "")
         members = {"use": "sig", "alg": algorithm, **document}
         if members["alg"] not in get_args(Algorithm) or members["use"] != "sig" or "d" in members:
             raise ValueError("expected a public RS256 or ES256 signature key")
-        if members["alg"] != algorithm:
+        if members["alg"] != algorithm or (algorithm == "ES256" and members.get("crv") != "P-256"):
             raise ValueError(f"expected a key of {members['alg']}")
         self.algorithm = cast(Algorithm, algorithm)
         try:
@@ -80,6 +83,8 @@ class PublicKey:
             self.key_id = members.get("kid") or _thumbprint(members)
         except (JOSEError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError("expected a complete key") from error
+        if algorithm == "RS256" and self.key.prepared_key.key_size < MIN_RSA_BITS:
+            raise ValueError(f"expected an RSA key of {MIN_RSA_BITS} bits or more")
 
 
 class SigningKey:

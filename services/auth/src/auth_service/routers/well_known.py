@@ -1,7 +1,10 @@
 """What clients and services can find out by themselves: keys and metadata."""
 
+from typing import get_args
+
 from fastapi import APIRouter, Response
 from servicekit.auth import SCOPES
+from servicekit.tokens import Algorithm
 
 from auth_service.clients import AUTH_METHODS
 from auth_service.dependencies import KeyRingDep, SettingsDep
@@ -10,6 +13,7 @@ from auth_service.schemas import Jwk, JwkSet, ServerMetadata
 
 router = APIRouter(prefix="/.well-known", tags=["discovery"])
 
+ALGORITHMS = get_args(Algorithm)
 JWKS_CACHE = "public, max-age=300"
 METADATA_CACHE = "public, max-age=3600"
 
@@ -42,5 +46,8 @@ async def metadata(settings: SettingsDep, response: Response) -> ServerMetadata:
         token_endpoint_auth_methods_supported=list(AUTH_METHODS),
         revocation_endpoint_auth_methods_supported=list(AUTH_METHODS),
         introspection_endpoint_auth_methods_supported=[method for method in AUTH_METHODS if method != "none"],
+        token_endpoint_auth_signing_alg_values_supported=list(ALGORITHMS),
+        revocation_endpoint_auth_signing_alg_values_supported=list(ALGORITHMS),
+        introspection_endpoint_auth_signing_alg_values_supported=list(ALGORITHMS),
         subject_types_supported=["public"],
     )
