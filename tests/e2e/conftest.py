@@ -154,6 +154,14 @@ def admin(pinhole: Pinhole) -> Iterator[httpx.Client]:
         yield client
 
 
+def register_client(admin: httpx.Client, client_id: str, method: str, *scopes: str) -> str:
+    """Register an OAuth client that gets tokens for itself, and return its secret."""
+    body = {"id": client_id, "name": client_id, "scopes": list(scopes), "token_endpoint_auth_method": method}
+    response = admin.post("/clients", json=body)
+    assert response.status_code == 201, response.text
+    return str(response.json()["secret"])
+
+
 def assert_problem(response: httpx.Response, status: int) -> None:
     """Check that an answer is a problem of this status, and that it tells nothing of our insides."""
     assert response.status_code == status, response.text

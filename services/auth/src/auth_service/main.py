@@ -8,6 +8,7 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
+from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, Database, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
@@ -72,9 +73,12 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
 def _lifespan(
     settings: AuthSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    pool_metrics = PoolMetrics(registry)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        async with open_database(settings.database_url) as database:
+        async with open_database(settings.database_url, settings.connection_limits) as database:
+            pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)

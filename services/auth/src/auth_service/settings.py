@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
+from servicekit.connections import ConnectionSettings
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
@@ -50,7 +51,7 @@ def _is_fernet_key(key: str) -> str:
 FernetKey = Annotated[str, AfterValidator(_is_fernet_key)]
 
 
-class AuthSettings(TokenSettings):
+class AuthSettings(TokenSettings, ConnectionSettings):
     """What the auth service is told."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
