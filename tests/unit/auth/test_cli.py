@@ -25,11 +25,6 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/auth.db"
-
-
-@pytest.fixture
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch, restored_logging: None) -> Run:
     """Runs the command with arguments."""
     monkeypatch.setenv("AUTH_DATABASE_URL", database_url)
