@@ -326,6 +326,14 @@ async def test_a_service_account_needs_no_secret_and_its_token_may_come_again(in
         assert_oauth_error(await ask(client, assertion, client_id="other"), 401, "invalid_client")
 
 
+async def test_without_the_token_to_ask_the_cluster_with_it_is_503(in_cluster: AuthSettings) -> None:
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+        assert in_cluster.cluster_token_file is not None
+        in_cluster.cluster_token_file.unlink()
+        assert_oauth_error(await ask(client, sign(projected(), RSA_KEY, typ=None)), 503, "temporarily_unavailable")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -26,6 +26,8 @@ def test_the_defaults_need_no_server() -> None:
         ("AUTH_KEY_ROTATION_DAYS", "-1"),
         ("AUTH_KEY_ENCRYPTION_KEYS", "a secret"),
         ("AUTH_CLUSTER_JWKS_URL", "kubernetes.default.svc"),
+        ("AUTH_CLUSTER_CA_FILE", "/nowhere/ca.crt"),
+        ("AUTH_CLUSTER_TOKEN_FILE", "/nowhere/token"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_its_variable(

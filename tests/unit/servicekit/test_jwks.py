@@ -162,3 +162,15 @@ async def test_before_the_first_fetch_there_is_nothing_to_forget(issuer: IssuerA
         await keys.keep_only([NEW_KEY.key_id])
         assert await keys.get(KEY.key_id)
     assert issuer.requests == 1
+
+
+async def test_keys_that_nobody_keeps_fresh_are_asked_for_again_when_they_are_old(
+    issuer: IssuerAway, no_interval: None
+) -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
+        keys = JwksClient("http://issuer/keys", http, Readiness(), max_age_seconds=0.0)
+        assert await keys.get(KEY.key_id)
+        issuer.answer = lambda: httpx.Response(500)
+        assert await keys.get(KEY.key_id)
+        issuer.serve(NEW_KEY)
+        assert await keys.get(KEY.key_id) is None

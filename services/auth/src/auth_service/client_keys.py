@@ -15,6 +15,9 @@ from servicekit.tokens import PublicKey
 MAX_SETS = 100
 """Key sets of other origins that are remembered; past it the one goes that was not asked for the longest."""
 
+MAX_AGE_SECONDS = 300.0
+"""A key that its owner has taken away is taken for so long at most, unless the set cannot be fetched again."""
+
 FETCH_SECONDS = 3.0
 
 
@@ -26,7 +29,11 @@ class TokenFile(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the header; httpx calls this for each request."""
-        request.headers["Authorization"] = f"Bearer {self._path.read_text(encoding='ascii').strip()}"
+        try:
+            token = self._path.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise httpx.RequestError(f"the token cannot be read: {error.strerror}") from None
+        request.headers["Authorization"] = f"Bearer {token}"
         yield request
 
 
@@ -44,7 +51,7 @@ class RemoteKeys:
             KeysUnavailable: the set was never fetched, and cannot be now.
         """
         if url not in self._sets:
-            self._sets[url] = JwksClient(url, self._http, Readiness())
+            self._sets[url] = JwksClient(url, self._http, Readiness(), max_age_seconds=MAX_AGE_SECONDS)
             if len(self._sets) > MAX_SETS:
                 self._sets.popitem(last=False)
         self._sets.move_to_end(url)

@@ -1,7 +1,6 @@
 """Configuration of the auth service, read once from the environment."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
@@ -10,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    FilePath,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -78,10 +78,10 @@ class AuthSettings(TokenSettings, ConnectionSettings):
     cluster_jwks_url: str = Field("https://kubernetes.default.svc/openid/v1/jwks", pattern=r"^https?://[^/]")
     """Where the keys of those tokens are."""
 
-    cluster_ca_file: Path | None = None
+    cluster_ca_file: FilePath | None = None
     """The CA of that address, where the system does not know it."""
 
-    cluster_token_file: Path | None = None
+    cluster_token_file: FilePath | None = None
     """The token to ask with, where that is needed; read anew each time."""
 
     password_grant: bool = True

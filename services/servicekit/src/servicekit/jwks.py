@@ -48,8 +48,12 @@ def usable_keys(documents: Iterable[Any]) -> list[PublicKey]:
 class JwksClient:
     """Keys by id. An unknown id causes one shared fetch; a failed fetch keeps the last good keys."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, readiness: Readiness) -> None:
+    def __init__(
+        self, url: str, http: httpx.AsyncClient, readiness: Readiness, *, max_age_seconds: float = float("inf")
+    ) -> None:
+        """Take for how long keys are good without another fetch, where nobody keeps them fresh."""
         self._url = url
+        self._max_age_seconds = max_age_seconds
         self._http = http
         self._readiness = readiness
         self._keys: dict[str, PublicKey] = {}
@@ -63,7 +67,7 @@ class JwksClient:
         Raises:
             KeysUnavailable: the issuer has not given any keys so far, so nobody can tell.
         """
-        if key_id not in self._keys:
+        if key_id not in self._keys or time.monotonic() - self._tried_at > self._max_age_seconds:
             await self._refresh()
             if not self._was_fetched:
                 raise KeysUnavailable
