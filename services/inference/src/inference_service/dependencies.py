@@ -13,6 +13,7 @@ from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
 from inference_service.errors import BodyTooSlow
+from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
 from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
@@ -32,6 +33,7 @@ class State(TypedDict):
     bodies: BodyBudget
     pipeline: Pipeline
     statistics: StatisticsBook
+    control: ModelControl
 
 
 async def get_settings(request: Request) -> InferenceSettings:
@@ -64,12 +66,20 @@ async def get_statistics(request: Request) -> StatisticsBook:
     return statistics
 
 
+async def get_control(request: Request) -> ModelControl:
+    """Return what loads and unloads models."""
+    control: ModelControl = request.state.control
+    return control
+
+
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
+ControlDep = Annotated[ModelControl, Depends(get_control)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
+Administrator = Annotated[Principal, require_scope("inference:admin")]
 
 
 _NAME = "efficientnet-lite0"
