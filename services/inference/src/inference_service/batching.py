@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Executor
 from enum import IntEnum
 from functools import partial
@@ -51,8 +52,12 @@ class Place:
         """Give the room back, where it was not used; more than once is as good as once."""
         self._batcher._leave(self)
 
-    async def infer(self, images: Tensor, timings: StageTimings) -> Tensor:
+    async def infer(
+        self, images: Tensor, timings: StageTimings, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Return the logits, float32 [N, classes], of inputs of the model, [N, 3, H, W]; N is `rows`.
+
+        With `forward`, which is called in place of that of the model, the rows are alone in their batches.
 
         Rows keep their order, in however many batches they were. When the caller is cancelled, the
         rows that are not in a batch yet leave the queue at once. To be called once.
@@ -60,7 +65,7 @@ class Place:
         Raises:
             InferenceFailed: the forward pass of a batch with one of the rows raised.
         """
-        return await self._batcher._infer(self, images, timings)
+        return await self._batcher._infer(self, QueuedRequest(self.model, images, timings, forward))
 
 
 class DynamicBatcher:
@@ -109,6 +114,11 @@ class DynamicBatcher:
         self._closing = True
         self._start_next()
         await self._drained.wait()
+
+    @property
+    def max_batch_size(self) -> int:
+        """Return the most rows that are computed together."""
+        return self._max_batch_size
 
     @property
     def queue_size(self) -> int:
@@ -163,10 +173,9 @@ class DynamicBatcher:
             self._places.remove(place)
             self._start_next()  # it may have been the one that a batch waits for
 
-    async def _infer(self, place: Place, images: Tensor, timings: StageTimings) -> Tensor:
-        assert len(images) == place.rows
+    async def _infer(self, place: Place, request: QueuedRequest) -> Tensor:
+        assert len(request.images) == place.rows
         self._places.remove(place)
-        request = QueuedRequest(place.model, images, timings)
         queue = self._queues[place.priority]
         queue[request] = None
         self._start_next()
@@ -233,8 +242,9 @@ class DynamicBatcher:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
             model = batch[0].request.model
-            self._metrics.batch_computed(model, computed.rows, computed.seconds)
-            self._times.add(model, computed.rows, computed.seconds)
+            if batch[0].request.is_plain:
+                self._metrics.batch_computed(model, computed.rows, computed.seconds)
+                self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()
