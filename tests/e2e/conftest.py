@@ -105,7 +105,7 @@ def started(data: Path, **environment: str) -> Iterator[Pinhole]:
     port = free_ports()
     process = subprocess.Popen(
         [Path(sysconfig.get_path("scripts")) / "pinhole-run", "--port", str(port), "--data", str(data)],
-        env={**os.environ, "LOG_LEVEL": "INFO", **environment},
+        env={**os.environ, "LOG_LEVEL": "INFO", "INFERENCE_MODE_SEARCH_SECONDS": "0", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -29,6 +29,7 @@ from inference_service.executors import open_executor
 from inference_service.explaining import Explainer
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
@@ -66,7 +67,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
-        set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        compute_threads = settings.compute_threads or cpus
+        set_compute_threads = partial(torch.set_num_threads, compute_threads)
+        metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
@@ -84,6 +87,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 metrics,
                 max_batch_size=settings.max_batch_size,
+                modes=ModeSearch(
+                    settings.mode,
+                    budget_seconds=settings.mode_search_seconds,
+                    folder=settings.modes_dir,
+                    max_batch_size=settings.max_batch_size,
+                ),
                 prepare=set_compute_threads,
                 workers_dir=settings.workers_dir,
                 follow=_follower(settings) if sources is None else None,

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from inference_service.builtin import imagenet_labels
+from inference_service.modes import ModeSetting
 
 BUILTIN = "builtin:efficientnet-lite0"
 TORCHVISION = re.compile(r"torchvision:(?P<name>[a-z0-9_]+)(/(?P<weights>[A-Z0-9_]+))?")
@@ -112,6 +113,7 @@ class ModelEntry(_Strict):
     preprocessing: PreprocessingEntry | None = None
     scaled_decoding: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    mode: ModeSetting | None = None
     golden: tuple[GoldenEntry, ...] = ()
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
 

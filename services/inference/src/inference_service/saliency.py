@@ -6,10 +6,12 @@ occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Netwo
 """
 
 import math
+import threading
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from inference_service.model import Model
 
@@ -48,8 +50,11 @@ def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
     of the logit of `target` (by default the highest) with respect to it; what is below 0 is cut off.
     """
     last: list[Tensor] = []
+    thread = threading.get_ident()
 
     def cut(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
+        if threading.get_ident() != thread:
+            return None  # another network, or this one while it is compared with faster modes of itself
         if not isinstance(output, Tensor) or output.ndim != 4 or min(output.shape[2:]) < 2:
             return None
         # Nothing before the last map needs a gradient. Each may be the last, so the network is cut at each.
@@ -57,15 +62,15 @@ def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
         last[:] = [output.detach().requires_grad_()]
         return last[0].clone()  # modules that follow may write to what they are given
 
-    handles = [module.register_forward_hook(cut) for module in model.network.modules()]
+    # A hook of the modules themselves would be copied with them, when a faster mode is tried meanwhile.
+    handle = register_module_forward_hook(cut)
     try:
         with torch.no_grad():
             logits: Tensor = model.network(images.to(model.device, model.dtype))
             index = int(logits[0].argmax()) if target is None else target
             [gradient] = torch.autograd.grad(logits[0, index], last)
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     features = last[0].detach()
     heat = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu()
     return torch.cat([logits.detach().float(), heat.float().flatten(1)], 1).cpu()

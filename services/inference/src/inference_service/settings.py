@@ -17,6 +17,8 @@ from pydantic import (
 from pydantic_settings import SettingsConfigDict
 from servicekit.settings import ResourceSettings
 
+from inference_service.modes import ModeSetting
+
 
 class InferenceSettings(ResourceSettings):
     """What the inference service is told."""
@@ -81,6 +83,15 @@ class InferenceSettings(ResourceSettings):
 
     decode_threads: PositiveInt | None = None
     """Pictures that are decoded at once. By default one for each CPU, shared by the workers."""
+
+    mode: ModeSetting = "auto"
+    """How models are computed; `models.yaml` may say otherwise for each. See docs/models.md."""
+
+    mode_search_seconds: NonNegativeFloat = 30.0
+    """Longest search for the fastest mode of a model, while it is served. 0 searches for none."""
+
+    modes_dir: Path = Path(".pinhole/modes")
+    """Where what a search found is kept, so that the next start needs none."""
 
     compute_threads: PositiveInt | None = None
     """Threads inside one forward pass. By default one for each CPU, shared by the workers."""

@@ -33,6 +33,7 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
             load=partial(_load, entry, folder, weights_folder),
             golden=tuple(GoldenPicture(folder / golden.picture, golden.label) for golden in entry.golden)
             or (GOLDEN if entry.kind == "builtin" else ()),
+            mode=entry.mode,
             fingerprint=_fingerprint(entry, folder),
         )
         for entry in read_models_file(models_file)
