@@ -151,7 +151,8 @@ def test_the_page_shows_what_speaks_for_the_likeliest_name(visit: Visit, cat: by
     plain = preview.get_attribute("src")
     toggle = visit.page.get_by_role("button", name=f"Show what speaks for {answer['label']}")
     expect(toggle).to_have_attribute("aria-pressed", "false")
-    toggle.click()
+    with visit.page.expect_response("**/explain?*"):
+        toggle.click()
     expect(toggle).to_have_attribute("aria-pressed", "true")
     expect(visit.page.get_by_role("status")).to_contain_text("the warmer, the more")
     assert preview.get_attribute("src") != plain
@@ -172,7 +173,8 @@ def test_without_time_for_a_heat_map_the_page_says_so_and_keeps_the_answer(visit
     toggle.click()
     expect(visit.alert).to_contain_text("Predictions go first.")
     expect(visit.names).to_have_count(5)
-    visit.page.get_by_role("button", name="Try again").click()
+    with visit.page.expect_response("**/explain?*"):
+        visit.page.get_by_role("button", name="Try again").click()
     expect(toggle).to_have_attribute("aria-pressed", "true")
     expect(visit.alert).to_be_empty()
     visit.expected_refusals = [("/explain", 503)]
