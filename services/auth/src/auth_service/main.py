@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
 import httpx
@@ -35,7 +34,7 @@ from auth_service.key_following import follow_keys
 from auth_service.key_rotation import signing_keys_of
 from auth_service.revocations import Revocations
 from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
-from auth_service.sessions import Lifetimes, Sessions
+from auth_service.sessions import Sessions
 from auth_service.settings import AuthSettings
 
 
@@ -84,7 +83,7 @@ def _lifespan(
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             live_sessions, revocations = (
-                Sessions(database, _lifetimes(settings)),
+                Sessions(database, settings.lifetimes),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
@@ -145,11 +144,3 @@ async def _open_client_assertions(database: Database, settings: AuthSettings) ->
             cluster=cluster or None,
             cluster_keys=cluster_keys,
         )
-
-
-def _lifetimes(settings: AuthSettings) -> Lifetimes:
-    return Lifetimes(
-        idle=timedelta(seconds=settings.refresh_idle_seconds),
-        absolute=timedelta(seconds=settings.refresh_absolute_seconds),
-        grace=timedelta(seconds=settings.refresh_grace_seconds),
-    )

@@ -1,5 +1,6 @@
 """Configuration of the auth service, read once from the environment."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -23,6 +24,7 @@ from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
 from auth_service.clients import ConfiguredClient
+from auth_service.sessions import Lifetimes
 
 
 def _read_clients(value: Any) -> Any:
@@ -114,6 +116,15 @@ class AuthSettings(TokenSettings, ConnectionSettings):
         if len({client.id for client in clients}) < len(clients):
             raise ValueError("expected each id once")
         return clients
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """What `Sessions` takes."""
+        return Lifetimes(
+            idle=timedelta(seconds=self.refresh_idle_seconds),
+            absolute=timedelta(seconds=self.refresh_absolute_seconds),
+            grace=timedelta(seconds=self.refresh_grace_seconds),
+        )
 
     @model_validator(mode="after")
     def _a_session_outlives_its_access_tokens(self) -> Self:
