@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 from servicekit.connections import ConnectionSettings
+from servicekit.rate_limits import RateLimitSettings
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
@@ -30,7 +31,7 @@ def _read_clients(value: Any) -> Any:
         raise ValueError("expected a list of clients in YAML or JSON") from None
 
 
-class AuthSettings(TokenSettings, ConnectionSettings):
+class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     """What the auth service is told."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
@@ -65,6 +66,9 @@ class AuthSettings(TokenSettings, ConnectionSettings):
 
     password_grant: bool = True
     """Off where nobody shall type a password into a client; the web page needs it."""
+
+    token_requests_per_minute: NonNegativeInt = 600
+    """Requests for tokens that one address may send; 0 is no limit."""
 
     signing_algorithm: Algorithm = "RS256"
     access_token_seconds: PositiveInt = 15 * 60
