@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from limits import RateLimitItemPerMinute
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
 from servicekit.connections import PoolMetrics
@@ -14,6 +15,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.rate_limits import open_rate_limit
 from servicekit.settings import load_settings
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
@@ -103,6 +105,9 @@ def _lifespan(
                         )
                     ) as http,
                     follow_account_events(http, database, registry),
+                    open_rate_limit(
+                        settings, RateLimitItemPerMinute, settings.token_requests_per_minute
+                    ) as token_limit,
                     _open_client_assertions(database, settings) as assertions,
                 ):
                     authenticator = ClientAuthenticator(database, assertions)
@@ -116,6 +121,7 @@ def _lifespan(
                     )
                     yield State(
                         settings=settings,
+                        token_limit=token_limit,
                         keys=keys,
                         verifier=TokenVerifier(
                             keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
