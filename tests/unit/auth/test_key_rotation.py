@@ -22,7 +22,8 @@ from servicekit.database import Database, open_database, utc_now
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
 from servicekit.revocations import open_revocations
-from servicekit.tokens import Algorithm, InvalidToken, TokenVerifier
+from servicekit.token_form import Algorithm, InvalidToken
+from servicekit.tokens import TokenVerifier
 from sqlalchemy import select, update
 
 from tests.asgi import running

@@ -53,6 +53,10 @@ async def test_a_ring_publishes_what_may_verify_and_nothing_private() -> None:
     assert not {"d", "p", "q", "dp", "dq", "qi"} & {name for key in ring.public_documents for name in key}
     assert await ring.get(retiring.times.id)
     assert await ring.get("stranger") is None
+    before = await ring.get(retiring.times.id)
+    ring.replace([retiring, active])
+    assert await ring.get(retiring.times.id) is before
+    assert await ring.get(published.times.id) is None
 
 
 def test_a_first_key_of_a_replica_whose_clock_is_ahead_signs_all_the_same() -> None:

@@ -6,7 +6,8 @@ from joserfc import jwt
 from joserfc.errors import InvalidClaimError, JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
-from servicekit.tokens import MAX_CLOCK_SKEW_SECONDS, MAX_TOKEN_BYTES
+from servicekit.token_form import MAX_TOKEN_BYTES
+from servicekit.tokens import MAX_CLOCK_SKEW_SECONDS
 
 from tests.issuer import AUDIENCE, ISSUER
 from tests.unit.servicekit.forging import KEYS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from servicekit.tokens import Algorithm, InvalidToken
+from servicekit.token_form import Algorithm, InvalidToken
 
 from tests.unit.servicekit import joserfc_verifier
 from tests.unit.servicekit.forging import KEY, KEYS, VERIFIER, claims, encode, forge, header

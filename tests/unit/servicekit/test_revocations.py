@@ -12,7 +12,8 @@ from servicekit import revocations
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
 from servicekit.revocations import REVOCATIONS_NEED, EndedSessions, Revocation, RevocationPage, open_revocations
-from servicekit.tokens import InvalidToken, PublicKey, SigningKey, TokenVerifier
+from servicekit.token_form import InvalidToken
+from servicekit.tokens import PublicKey, SigningKey, TokenVerifier
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 

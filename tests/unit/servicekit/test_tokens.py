@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import pytest
-from servicekit.tokens import Algorithm, InvalidToken, PublicKey, SigningKey, TokenVerifier
+from servicekit.token_form import Algorithm, InvalidToken
+from servicekit.tokens import PublicKey, SigningKey, TokenVerifier
 
 from tests.issuer import AUDIENCE, ISSUER
 from tests.unit.servicekit.forging import KEY, KEYS, VERIFIER, KnownKeys, claims, encode

@@ -1,7 +1,7 @@
 """Clients that prove who they are by a signature: assertions of their own, and ServiceAccount tokens of a cluster.
 
 RFC 7523 and OpenID Connect Core section 9 (`private_key_jwt`). The form of an assertion is held to
-what is said of access tokens in `servicekit.tokens`, before any key is looked at.
+what is said of access tokens in `servicekit.token_form`, before any key is looked at.
 """
 
 import hashlib
@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
-from servicekit.tokens import MAX_CLOCK_SKEW_SECONDS, InvalidToken, PublicKey, check_signature, read_signed
+from servicekit.token_form import InvalidToken, read_signed, refuse
+from servicekit.tokens import MAX_CLOCK_SKEW_SECONDS, PublicKey, check_signature
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
@@ -79,15 +80,15 @@ class ClientAssertions:
     ) -> ClientRow:
         subject = _text(payload, "sub")
         if payload.get("iss") != subject or client_id not in {"", subject}:
-            _refuse("issuer, subject and client differ")
+            refuse("issuer, subject and client differ")
         async with self._database.begin() as transaction:
             row = await transaction.get(ClientRow, subject)
         if row is None or (row.jwks is None and row.jwks_uri is None):
-            _refuse("no such client")
+            refuse("no such client")
         check_signature(assertion, header, await self._find_key(row, header))
         expires_at = self._check_claims(payload)
         if expires_at > time.time() + MAX_LIFETIME_SECONDS + MAX_CLOCK_SKEW_SECONDS:
-            _refuse("it lives too long")
+            refuse("it lives too long")
         await self._use(row.id, _text(payload, "jti"), expires_at)
         return row
 
@@ -99,14 +100,14 @@ class ClientAssertions:
         subject = _text(payload, "sub")
         key = await self._cluster_keys.get(self._cluster.jwks_url, header["kid"]) if "kid" in header else None
         if key is None:
-            _refuse("unknown key")
+            refuse("unknown key")
         check_signature(assertion, header, key)
         self._check_claims(payload)
         query = select(ClientRow).where(ClientRow.service_account == subject.removeprefix("system:serviceaccount:"))
         async with self._database.begin() as transaction:
             row = (await transaction.scalars(query)).one_or_none()
         if row is None or not subject.startswith("system:serviceaccount:") or client_id not in {"", row.id}:
-            _refuse("no client of this ServiceAccount")
+            refuse("no client of this ServiceAccount")
         return row
 
     async def _find_key(self, row: ClientRow, header: Mapping[str, str]) -> PublicKey:
@@ -116,7 +117,7 @@ class ClientAssertions:
         elif row.jwks_uri is not None and "kid" in header:
             key = await self._keys.get(row.jwks_uri, header["kid"])
         if key is None:
-            _refuse("unknown key")
+            refuse("unknown key")
         return key
 
     def _check_claims(self, payload: Mapping[str, Any]) -> int:
@@ -125,14 +126,14 @@ class ClientAssertions:
         audiences = audience if isinstance(audience, list) else [audience]
         # For us alone: one that is good elsewhere, too, could be sent on from there.
         if not audiences or not all(isinstance(name, str) and name in self._audiences for name in audiences):
-            _refuse("not for this audience")
+            refuse("not for this audience")
         now, expires_at = time.time(), payload.get("exp")
         if type(expires_at) is not int or not now < expires_at < 2**40:
-            _refuse("expired, or without an end")
+            refuse("expired, or without an end")
         for name in ("iat", "nbf"):
             starts_at = payload.get(name, 0)
             if type(starts_at) is not int or starts_at > now + MAX_CLOCK_SKEW_SECONDS:
-                _refuse("not valid yet")
+                refuse("not valid yet")
         return expires_at
 
     async def _use(self, client_id: str, assertion_id: str, expires_at: int) -> None:
@@ -149,15 +150,11 @@ class ClientAssertions:
                 row = ClientAssertionRow(hash=digest, expires_at=datetime.fromtimestamp(expires_at, UTC))
                 transaction.add(row)
         except IntegrityError:
-            _refuse("it was used before")
+            refuse("it was used before")
 
 
 def _text(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
-        _refuse(f"{name} is missing or not a short string")
+        refuse(f"{name} is missing or not a short string")
     return value
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise InvalidToken(reason)

@@ -8,7 +8,8 @@ from typing import cast
 
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
-from servicekit.tokens import Algorithm, SigningKey
+from servicekit.token_form import Algorithm
+from servicekit.tokens import SigningKey
 from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 

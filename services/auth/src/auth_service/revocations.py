@@ -7,7 +7,8 @@ from uuid import UUID
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
 from servicekit.revocations import Revocation, RevocationPage
-from servicekit.tokens import InvalidToken, TokenVerifier
+from servicekit.token_form import InvalidToken
+from servicekit.tokens import TokenVerifier
 from sqlalchemy import ColumnElement, and_, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -22,7 +22,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from servicekit.connections import ConnectionSettings
 from servicekit.rate_limits import RateLimitSettings
 from servicekit.settings import TokenSettings
-from servicekit.tokens import Algorithm
+from servicekit.token_form import Algorithm
 
 from auth_service.clients import ConfiguredClient
 from auth_service.sessions import Lifetimes

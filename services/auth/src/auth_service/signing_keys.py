@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from servicekit.database import utc_now
-from servicekit.tokens import Algorithm, PublicKey, SigningKey
+from servicekit.token_form import Algorithm
+from servicekit.tokens import PublicKey, SigningKey
 
 KeyState = Literal["published", "active", "retiring", "over"]
 """Known to all and signing later; signing; signing no more, but tokens that it has signed live; of no use."""
@@ -56,12 +57,17 @@ class KeyRing:
     def __init__(self, keys: Sequence[RingKey], *, overlap: timedelta) -> None:
         """Take at least one key."""
         self._overlap = overlap
+        self._public_keys: dict[str, PublicKey] = {}
         self.replace(keys)
 
     def replace(self, keys: Sequence[RingKey]) -> None:
         """Hold `keys` from now on, at least one of them."""
         self._keys = {key.times.id: key for key in sorted(keys, key=lambda key: (key.times.active_from, key.times.id))}
-        self._public_keys = {key_id: PublicKey(key.signing_key.public_document) for key_id, key in self._keys.items()}
+        # The same objects for the same keys: what a verifier remembers is of one of them.
+        self._public_keys = {
+            key_id: self._public_keys.get(key_id) or PublicKey(key.signing_key.public_document)
+            for key_id, key in self._keys.items()
+        }
 
     @property
     def current(self) -> SigningKey:

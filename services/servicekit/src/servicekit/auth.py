@@ -8,7 +8,8 @@ from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from opentelemetry.trace import Tracer
 
 from servicekit.problem import Forbidden, Unauthorized
-from servicekit.tokens import InvalidToken, TokenVerifier
+from servicekit.token_form import InvalidToken
+from servicekit.tokens import TokenVerifier
 
 SCOPES = {
     "inference:predict": "Classify images and read what models there are.",

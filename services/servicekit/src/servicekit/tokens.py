@@ -7,14 +7,13 @@ other module imports it.
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Protocol, cast, get_args
+from typing import Any, Protocol, cast, get_args
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -22,9 +21,8 @@ from jose import jwk, jws, jwt
 from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
-Algorithm = Literal["RS256", "ES256"]
+from servicekit.token_form import MAX_TOKEN_BYTES, Algorithm, InvalidToken, read_signed, refuse
 
-MAX_TOKEN_BYTES = 8 * 1024
 TYPE = "at+jwt"
 MIN_RSA_BITS = 2048
 """RFC 7518 section 3.3."""
@@ -35,17 +33,11 @@ MAX_CLOCK_SKEW_SECONDS = 30
 MAX_REMEMBERED_TOKENS = 10_000
 """Verified tokens whose signature is not computed again; about 1 kB each."""
 
-_HEADER_NAMES = frozenset({"alg", "typ", "kid"})
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*")  # RFC 6749 section 3.3
 _LATEST_TIME = 2**40
 # Members of a public key (RFC 7518 section 6) that its thumbprint covers (RFC 7638 section 3.2).
 _ALGORITHM_OF = {"RSA": "RS256", "EC": "ES256"}
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
-
-
-class InvalidToken(Exception):
-    """The token is not one of ours, or not now. The message says why and holds nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +159,7 @@ class TokenVerifier:
             InvalidToken: anything about it is not as we write it.
         """
         if len(token) > MAX_TOKEN_BYTES:
-            _refuse("too long")
+            refuse("too long")
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         claims = await self._recall(digest)
         if claims is None:
@@ -175,14 +167,14 @@ class TokenVerifier:
             self._remember(digest, key, claims)
         session_id, revocations = claims.session_id, self._revocations
         if revocations is not None and session_id is not None and await revocations.is_revoked(session_id):
-            _refuse("its session has ended")
+            refuse("its session has ended")
         return claims
 
     async def _verify_signed(self, token: str) -> tuple[PublicKey, Claims]:
         header, payload = read_signed(token, types=(TYPE,))
         key = await self._keys.get(header["kid"])
         if key is None:
-            _refuse("unknown key")
+            refuse("unknown key")
         check_signature(token, header, key)
         return key, _read_claims(payload, issuer=self._issuer, audience=self._audience, now=self._clock())
 
@@ -203,33 +195,6 @@ class TokenVerifier:
         self._remembered[digest] = (key, claims)
 
 
-def read_signed(
-    token: str, *, types: Collection[str], optional: Collection[str] = ()
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return header and payload of a token that is in our form; its signature is not looked at.
-
-    The header has `alg`, `typ` (one of `types`) and `kid`, and nothing else; those that are
-    `optional` may be left out.
-
-    Raises:
-        InvalidToken: it is in another form.
-    """
-    if len(token) > MAX_TOKEN_BYTES:
-        _refuse("too long")
-    segments = token.split(".")
-    if len(segments) != 3:
-        _refuse("not a signed token")
-    header, payload = _read_object(_decode(segments[0])), _read_object(_decode(segments[1]))
-    _decode(segments[2])
-    if header.keys() | set(optional) != _HEADER_NAMES or not all(isinstance(value, str) for value in header.values()):
-        _refuse("the header is not as expected")
-    if "typ" in header and header["typ"] not in types:
-        _refuse("not a token of the expected type")
-    if header["alg"] not in get_args(Algorithm):
-        _refuse("the algorithm is not allowed")
-    return header, payload
-
-
 def check_signature(token: str, header: Mapping[str, str], key: PublicKey) -> None:
     """Check that `key` has signed a token that was read with `read_signed`.
 
@@ -237,57 +202,28 @@ def check_signature(token: str, header: Mapping[str, str], key: PublicKey) -> No
         InvalidToken: it has not.
     """
     if header["alg"] != key.algorithm:
-        _refuse("the algorithm is not the key's")
+        refuse("the algorithm is not the key's")
     try:
         jws.verify(token, key.key, [key.algorithm])
     except (JOSEError, ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidToken("the signature does not match") from None
 
 
-def _decode(segment: str) -> bytes:
-    """Decode base64url, refusing every spelling but the canonical one (RFC 4648 section 3.5)."""
-    if not _SEGMENT.fullmatch(segment):
-        _refuse("not base64url")
-    try:
-        data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except binascii.Error:
-        _refuse("not base64url")
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != segment.encode("ascii"):
-        _refuse("not canonical base64url")
-    return data
-
-
-def _read_object(data: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            _refuse("a member stands twice")
-        return members
-
-    try:
-        document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        _refuse("not JSON")
-    if not isinstance(document, dict):
-        _refuse("not a JSON object")
-    return document
-
-
 def _read_claims(payload: Mapping[str, Any], *, issuer: str, audience: str, now: float) -> Claims:
     audiences = payload.get("aud")
     if audiences != audience and not (isinstance(audiences, list) and audience in audiences):
-        _refuse("not for this audience")
+        refuse("not for this audience")
     if payload.get("iss") != issuer:
-        _refuse("not from this issuer")
+        refuse("not from this issuer")
     expires_at, issued_at = _time(payload, "exp"), _time(payload, "iat")
     if now >= expires_at:
-        _refuse("expired")
+        refuse("expired")
     starts_at = max(issued_at, _time(payload, "nbf") if "nbf" in payload else issued_at)
     if starts_at > now + MAX_CLOCK_SKEW_SECONDS:
-        _refuse("not valid yet")
+        refuse("not valid yet")
     scope = payload.get("scope")
     if not isinstance(scope, str) or (scope and not _SCOPE.fullmatch(scope)):
-        _refuse("scope is not as expected")
+        refuse("scope is not as expected")
     return Claims(
         subject=_string(payload, "sub"),
         client_id=_string(payload, "client_id"),
@@ -302,14 +238,14 @@ def _read_claims(payload: Mapping[str, Any], *, issuer: str, audience: str, now:
 def _string(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name)
     if not isinstance(value, str) or not value:
-        _refuse(f"{name} is missing or not a string")
+        refuse(f"{name} is missing or not a string")
     return value
 
 
 def _time(payload: Mapping[str, Any], name: str) -> int:
     value = payload.get(name)
     if type(value) is not int or not 0 <= value < _LATEST_TIME:
-        _refuse(f"{name} is missing or not a time")
+        refuse(f"{name} is missing or not a time")
     return value
 
 
@@ -322,7 +258,3 @@ def _thumbprint(members: Mapping[str, str]) -> str:
 
 def _text(value: str | bytes) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else value
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise InvalidToken(reason)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response, Security
 from servicekit.auth import bearer
-from servicekit.tokens import Claims, InvalidToken, TokenVerifier
+from servicekit.token_form import InvalidToken
+from servicekit.tokens import Claims, TokenVerifier
 
 from auth_service.client_authentication import read_credentials
 from auth_service.clients import PUBLIC

@@ -4,7 +4,7 @@ from typing import get_args
 
 from fastapi import APIRouter, Response
 from servicekit.auth import SCOPES
-from servicekit.tokens import Algorithm
+from servicekit.token_form import Algorithm
 
 from auth_service.clients import AUTH_METHODS
 from auth_service.dependencies import KeyRingDep, SettingsDep
