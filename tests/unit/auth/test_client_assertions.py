@@ -193,6 +193,21 @@ async def test_a_key_that_is_taken_away_takes_its_tokens_along_and_an_added_one_
     assert (await ask(client, sign(claims(), NEW_KEY))).status_code == 200
 
 
+async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_session_ends(
+    client: httpx.AsyncClient,
+) -> None:
+    secret = (await register(client))["secret"]
+    ada, root = bearer((await sign_in(client)).json()), bearer((await sign_in(client, "root")).json())
+    keys = {"token_endpoint_auth_method": "private_key_jwt", "jwks": [KEY.public_document]}
+    back = {"token_endpoint_auth_method": "client_secret_basic", "jwks": None}
+    for changes in (keys, back):
+        assert (await client.patch("/clients/nightly", json=changes, headers=root)).status_code == 200
+        assert (await client.get("/sessions", headers=ada)).status_code == 200
+        old = {"grant_type": "client_credentials"}
+        response = await client.post("/token", data=old, headers=basic(f"nightly:{secret}"))
+        assert_oauth_error(response, 401, "invalid_client")
+
+
 @pytest.mark.parametrize(
     "fields",
     [

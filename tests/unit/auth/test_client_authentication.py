@@ -11,8 +11,8 @@ from auth_service.client_authentication import ClientAuthenticator, Credentials,
 from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
-from auth_service.clients import NewClient
-from auth_service.errors import InvalidClient
+from auth_service.clients import Client, NewClient
+from auth_service.errors import InvalidClient, UnauthorizedClient
 from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
 from servicekit.auth import SCOPES
@@ -170,6 +170,16 @@ async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(setting
             await clients.confirm(client, session_id)
         async with database.begin() as transaction:
             assert (await transaction.get_one(SessionRow, session_id)).ended_at is not None
+
+
+async def test_who_has_proven_nothing_gets_no_session_and_nobody_elses(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    await sign_in(client)
+    async with open_database(settings.database_url) as database:
+        sessions = ClientSessions(database, access_token_seconds=900)
+        with pytest.raises(UnauthorizedClient):
+            await sessions.current(Client("page", frozenset({"client_credentials"}), EVERYTHING))
 
 
 async def test_many_at_once_all_get_tokens(client: httpx.AsyncClient) -> None:

@@ -48,7 +48,7 @@ def write(row: ClientRow, client: ClientRegistration) -> None:
 async def replace(transaction: AsyncSession, row: ClientRow, client: ClientRegistration) -> None:
     """Write a stored client anew, and end its sessions where it may do less than before."""
     before = registration(row)
-    if not _keeps_keys(before, client):
+    if row.key_credential_id is not None and not _keeps_keys(before, client):
         await end_sessions(transaction, SessionRow.credential_id == row.key_credential_id)
         row.key_credential_id = None
     write(row, client)

@@ -8,6 +8,7 @@ from servicekit.logs import get_logger
 from sqlalchemy import select
 
 from auth_service.clients import Client
+from auth_service.errors import UnauthorizedClient
 from auth_service.tables import SessionRow
 
 LIFETIME = timedelta(days=1)
@@ -27,7 +28,12 @@ class ClientSessions:
         """Return the session that a token of `client` belongs to now.
 
         Two that ask at once may get two: both end with the credential.
+
+        Raises:
+            UnauthorizedClient: it has not proven who it is, so nothing may be given to it itself.
         """
+        if client.credential_id is None:  # as a condition that would be the sessions of all users
+            raise UnauthorizedClient("the client does not authenticate")
         now = utc_now()
         query = select(SessionRow.id).where(
             SessionRow.credential_id == client.credential_id,
