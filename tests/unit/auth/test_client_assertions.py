@@ -96,6 +96,7 @@ NOW = int(time.time())
         {"iss": "other"},
         {"sub": "other", "iss": "other"},
         {"sub": "pinhole-web", "iss": "pinhole-web"},
+        {"sub": "\x00", "iss": "\x00"},
         {"sub": None},
         {"sub": ["nightly"], "iss": ["nightly"]},
         {"aud": "https://elsewhere.example"},
@@ -115,9 +116,9 @@ NOW = int(time.time())
         {"jti": None},
         {"jti": ""},
         {"jti": 1},
-        {"jti": "x" * 256},
+        {"jti": "x" * 321},
     ],
-    ids=[str(number) for number in range(23)],
+    ids=[str(number) for number in range(24)],
 )
 async def test_an_assertion_of_which_a_claim_is_wrong_is_401(
     client: httpx.AsyncClient, changes: dict[str, Any]
@@ -221,10 +222,11 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"jwks": [KEY.public_document], "service_account": "a:b"},
         {"jwks_uri": "http://elsewhere.example/jwks.json"},
         {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": "https://pinhole.example/\x00"},
         {"service_account": "system:serviceaccount:a:b"},
         {"service_account": "a:b", "token_endpoint_auth_method": "client_secret_basic"},
     ],
-    ids=[str(number) for number in range(12)],
+    ids=[str(number) for number in range(13)],
 )
 async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     root = bearer((await sign_in(client, "root")).json())
@@ -355,13 +357,14 @@ async def test_without_the_token_to_ask_the_cluster_with_it_is_503(in_cluster: A
         {"sub": "system:serviceaccount:reports:other"},
         {"sub": "system:serviceaccount:other:nightly"},
         {"sub": "reports:nightly"},
+        {"sub": "system:serviceaccount:\x00:nightly"},
         {"sub": "nightly"},
         {"iss": "https://other.cluster"},
         {"aud": ["https://kubernetes.default.svc"]},
         {"aud": [ISSUER, "https://kubernetes.default.svc"]},
         {"exp": NOW - 1},
     ],
-    ids=[str(number) for number in range(8)],
+    ids=[str(number) for number in range(9)],
 )
 async def test_a_token_of_another_account_cluster_or_audience_is_401(
     in_cluster: AuthSettings, changes: dict[str, Any]

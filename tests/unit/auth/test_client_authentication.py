@@ -90,6 +90,14 @@ async def test_a_wrong_secret_is_401_before_anything_else_is_looked_at(
     assert not users.asked
 
 
+@pytest.mark.parametrize("client_id", ["\x00", "Nightly", "é", "x" * 5000])
+async def test_what_can_be_no_client_is_401_whatever_the_database(client: httpx.AsyncClient, client_id: str) -> None:
+    form = GRANT | {"client_id": client_id}
+    assert_oauth_error(await client.post("/token", data=form), 401, "invalid_client")
+    assert_oauth_error(await client.post("/token", data=form | {"client_secret": "x"}), 401, "invalid_client")
+    assert_oauth_error(await ask_as_client(client, f"{quote_plus(client_id)}:x"), 401, "invalid_client")
+
+
 async def test_two_ways_at_once_are_an_invalid_request(client: httpx.AsyncClient) -> None:
     secret = (await register(client))["secret"]
     both = await client.post("/token", data=GRANT | {"client_secret": secret}, headers=basic(f"nightly:{secret}"))

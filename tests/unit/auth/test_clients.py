@@ -150,6 +150,11 @@ async def test_what_is_no_client_is_422(client: httpx.AsyncClient, fields: dict[
     assert response.json()["errors"]
 
 
+@pytest.mark.parametrize("path", ["/clients/%00", "/clients/Up", "/clients?after=%00", "/clients?limit=0"])
+async def test_what_is_no_id_is_422(client: httpx.AsyncClient, path: str) -> None:
+    assert_problem(await client.get(path, headers=await root(client)), 422)
+
+
 async def test_a_taken_id_is_409(client: httpx.AsyncClient) -> None:
     client_id = (await register(client, new_id()))["id"]
     for taken in (client_id, "pinhole-web", "auth"):

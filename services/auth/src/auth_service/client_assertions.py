@@ -26,7 +26,9 @@ TYPES = ("JWT", "client-authentication+jwt")
 MAX_LIFETIME_SECONDS = 3600
 """As long as libraries in use write by default. A copy is worth nothing however long it lives: each is taken once."""
 
-MAX_ID_LENGTH = 255
+MAX_ID_LENGTH = 320
+"""Characters of the longest name of a ServiceAccount, and of more than any `jti` needs."""
+
 PURGE_AT_ONCE = 20
 
 log = get_logger(__name__)
@@ -155,6 +157,6 @@ class ClientAssertions:
 
 def _text(payload: Mapping[str, Any], name: str) -> str:
     value = payload.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH:
-        refuse(f"{name} is missing or not a short string")
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH or not value.isprintable():
+        refuse(f"{name} is missing or not a short text")
     return value

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
@@ -13,7 +14,7 @@ from servicekit.logs import get_logger
 
 from auth_service.client_assertions import ClientAssertions
 from auth_service.client_rows import digest, live_secrets
-from auth_service.clients import PINHOLE_WEB, PUBLIC, SIGNED, AuthMethod, Client
+from auth_service.clients import CLIENT_ID, PINHOLE_WEB, PUBLIC, SIGNED, AuthMethod, Client
 from auth_service.errors import InvalidClient, InvalidRequest
 from auth_service.forms import required
 from auth_service.revocations import end_sessions
@@ -103,6 +104,8 @@ class ClientAuthenticator:
         if credentials.method == SIGNED:
             signer = await self._assertions.authenticate(credentials.secret, credentials.client_id)
             return _client(signer, signer.key_credential_id)
+        if not re.fullmatch(CLIENT_ID, credentials.client_id):
+            raise _refused()  # PostgreSQL takes no null character, even to look for
         async with self._database.begin() as transaction:
             row = await transaction.get(ClientRow, credentials.client_id)
         if row is None or row.token_endpoint_auth_method != credentials.method:

@@ -65,7 +65,7 @@ def _read_keys(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _is_safe(url: str) -> str:
-    if not re.match(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", url):
+    if not re.fullmatch(r"(https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[\x21-\x7e]*", url):
         raise ValueError("expected an https address, or one of this machine")
     return url
 

@@ -18,7 +18,7 @@ from auth_service.client_schemas import (
     RegisteredClient,
     SecretRotation,
 )
-from auth_service.clients import NewClient
+from auth_service.clients import CLIENT_ID, NewClient
 from auth_service.dependencies import ClientRegistryDep
 from auth_service.errors import (
     NO_STORE,
@@ -34,7 +34,7 @@ from auth_service.errors import (
 router = APIRouter(prefix="/clients", tags=["clients"], route_class=LimitedRoute)
 
 Administrator = Annotated[Principal, require_scope("clients:admin")]
-ClientIdPath = Annotated[str, Path(description="The client's id.", examples=["nightly-report"])]
+ClientIdPath = Annotated[str, Path(pattern=CLIENT_ID, description="The client's id.", examples=["nightly-report"])]
 
 READ = (Unauthorized, Forbidden, ClientNotFound, DatabaseUnavailable)
 CHANGE = (*READ, ScopeExceeded, ClientConfigured)
@@ -46,7 +46,7 @@ BODY = (MalformedBody, ContentTooLarge)
 async def list_clients(
     caller: Administrator,
     registry: ClientRegistryDep,
-    after: Annotated[str, Query(max_length=64, description="The last id of the page before.")] = "",
+    after: Annotated[str, Query(pattern=rf"^$|{CLIENT_ID}", description="The last id of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 100,
 ) -> ClientList:
     """Return clients in the order of their ids, those of the settings too."""
