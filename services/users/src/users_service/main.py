@@ -70,7 +70,7 @@ def _lifespan(
             open_database(settings.database_url, settings.connection_limits) as database,
             telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
-            open_revocations(settings.auth_url, http, readiness) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
             open_rate_limit(settings, RateLimitItemPerHour, settings.sign_ups_per_hour) as sign_up_limit,
         ):
             pool_metrics.watch(database.engine.pool)
