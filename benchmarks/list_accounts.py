@@ -16,12 +16,13 @@ QUERIES = 100
 
 # Names are spread over the order of creation; one in 100 is disabled, one in 10 000 an administrator.
 FILL = """
-INSERT INTO accounts (id, username, username_canonical, email, email_canonical, full_name, disabled,
+INSERT INTO accounts (id, username, username_canonical, email, email_canonical, full_name,
+                      full_name_canonical, disabled,
                       role_user, role_admin, password_hash, created_at, updated_at)
 SELECT ('0190' || lpad(to_hex(n), 8, '0') || '70008000' || substr(md5(n::text), 1, 12))::uuid,
-       name, name, address, address, 'Some Body', n % 100 = 0, true, n % 10000 = 0, NULL, now(), now()
+       name, name, address, address, person, person, n % 100 = 0, true, n % 10000 = 0, NULL, now(), now()
 FROM (SELECT n, 'user' || lpad(((n * 7919) % CAST(:rows AS bigint))::text, 7, '0') AS name,
-             md5(n::text) || '@example.com' AS address
+             md5(n::text) || '@example.com' AS address, md5((n + 1)::text) || ' somebody' AS person
       FROM generate_series(0, CAST(:rows AS bigint) - 1) AS n) AS people
 """
 

@@ -26,7 +26,7 @@ async def create_some(users: Users) -> None:
     await users.create("Bob", email="z@example.com", roles=["admin"])
     await users.create("alice", email="bo@example.com", disabled=True)
     await users.create("bo_b", email="alice@example.org")
-    await users.create("carol")
+    await users.create("carol", full_name="Alicé Ångström")
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,8 @@ async def create_some(users: Users) -> None:
         ({"email": "ALICE@example"}, ["bo_b"]),
         ({"q": "bo"}, ["Bob", "alice", "bo_b"]),
         ({"q": "alice"}, ["alice", "bo_b"]),
+        ({"q": "ALICÉ å"}, ["carol"]),
+        ({"q": "ångström"}, []),
         ({"disabled": "true"}, ["alice"]),
         ({"disabled": "false", "q": "alice"}, ["bo_b"]),
         ({"role": "admin"}, ["Bob"]),

@@ -7,8 +7,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from servicekit.database import Database, alembic_config, open_database
-from sqlalchemy import Connection, inspect
-from users_service.tables import Base
+from sqlalchemy import Connection, inspect, select
+from users_service.tables import Account, Base
 
 PACKAGE = "users_service"
 
@@ -28,6 +28,26 @@ def differences(connection: Connection) -> list[object]:
 async def test_migrations_and_tables_agree(database: Database) -> None:
     async with database.engine.begin() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_full_names_from_before_are_found(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        await database.migrate(PACKAGE)
+        async with database.begin() as session:
+            session.add_all(
+                Account(username=f"user{number}", email=f"{number}@example.com", full_name=name, roles=["user"])
+                for number, name in enumerate(["Ådá King", None, "Straße"])
+            )
+
+        def take_back_and_make_again(connection: Connection) -> None:
+            alembic.command.downgrade(alembic_config(PACKAGE, connection), "0006")
+            alembic.command.upgrade(alembic_config(PACKAGE, connection), "head")
+
+        async with database.engine.begin() as connection:
+            await connection.run_sync(take_back_and_make_again)
+        async with database.begin() as session:
+            query = select(Account.full_name_canonical).order_by(Account.username_canonical)
+            assert (await session.scalars(query)).all() == ["ådá king", None, "strasse"]
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:

@@ -37,6 +37,8 @@ def row(number: int) -> Mapping[str, object]:
         "username_canonical": name,
         "email": f"{name}@example.com",
         "email_canonical": f"{name}@example.com",
+        "full_name": f"{name} of somewhere",
+        "full_name_canonical": f"{name} of somewhere",
         "disabled": number % 1000 == 0,
         "role_user": True,
         "role_admin": number == 0,
@@ -90,3 +92,12 @@ async def test_a_query_reads_an_index_and_sorts_nothing(database: Database, name
     assert index in plan or index.replace("pk_accounts", "sqlite_autoindex_accounts_") in plan, plan
     for slow in ("Seq Scan", "Sort", "TEMP B-TREE"):
         assert slow not in plan
+
+
+async def test_a_search_reads_an_index_for_each_of_the_names(database: Database) -> None:
+    plan = await plan_of(database, page(q="user00007"))
+    assert "BitmapOr" in plan or "MULTI-INDEX OR" in plan
+    for index in ("username_canonical", "email_canonical", "full_name_canonical"):
+        assert index in plan, plan
+    assert "Seq Scan" not in plan
+    assert "SCAN accounts" not in plan

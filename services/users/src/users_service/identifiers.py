@@ -30,6 +30,11 @@ def canonical_email(email: str) -> str:
     return unicodedata.normalize("NFC", email.casefold())
 
 
+def canonical_full_name(full_name: str) -> str:
+    """Return what two spellings of one name of a person have in common, for who looks for it."""
+    return unicodedata.normalize("NFKC", full_name).casefold()
+
+
 def canonical_login(login: str) -> str:
     """Return what two spellings have in common that somebody signs in with: a user name, or an address with its `@`."""
     if "@" not in login:

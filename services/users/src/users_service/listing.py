@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, ColumnExpressionArgument, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from users_service.identifiers import canonical_email, canonical_username
+from users_service.identifiers import canonical_email, canonical_full_name, canonical_username
 from users_service.tables import Account, Role
 
 Sort = Literal["created", "-created", "username", "-username", "email", "-email"]
@@ -60,7 +60,7 @@ class Filters(BaseModel):
         max_length=254,
         pattern=_NO_CONTROLS,
         json_schema_extra=without_null,
-        description="How the user name or the e-mail address begins.",
+        description="How the user name, the e-mail address or the full name begins.",
     )
     disabled: bool | None = Field(None, json_schema_extra=without_null)
     role: Role | None = Field(None, json_schema_extra=without_null, description="A role that the account has.")
@@ -89,6 +89,7 @@ class Filters(BaseModel):
                 or_(
                     _begins(Account.username_canonical, canonical_username(self.q)),
                     _begins(Account.email_canonical, canonical_email(self.q)),
+                    _begins(Account.full_name_canonical, canonical_full_name(self.q)),
                 )
             )
         if self.disabled is not None:
@@ -113,5 +114,5 @@ async def read_page(
     return found[:limit], last
 
 
-def _begins(column: InstrumentedAttribute[str], prefix: str) -> ColumnElement[bool]:
+def _begins(column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], prefix: str) -> ColumnElement[bool]:
     return (column >= prefix) & (column < prefix + _LAST_CHARACTER)

@@ -9,7 +9,7 @@ from servicekit.database import NAMING, UtcDateTime, new_id, utc_now
 from sqlalchemy import JSON, BigInteger, Index, LargeBinary, MetaData, String, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
-from users_service.identifiers import canonical_email, canonical_username
+from users_service.identifiers import canonical_email, canonical_full_name, canonical_username
 
 Role = Literal["user", "admin"]
 EventType = Literal[
@@ -70,13 +70,19 @@ class Account(_Record, Base):
         String(64).with_variant(String(64, collation="C"), "postgresql"), unique=True
     )
     email_canonical: Mapped[str] = mapped_column(Text().with_variant(Text(collation="C"), "postgresql"), unique=True)
+    full_name_canonical: Mapped[str | None] = mapped_column(
+        Text().with_variant(Text(collation="C"), "postgresql"), index=True
+    )
 
-    @validates("username", "email")
+    @validates("username", "email", "full_name")
     def _set_canonical(self, name: str, value: Any) -> Any:
-        if name == "username":
-            self.username_canonical = canonical_username(value)
-        else:
-            self.email_canonical = canonical_email(value)
+        match name:
+            case "username":
+                self.username_canonical = canonical_username(value)
+            case "email":
+                self.email_canonical = canonical_email(value)
+            case _:
+                self.full_name_canonical = value and canonical_full_name(value)
         return value
 
 
