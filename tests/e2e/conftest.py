@@ -88,16 +88,16 @@ class Pinhole:
 
 
 def free_ports() -> int:
-    """Return the first of four free ports in a row; at random, for runs beside this one look for some, too."""
-    for port in random.sample(range(18000, 28000, 4), 100):
+    """Return the first of five free ports in a row; at random, for runs beside this one look for some, too."""
+    for port in random.sample(range(18000, 28000, 5), 100):
         try:
-            for offset in range(4):
+            for offset in range(5):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port + offset))
         except OSError:
             continue
         return port
-    raise RuntimeError("no four free ports in a row")
+    raise RuntimeError("no five free ports in a row")
 
 
 @contextmanager

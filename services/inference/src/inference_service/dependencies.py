@@ -1,7 +1,7 @@
 """What the endpoints are given: the state of the lifespan, the caller and the picture."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
@@ -12,7 +12,10 @@ from servicekit.auth import Principal, get_tracer, require_scope
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
+from inference_service.batching import Priority
 from inference_service.errors import BodyTooSlow
+from inference_service.explaining import Explainer
+from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
 from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
@@ -31,7 +34,9 @@ class State(TypedDict):
     models: ModelRegistry
     bodies: BodyBudget
     pipeline: Pipeline
+    explainer: Explainer
     statistics: StatisticsBook
+    control: ModelControl
 
 
 async def get_settings(request: Request) -> InferenceSettings:
@@ -52,6 +57,12 @@ async def get_pipeline(request: Request) -> Pipeline:
     return pipeline
 
 
+async def get_explainer(request: Request) -> Explainer:
+    """Return the way from a picture to what speaks for its class."""
+    explainer: Explainer = request.state.explainer
+    return explainer
+
+
 async def get_bodies(request: Request) -> BodyBudget:
     """Return the count of the bodies in memory."""
     bodies: BodyBudget = request.state.bodies
@@ -64,12 +75,21 @@ async def get_statistics(request: Request) -> StatisticsBook:
     return statistics
 
 
+async def get_control(request: Request) -> ModelControl:
+    """Return what loads and unloads models."""
+    control: ModelControl = request.state.control
+    return control
+
+
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
+ExplainerDep = Annotated[Explainer, Depends(get_explainer)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
+ControlDep = Annotated[ModelControl, Depends(get_control)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
+Administrator = Annotated[Principal, require_scope("inference:admin")]
 
 
 _NAME = "efficientnet-lite0"
@@ -152,30 +172,36 @@ class Upload:
     timings: StageTimings
 
 
-async def get_upload(
-    request: Request,
-    chosen: ChosenModelDep,
-    settings: SettingsDep,
-    pipeline: PipelineDep,
-    bodies: BodiesDep,
-    timeout_seconds: TimeoutDep,
-    tracer: Annotated[Tracer, Depends(get_tracer)],
-) -> AsyncIterator[Upload]:
-    """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
+def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
+    """Return the dependency that reads the picture of a request of this priority."""
 
-    Raises:
-        BodyTooSlow: the body did not come in time.
-    """
-    pipeline.check(chosen, timeout_seconds=timeout_seconds)
-    timings = StageTimings(tracer)
-    with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
-        try:
-            async with asyncio.timeout(settings.body_timeout_seconds):
-                with timings.measure("receive"):
-                    data = await read_upload(request, max_bytes=settings.max_image_bytes, count=body.add)
-        except TimeoutError:
-            raise BodyTooSlow(f"the body did not come within {settings.body_timeout_seconds:g} s") from None
-        yield Upload(data, timeout_seconds, timings)
+    async def get_upload(
+        request: Request,
+        chosen: ChosenModelDep,
+        settings: SettingsDep,
+        pipeline: PipelineDep,
+        bodies: BodiesDep,
+        timeout_seconds: TimeoutDep,
+        tracer: Annotated[Tracer, Depends(get_tracer)],
+    ) -> AsyncIterator[Upload]:
+        """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
+
+        Raises:
+            BodyTooSlow: the body did not come in time.
+        """
+        pipeline.check(chosen, timeout_seconds=timeout_seconds, priority=priority)
+        timings = StageTimings(tracer)
+        with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
+            try:
+                async with asyncio.timeout(settings.body_timeout_seconds):
+                    with timings.measure("receive"):
+                        data = await read_upload(request, max_bytes=settings.max_image_bytes, count=body.add)
+            except TimeoutError:
+                raise BodyTooSlow(f"the body did not come within {settings.body_timeout_seconds:g} s") from None
+            yield Upload(data, timeout_seconds, timings)
+
+    return get_upload
 
 
-UploadDep = Annotated[Upload, Depends(get_upload)]
+UploadDep = Annotated[Upload, Depends(read_uploads(Priority.INTERACTIVE))]
+LowPriorityUploadDep = Annotated[Upload, Depends(read_uploads(Priority.LOW))]

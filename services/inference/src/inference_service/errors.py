@@ -1,6 +1,14 @@
 """What can be wrong with a request for a prediction."""
 
-from servicekit.problem import FieldError, InvalidRequest, NotFound, Problem, ServiceUnavailable, UnsupportedMediaType
+from servicekit.problem import (
+    FieldError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 
 
 class NotAnImage(UnsupportedMediaType):
@@ -29,6 +37,12 @@ class InvalidUpload(InvalidRequest):
         super().__init__("the upload is not valid", errors=[FieldError(field=field, detail=detail)])
 
 
+class UnknownClass(InvalidRequest):
+    """The model has no class of that index."""
+
+    slug, title = "unknown-class", "Unknown class"
+
+
 class UnknownModel(NotFound):
     """There is no model of that name."""
 
@@ -39,6 +53,18 @@ class ModelNotReady(ServiceUnavailable):
     """The model is still being loaded, or could not be."""
 
     slug, title = "model-not-ready", "Model not ready"
+
+
+class ModelControlOff(Forbidden):
+    """Models are not loaded and unloaded over the network here."""
+
+    slug, title = "model-control-off", "Model control is off"
+
+
+class ModelNotLoaded(InvalidRequest):
+    """The model could not be loaded; it is served as it was before, or not at all."""
+
+    slug, title = "model-not-loaded", "Model not loaded"
 
 
 class Overloaded(ServiceUnavailable):

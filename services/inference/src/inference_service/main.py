@@ -26,17 +26,20 @@ from inference_service.canary import Canary, running
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
+from inference_service.explaining import Explainer
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
+from inference_service.model_control import ModelControl
 from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
+from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
-from inference_service.routers import models, predict
+from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
 from inference_service.sources import read_sources
@@ -78,7 +81,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
-            open_revocations(settings.auth_url, http, readiness) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
@@ -112,9 +115,10 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
             ) as cache,
         ):
+            admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
             pipeline = Pipeline(
                 decode_pool=decode_pool,
-                admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
+                admission=admission,
                 cache=cache,
                 max_image_pixels=settings.max_image_pixels,
                 metrics=metrics,
@@ -126,17 +130,28 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 interval_seconds=settings.canary_seconds,
                 timeout_seconds=settings.request_timeout_seconds,
             )
-            async with running(canary):
-                yield State(
-                    settings=settings,
-                    verifier=TokenVerifier(
-                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
-                    ),
-                    models=served_models,
-                    bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
-                    pipeline=pipeline,
-                    statistics=metrics.statistics,
-                )
+            state = State(
+                settings=settings,
+                verifier=TokenVerifier(
+                    keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                ),
+                models=served_models,
+                bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
+                pipeline=pipeline,
+                explainer=Explainer(
+                    pipeline,
+                    admission,
+                    decode_pool,
+                    max_image_pixels=settings.max_image_pixels,
+                    metrics=metrics,
+                ),
+                statistics=metrics.statistics,
+                control=ModelControl(
+                    served_models, partial(_current_sources, settings, chosen), is_on=settings.model_control
+                ),
+            )
+            async with running(canary), open_grpc_server(state, readiness, heartbeat.stalled, registry):
+                yield state
 
     return build_app(
         settings,
@@ -144,7 +159,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         description="Classifies pictures with the models that it serves.",
         version=version("pinhole-inference"),
         lifespan=lifespan,
-        routers=[predict.router, models.router, *oip_routers(readiness, heartbeat.stalled), pages_router()],
+        routers=[
+            predict.router,
+            explain.router,
+            models.router,
+            *oip_routers(readiness, heartbeat.stalled),
+            pages_router(),
+        ],
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,
@@ -162,6 +183,11 @@ def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
     except BadModelsFile as error:
         lines = "\n  ".join(str(error).splitlines())
         raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
+
+
+def _current_sources(settings: InferenceSettings, chosen: Sequence[ModelSource]) -> Sequence[ModelSource]:
+    """Return what `models.yaml` names now, or what was chosen at the start where there is no such file."""
+    return chosen if settings.models_file is None else read_sources(settings.models_file, settings.weights_dir)
 
 
 def _follower(settings: InferenceSettings) -> Callable[[ModelRegistry], Awaitable[None]] | None:
