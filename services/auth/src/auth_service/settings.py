@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 from servicekit.connections import ConnectionSettings
+from servicekit.rate_limits import RateLimitSettings
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
@@ -51,7 +52,7 @@ def _is_fernet_key(key: str) -> str:
 FernetKey = Annotated[str, AfterValidator(_is_fernet_key)]
 
 
-class AuthSettings(TokenSettings, ConnectionSettings):
+class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     """What the auth service is told."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
@@ -86,6 +87,9 @@ class AuthSettings(TokenSettings, ConnectionSettings):
 
     password_grant: bool = True
     """Off where nobody shall type a password into a client; the web page needs it."""
+
+    token_requests_per_minute: NonNegativeInt = 600
+    """Requests for tokens that one address may send; 0 is no limit."""
 
     signing_algorithm: Algorithm = "RS256"
     """Of the keys that are made from now on; those of another one retire."""
