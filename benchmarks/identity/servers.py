@@ -68,7 +68,12 @@ def serving_pinhole(folder: Path) -> Iterator[tuple[str, str]]:
     auth_url, users_url = f"http://127.0.0.1:{auth_port}", f"http://127.0.0.1:{users_port}"
     common = {"LOG_LEVEL": "ERROR"}
     tokens = {"ISSUER": auth_url, "AUDIENCE": "pinhole"}
-    auth = {"USERS_URL": users_url, "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/auth.db", **tokens}
+    auth = {
+        "TOKEN_REQUESTS_PER_MINUTE": "1000000",
+        "USERS_URL": users_url,
+        "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/auth.db",
+        **tokens,
+    }
     users = {
         "AUTH_URL": auth_url,
         "DATABASE_URL": f"sqlite+aiosqlite:///{folder}/users.db",

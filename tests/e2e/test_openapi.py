@@ -17,7 +17,8 @@ HERE = Path(__file__).parent
 def pinhole(tmp_path: Path) -> Iterator[Pinhole]:
     """A product for each run: what is made up may rename or delete anybody, and end every session."""
     # Wrong passwords by the hundred are what is asked for here.
-    limits = ("USERS_ATTEMPTS_PER_NAME_AND_ADDRESS", "USERS_ATTEMPTS_PER_ADDRESS", "USERS_ATTEMPTS_PER_NAME")
+    counted = ("USERS_ATTEMPTS_PER_NAME_AND_ADDRESS", "USERS_ATTEMPTS_PER_ADDRESS", "USERS_ATTEMPTS_PER_NAME")
+    limits = (*counted, "AUTH_TOKEN_REQUESTS_PER_MINUTE")
     with started(tmp_path / "checked", **dict.fromkeys(limits, "1000000")) as running:
         yield running
 
