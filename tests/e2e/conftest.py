@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -154,10 +155,10 @@ def admin(pinhole: Pinhole) -> Iterator[httpx.Client]:
         yield client
 
 
-def register_client(admin: httpx.Client, client_id: str, method: str, *scopes: str) -> str:
-    """Register an OAuth client that gets tokens for itself, and return its secret."""
-    body = {"id": client_id, "name": client_id, "scopes": list(scopes), "token_endpoint_auth_method": method}
-    response = admin.post("/clients", json=body)
+def register_client(admin: httpx.Client, client_id: str, method: str, **fields: Any) -> str:
+    """Register an OAuth client that reads accounts for itself, and return its secret."""
+    body = {"id": client_id, "name": client_id, "scopes": ["users:read"], "token_endpoint_auth_method": method}
+    response = admin.post("/clients", json=body | fields)
     assert response.status_code == 201, response.text
     return str(response.json()["secret"])
 

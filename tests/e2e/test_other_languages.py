@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from servicekit.tokens import SigningKey
 
 from tests.e2e.conftest import Pinhole, register_client
 
@@ -39,14 +40,18 @@ def run(*command: str, folder: Path, environment: Mapping[str, str]) -> None:
 def environment(pinhole: Pinhole, admin: httpx.Client) -> Mapping[str, str]:
     """Where the product is, who may sign in to it, and the clients that it knows."""
     pinhole.sign_up("linus").close()
+    key = SigningKey.generate("ES256")
+    register_client(admin, "reports-signed", "private_key_jwt", jwks=[key.public_document])
     return {
         "PINHOLE_URL": pinhole.url,
         "PINHOLE_USERNAME": "linus",
         "PINHOLE_PASSWORD": "correct horse linus",
         "PINHOLE_BASIC_ID": "reports-basic",
-        "PINHOLE_BASIC_SECRET": register_client(admin, "reports-basic", "client_secret_basic", "users:read"),
+        "PINHOLE_BASIC_SECRET": register_client(admin, "reports-basic", "client_secret_basic"),
         "PINHOLE_POST_ID": "reports-post",
-        "PINHOLE_POST_SECRET": register_client(admin, "reports-post", "client_secret_post", "users:read"),
+        "PINHOLE_POST_SECRET": register_client(admin, "reports-post", "client_secret_post"),
+        "PINHOLE_SIGNED_ID": "reports-signed",
+        "PINHOLE_SIGNED_KEY": key.pem,
     }
 
 

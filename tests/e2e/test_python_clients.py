@@ -9,6 +9,7 @@ import pytest
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
+from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc import jwt as joserfc_jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
@@ -22,6 +23,7 @@ from oauthlib.oauth2 import (
 )
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
+from servicekit.tokens import SigningKey
 
 from tests.e2e.conftest import Pinhole, register_client
 
@@ -127,8 +129,16 @@ def test_authlib_introspects_with_an_administrators_token(authlib: Any, pinhole:
 def service(request: pytest.FixtureRequest, admin: httpx.Client) -> Mapping[str, str]:
     """A registered client, as Authlib is configured for it."""
     client_id = f"authlib-{request.param.rpartition('_')[2]}"
-    secret = register_client(admin, client_id, request.param, "users:read")
+    secret = register_client(admin, client_id, request.param)
     return {"client_id": client_id, "client_secret": secret, "token_endpoint_auth_method": request.param}
+
+
+@pytest.fixture(scope="module")
+def signed_service(admin: httpx.Client) -> SigningKey:
+    """The key of a registered client that has no secret."""
+    key = SigningKey.generate("RS256")
+    register_client(admin, "authlib-signed", "private_key_jwt", jwks=[key.public_document])
+    return key
 
 
 @pytest.mark.parametrize("kind", [OAuth2Client, AuthlibSession], ids=["httpx", "requests"])
@@ -170,8 +180,22 @@ def test_authlib_introspects_as_a_service(authlib: Any, service: Mapping[str, st
     assert (seen["active"], seen["scope"]) == (True, "profile")
 
 
+@pytest.mark.parametrize("kind", [OAuth2Client, AuthlibSession], ids=["httpx", "requests"])
+def test_authlib_signs_for_a_service_without_a_secret(kind: type[Any], signed_service: SigningKey, origin: str) -> None:
+    for key, is_ours in ((signed_service, True), (SigningKey.generate("RS256"), False)):
+        options = {"client_id": "authlib-signed", "client_secret": key.pem}
+        with authlib_client(kind, origin, **options, token_endpoint_auth_method="private_key_jwt") as client:
+            client.register_client_auth_method(PrivateKeyJWT(f"{origin}/token"))
+            if is_ours:
+                client.fetch_token(scope="users:read")
+                assert client.get(f"{origin}/users").status_code == 200
+            else:
+                with pytest.raises(OAuthError, match="invalid_client"):
+                    client.fetch_token(scope="users:read")
+
+
 def test_requests_oauthlib_gets_tokens_for_a_service(admin: httpx.Client, origin: str) -> None:
-    secret = register_client(admin, "oauthlib", "client_secret_basic", "users:read")
+    secret = register_client(admin, "oauthlib", "client_secret_basic")
     with OAuth2Session(client=BackendApplicationClient(client_id="oauthlib")) as session:
         session.fetch_token(f"{origin}/token", auth=HTTPBasicAuth("oauthlib", secret))
         assert session.get(f"{origin}/users").status_code == 200

@@ -7,7 +7,7 @@ import test from "node:test";
 globalThis.crypto ??= webcrypto;
 globalThis.CryptoKey ??= webcrypto.CryptoKey;
 
-const { createRemoteJWKSet, jwtVerify } = await import("jose");
+const { createRemoteJWKSet, generateKeyPair, importPKCS8, jwtVerify } = await import("jose");
 const oauth = await import("oauth4webapi");
 const openid = await import("openid-client");
 
@@ -132,6 +132,16 @@ for (const [way, id, secret, proof] of services) {
     await assert.rejects(openid.clientCredentialsGrant(config, { scope: "users:write" }), refusal(400, "invalid_scope"));
   });
 }
+
+test("openid-client: a service without a secret signs for its tokens", async () => {
+  const key = await importPKCS8(setting("SIGNED_KEY"), "ES256");
+  const config = await discover(setting("SIGNED_ID"), openid.PrivateKeyJwt(key));
+  const tokens = await openid.clientCredentialsGrant(config);
+  assert.equal(tokens.scope, "users:read");
+  const { privateKey } = await generateKeyPair("ES256");
+  const other = await discover(setting("SIGNED_ID"), openid.PrivateKeyJwt(privateKey));
+  await assert.rejects(openid.clientCredentialsGrant(other), (error) => error.status === 401);
+});
 
 test("oauth4webapi: a refresh token grant by the steps of RFC 6749", async () => {
   const issuer = new URL(ORIGIN);

@@ -205,8 +205,9 @@ async def test_two_secrets_work_at_once_and_a_third_has_to_wait(client: httpx.As
 async def test_an_old_secret_may_end_at_once_and_its_time_is_kept(client: httpx.AsyncClient) -> None:
     registered, headers = await register(client, new_id()), await root(client)
     path = f"/clients/{registered['id']}/secrets"
-    assert_problem(await client.post(path, json={"old_expires_in_seconds": -1}, headers=headers), 422)
-    new = (await client.post(path, json={"old_expires_in_seconds": 0}, headers=headers)).json()
+    for no_time in (-1, 0.5, True, "0"):
+        assert_problem(await client.post(path, json={"old_expires_in_seconds": no_time}, headers=headers), 422)
+    new = (await client.post(path, json={"old_expires_in_seconds": 0.0}, headers=headers)).json()
     old = await ask_as_client(client, f"{registered['id']}:{registered['secret']}")
     assert_oauth_error(old, 401, "invalid_client")
     assert (await ask_as_client(client, f"{registered['id']}:{new['secret']}")).status_code == 200

@@ -11,6 +11,7 @@ from servicekit.database import open_database
 from servicekit.logs import configure_logs
 
 from tests.asgi import running
+from tests.openapi_links import assert_links_lead_somewhere
 from tests.unit.auth.fake_users import PASSWORD, Answer, FakeUsers
 from tests.unit.auth.requests import refresh, sign_in, signed_in
 
@@ -65,6 +66,18 @@ async def test_the_document_describes_the_form_and_every_error(client: httpx.Asy
         assert operation["responses"][status]["content"] == {"application/json": {"schema": error}}
     flow = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]
     assert (flow["tokenUrl"], flow["scopes"]) == ("/token", SCOPES)
+
+
+async def test_the_links_of_the_document_lead_from_tokens_to_what_can_be_done_with_them(
+    client: httpx.AsyncClient,
+) -> None:
+    document = (await client.get("/openapi/auth.json")).json()
+    assert assert_links_lead_somewhere(document) >= 9
+    assert document["paths"]["/token"]["post"]["responses"]["200"]["links"].keys() == {
+        "refresh",
+        "revoke",
+        "introspect",
+    }
 
 
 async def test_no_log_repeats_a_secret_or_a_name_however_talkative_it_is(

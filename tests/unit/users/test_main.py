@@ -12,6 +12,7 @@ from users_service.main import create_app
 
 from tests.asgi import running
 from tests.issuer import Issuer
+from tests.openapi_links import assert_links_lead_somewhere
 from tests.unit.users.driver import PASSWORD, Users, serving, users_settings
 
 
@@ -82,6 +83,12 @@ async def test_internal_paths_are_not_documented_and_every_other_is(users: Users
         for operation in path.values():
             assert operation["security"]
             assert {"401", "403"} <= operation["responses"].keys()
+
+
+async def test_the_links_of_the_document_lead_from_an_account_to_what_can_be_done_with_it(users: Users) -> None:
+    document = (await users.http.get("/openapi/users.json")).json()
+    assert assert_links_lead_somewhere(document) >= 7
+    assert document["paths"]["/users"]["post"]["responses"]["201"]["links"].keys() >= {"read", "change", "delete"}
 
 
 async def test_no_password_and_no_address_reaches_a_log(

@@ -1,9 +1,9 @@
 """What travels over HTTP when clients are registered."""
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import MISSING, AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import MISSING, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
 from servicekit.database import utc_now
 
 from auth_service.client_rows import live_secrets, registration
@@ -101,11 +101,16 @@ class ClientPatch(BaseModel):
     service_account: ServiceAccount | MISSING | None = MISSING
 
 
+def _whole(value: Any) -> Any:
+    """Take 60.0 for 60: JSON has one kind of number, and JSON Schema calls both an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class SecretRotation(BaseModel):
     """How a secret makes way for another."""
 
     model_config = ConfigDict(extra="forbid")
 
-    old_expires_in_seconds: StrictInt = Field(
+    old_expires_in_seconds: Annotated[StrictInt, BeforeValidator(_whole)] = Field(
         24 * 3600, ge=0, le=90 * 24 * 3600, description="For so long the present secret works beside the new one."
     )

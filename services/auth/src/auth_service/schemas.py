@@ -259,6 +259,8 @@ INTROSPECTION_FORM: dict[str, Any] = {
                         "token": {"type": "string", "minLength": 1},
                         "token_type_hint": {"type": "string", "examples": ["refresh_token", "access_token"]},
                         **_CLIENT_FIELDS,
+                        # Nobody looks at it where a bearer token says who asks.
+                        "client_assertion_type": {"type": "string", "description": "Goes with `client_assertion`."},
                     },
                 },
                 "examples": {

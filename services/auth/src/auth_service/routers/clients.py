@@ -30,6 +30,7 @@ from auth_service.errors import (
     SecretNotFound,
     TooManySecrets,
 )
+from auth_service.links import NEW_SECRET, REGISTERED_CLIENT
 
 router = APIRouter(prefix="/clients", tags=["clients"], route_class=LimitedRoute)
 
@@ -58,7 +59,10 @@ async def list_clients(
     "",
     status_code=201,
     responses={
-        201: {"headers": {"Location": {"description": "The path of the client.", "schema": {"type": "string"}}}},
+        201: {
+            "headers": {"Location": {"description": "The path of the client.", "schema": {"type": "string"}}},
+            "links": REGISTERED_CLIENT,
+        },
         **problem_responses(*BODY, Unauthorized, Forbidden, ScopeExceeded, ClientExists, DatabaseUnavailable),
     },
 )
@@ -97,7 +101,11 @@ async def delete_client(client_id: ClientIdPath, caller: Administrator, registry
     await registry.delete(client_id, scopes=caller.scopes)
 
 
-@router.post("/{client_id}/secrets", status_code=201, responses=problem_responses(*BODY, *CHANGE, TooManySecrets))
+@router.post(
+    "/{client_id}/secrets",
+    status_code=201,
+    responses={201: {"links": NEW_SECRET}, **problem_responses(*BODY, *CHANGE, TooManySecrets)},
+)
 async def rotate_secret(
     client_id: ClientIdPath,
     caller: Administrator,

@@ -9,6 +9,7 @@ from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import Forbidden, NotFound, Unauthorized, problem_responses
 
 from auth_service.dependencies import RevocationsDep, SessionsDep
+from auth_service.links import LISTED_SESSION
 from auth_service.schemas import SessionList, SessionResponse
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
@@ -28,7 +29,10 @@ async def end_session(session_id: UUID, caller: Caller, revocations: Revocations
         raise NotFound("no such session")
 
 
-@router.get("", responses=problem_responses(Unauthorized, Forbidden, DatabaseUnavailable))
+@router.get(
+    "",
+    responses={200: {"links": LISTED_SESSION}, **problem_responses(Unauthorized, Forbidden, DatabaseUnavailable)},
+)
 async def list_sessions(caller: Caller, sessions: SessionsDep, response: Response) -> SessionList:
     """Return the caller's sessions, the one that was used last first: a hundred at most."""
     response.headers["Cache-Control"] = "no-store"

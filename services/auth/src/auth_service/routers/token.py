@@ -19,6 +19,7 @@ from auth_service.errors import (
     oauth_error_responses,
 )
 from auth_service.forms import required, required_text
+from auth_service.links import TOKENS
 from auth_service.post_only import refuse_other_methods
 from auth_service.schemas import TOKEN_FORM, TokenResponse
 from auth_service.settings import AuthSettings
@@ -34,17 +35,20 @@ def supported_grant_types(settings: AuthSettings) -> list[str]:
 @router.post(
     "/token",
     dependencies=[Depends(limit_token_requests)],
-    responses=oauth_error_responses(
-        InvalidRequest,
-        InvalidGrant,
-        InvalidScope,
-        UnauthorizedClient,
-        UnsupportedGrantType,
-        InvalidClient,
-        FormTooLarge,
-        TooManyRequests,
-        TemporarilyUnavailable,
-    ),
+    responses={
+        200: {"links": TOKENS},
+        **oauth_error_responses(
+            InvalidRequest,
+            InvalidGrant,
+            InvalidScope,
+            UnauthorizedClient,
+            UnsupportedGrantType,
+            InvalidClient,
+            FormTooLarge,
+            TooManyRequests,
+            TemporarilyUnavailable,
+        ),
+    },
     response_model_exclude_none=True,
     openapi_extra=TOKEN_FORM,
 )

@@ -41,6 +41,7 @@ from users_service.errors import (
     UserNotFound,
 )
 from users_service.idempotency import AlreadyCreated
+from users_service.links import CREATED_ACCOUNT, DELETED_ACCOUNT
 from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
 from users_service.schemas import MERGE_PATCH, NewUser, User, UserPatch, UserReplacement
 from users_service.tables import Account, DeletedAccount
@@ -69,7 +70,8 @@ CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}, **C
     status_code=201,
     responses={
         201: {
-            "headers": {"Location": {"description": "The path of the account.", "schema": {"type": "string"}}, **ETAG}
+            "headers": {"Location": {"description": "The path of the account.", "schema": {"type": "string"}}, **ETAG},
+            "links": CREATED_ACCOUNT,
         },
         **problem_responses(
             MalformedBody,
@@ -175,16 +177,19 @@ async def patch_user(
 
 @router.delete(
     "/users/{user_id}",
-    responses=problem_responses(
-        Unauthorized,
-        AccountGone,
-        Forbidden,
-        UserNotFound,
-        LastAdministrator,
-        PreconditionFailed,
-        PreconditionRequired,
-        DatabaseUnavailable,
-    ),
+    responses={
+        200: {"links": DELETED_ACCOUNT},
+        **problem_responses(
+            Unauthorized,
+            AccountGone,
+            Forbidden,
+            UserNotFound,
+            LastAdministrator,
+            PreconditionFailed,
+            PreconditionRequired,
+            DatabaseUnavailable,
+        ),
+    },
 )
 async def delete_user(
     user_id: UserId,

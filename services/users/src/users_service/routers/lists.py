@@ -47,7 +47,7 @@ class PageQuery(Filters):
                     " last (RFC 8288).",
                     "schema": {"type": "string"},
                 }
-            }
+            },
         },
         **problem_responses(Unauthorized, Forbidden, DatabaseUnavailable),
     },

@@ -16,6 +16,7 @@ from users_service.errors import (
     PreconditionFailed,
     PreconditionRequired,
 )
+from users_service.links import OWN_ACCOUNT
 from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
 from users_service.schemas import MERGE_PATCH, Export, OwnEvent, User, UserPatch
 
@@ -25,7 +26,11 @@ router = APIRouter(tags=["profile"])
 @router.get(
     "/users/me",
     response_model=User,
-    responses=NOT_MODIFIED | problem_responses(Unauthorized, AccountGone, Forbidden, DatabaseUnavailable),
+    responses={
+        **NOT_MODIFIED,
+        200: {**NOT_MODIFIED[200], "links": OWN_ACCOUNT},
+        **problem_responses(Unauthorized, AccountGone, Forbidden, DatabaseUnavailable),
+    },
 )
 async def read_me(caller: Owner, session: SessionDep, response: Response, is_known: IsKnown) -> User | Response:
     """Read one's own account."""
