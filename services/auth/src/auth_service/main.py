@@ -89,51 +89,52 @@ def _lifespan(
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
-            async with follow_keys(
-                signing_keys_of(database, settings), rotation_days=settings.key_rotation_days
-            ) as keys:
+            async with (
+                follow_keys(signing_keys_of(database, settings), rotation_days=settings.key_rotation_days) as keys,
+                telemetry.watched(
+                    _users_client(
+                        settings, tokens := AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
+                    )
+                ) as http,
+                follow_account_events(http, database, registry),
+                open_rate_limit(settings, RateLimitItemPerMinute, settings.token_requests_per_minute) as token_limit,
+                _open_client_assertions(database, settings) as assertions,
+            ):
                 readiness.is_met(KEYS_NEED)
-                tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
-                # No proxy, whatever the environment says: what is asked of users holds passwords.
-                async with (
-                    telemetry.watched(
-                        httpx.AsyncClient(
-                            base_url=settings.users_url,
-                            auth=ServiceToken(tokens),
-                            timeout=settings.users_timeout_seconds,
-                            trust_env=False,
-                        )
-                    ) as http,
-                    follow_account_events(http, database, registry),
-                    open_rate_limit(
-                        settings, RateLimitItemPerMinute, settings.token_requests_per_minute
-                    ) as token_limit,
-                    _open_client_assertions(database, settings) as assertions,
-                ):
-                    authenticator = ClientAuthenticator(database, assertions)
-                    grants = Grants(
-                        accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
-                        clients=authenticator,
-                        sessions=live_sessions,
-                        client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
-                        tokens=tokens,
-                        access_token_seconds=settings.access_token_seconds,
-                    )
-                    yield State(
-                        settings=settings,
-                        token_limit=token_limit,
-                        keys=keys,
-                        verifier=TokenVerifier(
-                            keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
-                        ),
-                        clients=authenticator,
-                        client_registry=ClientRegistry(database),
-                        grants=grants,
-                        sessions=live_sessions,
-                        revocations=revocations,
-                    )
+                authenticator = ClientAuthenticator(database, assertions)
+                grants = Grants(
+                    accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
+                    clients=authenticator,
+                    sessions=live_sessions,
+                    client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
+                    tokens=tokens,
+                    access_token_seconds=settings.access_token_seconds,
+                )
+                yield State(
+                    settings=settings,
+                    token_limit=token_limit,
+                    keys=keys,
+                    verifier=TokenVerifier(
+                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                    ),
+                    clients=authenticator,
+                    client_registry=ClientRegistry(database),
+                    grants=grants,
+                    sessions=live_sessions,
+                    revocations=revocations,
+                )
 
     return lifespan
+
+
+def _users_client(settings: AuthSettings, tokens: AccessTokens) -> httpx.AsyncClient:
+    """Return a client of users. It takes no proxy, whatever the environment says: what it sends holds passwords."""
+    return httpx.AsyncClient(
+        base_url=settings.users_url,
+        auth=ServiceToken(tokens),
+        timeout=settings.users_timeout_seconds,
+        trust_env=False,
+    )
 
 
 @asynccontextmanager
