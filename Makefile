@@ -1,6 +1,7 @@
 # Everything runs in .venv. Setup is done again when a lock file or a pyproject.toml changes.
 PYTHON ?= python3
 VENV := .venv
+CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CODE := services tests charts k8s
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock images test-charts chart-schemas manifests clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock images test-charts chart-schemas manifests clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,10 +25,10 @@ help: ## List the targets.
 run: $(VENV)/.run ## Start Pinhole on this machine (PORT=8000; Ctrl-C stops it).
 	@exec $(BIN)/pinhole-run
 
-test: requisites lint typecheck ## Set everything up, and run ruff, mypy and all tests.
+test: requisites lint typecheck $(CLIENTS)/.done ## Set everything up, and run ruff, mypy and all tests.
 	$(PYTEST)
 
-setup: $(VENV)/.dev ## Install what running and testing need into .venv.
+setup: $(VENV)/.dev $(CLIENTS)/.done ## Install what running and testing need into .venv.
 
 fmt: $(VENV)/.dev ## Format the code and mend what ruff can mend.
 	$(BIN)/ruff format $(CODE)
@@ -48,6 +49,9 @@ test-integration: requisites $(VENV)/.dev ## Run the tests of what the services 
 
 test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real processes, and the page in Chromium.
 	$(PYTEST) tests/e2e
+
+test-conformance: $(VENV)/.dev $(CLIENTS)/.done ## Hold the inference service to its protocol, and run published clients against it.
+	$(PYTEST) tests/conformance tests/clients
 
 test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered objects, kube-score.
 	$(PYTEST) tests/charts
@@ -75,6 +79,7 @@ OTHER_PACKAGES = $(shell sed -nE 's/^([a-z0-9-]+)==.*/\1/p' requirements/inferen
 lock: $(VENV)/.tools ## Lock the dependencies anew (UPGRADE=--upgrade for newer versions).
 	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) requirements/dev.in --output-file requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,$(PACKAGES)) --constraints requirements/dev.txt --output-file requirements/run.txt
+	$(COMPILE) requirements/clients.in --output-file requirements/clients.txt
 	$(COMPILE) requirements/tools.in --constraints requirements/dev.txt --output-file requirements/tools.txt
 	@for service in $(SERVICES); do \
 		$(COMPILE) services/$$service/pyproject.toml $(addprefix --no-emit-package ,$(TORCH_PACKAGES)) \
@@ -102,7 +107,7 @@ image-auth image-users image-inference: image-%:
 		$(if $(and $(TORCH_INDEX),$(filter inference,$*)),--build-arg TORCH_INDEX=$(TORCH_INDEX))
 
 clean: ## Remove .venv, caches and what builds left. Accounts and keys in .pinhole stay.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build
 	find services tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.tools: requirements/tools.txt
@@ -126,4 +131,10 @@ $(VENV)/.run: $(VENV)/.tools requirements/run.txt $(addsuffix /pyproject.toml,$(
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@echo "Installing what the tests need"
 	@$(INSTALL) --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(CLIENTS)/.done: $(VENV)/.tools requirements/clients.txt
+	@echo "Installing the clients of Triton and KServe, for the tests"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
+	@$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --require-hashes --requirement requirements/clients.txt
 	@touch $@

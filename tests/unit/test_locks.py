@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("auth", "users", "inference")
-LOCKS = ("run", "dev", "tools", "torch", *IMAGES)
+LOCKS = ("run", "dev", "clients", "tools", "torch", *IMAGES)
 
 Pins = Mapping[tuple[str, str], tuple[str, frozenset[str]]]
 

@@ -84,6 +84,10 @@ class StatisticsBook:
     def __init__(self) -> None:
         self._by_network: WeakKeyDictionary[nn.Module, ModelStatistics] = WeakKeyDictionary()
 
+    def __len__(self) -> int:
+        """Return how many networks have been asked."""
+        return len(self._by_network)
+
     def of(self, network: nn.Module) -> ModelStatistics:
         """Return what one network has done."""
         return self._by_network.setdefault(network, ModelStatistics())
