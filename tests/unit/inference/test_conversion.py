@@ -61,9 +61,9 @@ def test_a_program_can_be_computed_in_another_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "dtype", "modes"),
     [
-        ("auto", torch.float32, [Mode.CHANNELS_LAST, Mode.BF16]),
-        ("auto-fp32", torch.float32, [Mode.CHANNELS_LAST]),
-        ("auto", torch.bfloat16, [Mode.CHANNELS_LAST]),
+        ("auto", torch.float32, [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE]),
+        ("auto-fp32", torch.float32, [Mode.CHANNELS_LAST, Mode.COMPILE]),
+        ("auto", torch.bfloat16, [Mode.CHANNELS_LAST, Mode.COMPILE]),
     ],
 )
 def test_a_dtype_that_is_asked_for_is_kept(setting: ModeSetting, dtype: torch.dtype, modes: list[Mode]) -> None:
@@ -75,3 +75,9 @@ def test_bf16_needs_a_processor_that_computes_with_it() -> None:
     computes = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     assert (missing_for(Mode.BF16, "cpu") is None) == computes
     assert missing_for(Mode.CHANNELS_LAST, "cpu") is None
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert missing_for(Mode.COMPILE, "cpu") == "there is no C++ compiler (no-such-compiler)"
+    assert missing_for(Mode.COMPILE, "cuda:0") == "it is for processors"
