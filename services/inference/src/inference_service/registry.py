@@ -8,6 +8,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
@@ -32,6 +33,7 @@ class ModelState(StrEnum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    UNLOADED = "unloaded"
 
 
 class ServedModel:
@@ -60,7 +62,7 @@ class ModelRegistry:
     """Models by name and version. The first is the one that answers where a caller names none.
 
     `prepare` is called on each thread that loads: that is not the one which computes, so requests are
-    answered meanwhile.
+    answered meanwhile. Several workers share the weights by files in `workers_dir`.
     """
 
     def __init__(
@@ -72,13 +74,15 @@ class ModelRegistry:
         max_batch_size: int = 1,
         modes: ModeSearch | None = None,
         prepare: Callable[[], object] = lambda: None,
+        workers_dir: Path | None = None,
     ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
-        self._loader = Loader(max_batch_size, modes)
+        self._loader = Loader(max_batch_size, modes, workers_dir)
         self._prepare = prepare
+        self._changing = asyncio.Lock()
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -115,6 +119,28 @@ class ModelRegistry:
 
         A version that fails leaves the one before it in place, also one that `sources` no longer name.
         """
+        async with self._changing:
+            await self._serve(sources)
+
+    async def reload(self, sources: Sequence[ModelSource]) -> None:
+        """Load what `sources` name anew, whether it has changed or not; what they do not name stays as it is."""
+        async with self._changing:
+            for source in sources:
+                await self._load(self._models.setdefault((source.name, source.version), ServedModel(source)), source)
+
+    async def unload(self, name: str) -> None:
+        """Let go of every version of a model, until it is loaded again. Who has begun with it goes on to the end.
+
+        Raises:
+            UnknownModel: there is none of that name.
+        """
+        async with self._changing:
+            for served in self.versions(name):
+                self._metrics.model_is_gone(served.source, served.model)
+                served.model, served.state, served.reason = None, ModelState.UNLOADED, None
+                log.info("model_unloaded", model=name, version=served.source.version)
+
+    async def _serve(self, sources: Sequence[ModelSource]) -> None:
         wanted = {(source.name, source.version): source for source in sources}
         programs = [weakref.ref(program) for program in self._programs()]
         for key, source in wanted.items():
@@ -207,10 +233,19 @@ async def open_models(
     max_batch_size: int = 1,
     modes: ModeSearch | None = None,
     prepare: Callable[[], object],
+    workers_dir: Path | None = None,
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
-    models = ModelRegistry(sources, readiness, metrics, max_batch_size=max_batch_size, modes=modes, prepare=prepare)
+    models = ModelRegistry(
+        sources,
+        readiness,
+        metrics,
+        max_batch_size=max_batch_size,
+        modes=modes,
+        prepare=prepare,
+        workers_dir=workers_dir,
+    )
 
     async def load() -> None:
         await models.load(sources)
