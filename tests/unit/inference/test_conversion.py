@@ -37,7 +37,7 @@ def test_a_mode_changes_the_layout_and_the_dtype_and_hardly_the_logits(
     images = torch.rand(4, 3, 8, 8)
     expected = convolution.forward(images)
     before = copy.deepcopy(convolution.network.state_dict())
-    changed = in_mode(convolution, mode, keep=True)
+    changed = in_mode(convolution, mode, max_batch_size=4, keep=True)
     assert (changed.mode, changed.dtype) == (mode, dtype)
     assert torch.allclose(changed.forward(images), expected, atol=tolerance, rtol=0)
     assert convolution.forward(images).equal(expected)
@@ -48,13 +48,13 @@ def test_a_mode_changes_the_layout_and_the_dtype_and_hardly_the_logits(
 
 
 def test_without_a_copy_no_memory_is_spent_on_two(convolution: Model) -> None:
-    assert in_mode(convolution, Mode.BF16).network is convolution.network
+    assert in_mode(convolution, Mode.BF16, max_batch_size=4).network is convolution.network
 
 
 def test_a_program_can_be_computed_in_another_mode(tmp_path: Path) -> None:
     model = tiny_model(read_program(exported(tmp_path / "program.pt2")))
     images = torch.rand(2, 3, 8, 8)
-    changed = in_mode(model, Mode.CHANNELS_LAST, keep=True)
+    changed = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=4, keep=True)
     assert torch.allclose(changed.forward(images), model.forward(images))
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from inference_service.compilation import missing_compiler
-from inference_service.model import Model
+from inference_service.cuda import RecordedNetwork
+from inference_service.model import Model, batch_sizes
 from inference_service.modes import Mode, ModeSetting
 
 _OF_ANOTHER_DTYPE = frozenset({Mode.BF16})
@@ -35,11 +36,13 @@ def _computes_bf16(device: str) -> bool:
     return any(known.get(name) is True for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def in_mode(model: Model, mode: Mode, *, keep: bool = False) -> Model:
+def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False) -> Model:
     """Return an eager model in a mode that needs no compiler. With `keep` a copy of its network is changed."""
     if mode is Mode.EAGER:
         return model
     network = copy.deepcopy(model.network) if keep else model.network
     dtype = torch.bfloat16 if mode is Mode.BF16 else model.dtype
     network = network.to(dtype).to(memory_format=torch.channels_last)
+    if model.is_on_gpu:
+        network = RecordedNetwork(network, batch_sizes(max_batch_size))
     return replace(model, network=network, dtype=dtype, mode=mode, batch_seconds={})

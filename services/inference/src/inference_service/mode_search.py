@@ -110,9 +110,9 @@ class ModeSearch:
 
     def _in_mode(self, model: Model, mode: Mode, *, keep: bool = False, seconds: float = MOST_COMPILE_SECONDS) -> Model:
         if mode is not Mode.COMPILE:
-            return in_mode(model, mode, keep=keep)
+            return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
         path = self._library(model)
-        last = in_mode(model, Mode.CHANNELS_LAST, keep=keep)
+        last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
         if not path.exists():
             compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds)
         try:
