@@ -72,7 +72,11 @@ class ModeSearch:
         choice = self._read(model, setting)
         if choice is None or (choice.mode is Mode.COMPILE and not self._library(model).exists()):
             return model
-        return replace(self._in_mode(model, choice.mode), measurements=choice.measurements)
+        try:
+            return replace(self._in_mode(model, choice.mode), measurements=choice.measurements)
+        except ModelUnavailable as error:  # what is kept may be damaged, and eager needs none of it
+            log.warning("mode_not_restored", mode=choice.mode, reason=str(error))
+            return model
 
     def is_open(self, model: Model, wanted: ModeSetting | None) -> bool:
         """Tell whether the mode of a settled model is to be searched for."""
