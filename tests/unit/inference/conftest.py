@@ -53,7 +53,7 @@ async def serving(settings: InferenceSettings, *sources: ModelSource) -> AsyncIt
 
 async def until_ready(client: httpx.AsyncClient) -> None:
     """Wait for the keys and the models, which are fetched and loaded behind the start."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (await client.get("/readyz")).status_code != 200:  # noqa: ASYNC110 its probe alone tells
             await asyncio.sleep(0.005)
 

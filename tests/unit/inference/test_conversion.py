@@ -37,7 +37,7 @@ def test_a_mode_changes_the_layout_and_the_dtype_and_hardly_the_logits(
     images = torch.rand(4, 3, 8, 8)
     expected = convolution.forward(images)
     before = copy.deepcopy(convolution.network.state_dict())
-    changed = in_mode(convolution, mode, keep=True)
+    changed = in_mode(convolution, mode, max_batch_size=4, keep=True)
     assert (changed.mode, changed.dtype) == (mode, dtype)
     assert torch.allclose(changed.forward(images), expected, atol=tolerance, rtol=0)
     assert convolution.forward(images).equal(expected)
@@ -48,22 +48,22 @@ def test_a_mode_changes_the_layout_and_the_dtype_and_hardly_the_logits(
 
 
 def test_without_a_copy_no_memory_is_spent_on_two(convolution: Model) -> None:
-    assert in_mode(convolution, Mode.BF16).network is convolution.network
+    assert in_mode(convolution, Mode.BF16, max_batch_size=4).network is convolution.network
 
 
 def test_a_program_can_be_computed_in_another_mode(tmp_path: Path) -> None:
     model = tiny_model(read_program(exported(tmp_path / "program.pt2")))
     images = torch.rand(2, 3, 8, 8)
-    changed = in_mode(model, Mode.CHANNELS_LAST, keep=True)
+    changed = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=4, keep=True)
     assert torch.allclose(changed.forward(images), model.forward(images))
 
 
 @pytest.mark.parametrize(
     ("setting", "dtype", "modes"),
     [
-        ("auto", torch.float32, [Mode.CHANNELS_LAST, Mode.BF16]),
-        ("auto-fp32", torch.float32, [Mode.CHANNELS_LAST]),
-        ("auto", torch.bfloat16, [Mode.CHANNELS_LAST]),
+        ("auto", torch.float32, [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE]),
+        ("auto-fp32", torch.float32, [Mode.CHANNELS_LAST, Mode.COMPILE]),
+        ("auto", torch.bfloat16, [Mode.CHANNELS_LAST, Mode.COMPILE]),
     ],
 )
 def test_a_dtype_that_is_asked_for_is_kept(setting: ModeSetting, dtype: torch.dtype, modes: list[Mode]) -> None:
@@ -75,3 +75,9 @@ def test_bf16_needs_a_processor_that_computes_with_it() -> None:
     computes = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     assert (missing_for(Mode.BF16, "cpu") is None) == computes
     assert missing_for(Mode.CHANNELS_LAST, "cpu") is None
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert missing_for(Mode.COMPILE, "cpu") == "there is no C++ compiler (no-such-compiler)"
+    assert missing_for(Mode.COMPILE, "cuda:0") == "it is for processors"

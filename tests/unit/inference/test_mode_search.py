@@ -56,7 +56,7 @@ def loaded(
     golden: tuple[GoldenPicture, ...] = (),
     search: bool = True,
 ) -> Model:
-    lacks = missing or {}
+    lacks = {Mode.COMPILE: "there is no compiler", **(missing or {})}
     modes = ModeSearch(
         setting,
         budget_seconds=budget_seconds,
@@ -76,7 +76,8 @@ def test_the_fastest_mode_that_agrees_is_taken_and_it_is_warm(tmp_path: Path) ->
     found = loaded(tmp_path, model())
     assert (found.mode, found.dtype) == (Mode.BF16, torch.bfloat16)
     assert list(found.batch_seconds) == [1, 2, 4]
-    eager, last, bf16 = found.measurements
+    eager, last, bf16, compiled = found.measurements
+    assert compiled.reason == "there is no compiler"
     assert (eager.images_per_second or 0) < (last.images_per_second or 0) < (bf16.images_per_second or 0)
     assert (eager.agreement, last.agreement, bf16.agreement) == (None, None, 1.0)
     assert 0 < (bf16.score_difference or 0) < 0.01
@@ -89,13 +90,14 @@ def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) 
         "eager": None,
         "channels-last": None,
         "bf16": "it agrees on fewer than 99.5% of the pictures",
+        "compile": "there is no compiler",
     }
 
 
 def test_one_that_is_hardly_faster_is_not_taken(tmp_path: Path) -> None:
     found = loaded(tmp_path, model(last=0.02, bf16=0.03))
     assert found.mode is Mode.EAGER
-    assert len(found.measurements) == 3
+    assert len(found.measurements) == 4
 
 
 def test_one_that_fails_or_that_the_machine_cannot_compute_is_not_taken_and_says_why(tmp_path: Path) -> None:
@@ -131,6 +133,15 @@ def test_a_file_that_cannot_be_read_is_searched_for_anew(tmp_path: Path) -> None
     [kept] = tmp_path.iterdir()
     kept.write_text('{"mode": "warp"}')
     assert loaded(tmp_path, model()).mode is Mode.BF16
+
+
+def test_a_compiled_network_that_is_damaged_is_done_without(tmp_path: Path) -> None:
+    loaded(tmp_path, model())
+    [kept] = tmp_path.iterdir()
+    kept.write_text('{"mode": "compile", "measurements": []}')
+    modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=4)
+    modes._library(model()).write_bytes(b"no library")
+    assert modes.settle(model(), None).mode is Mode.EAGER
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_next_search(tmp_path: Path) -> None:
@@ -173,11 +184,12 @@ async def test_a_model_is_served_eagerly_first_and_faster_later_and_all_of_it_is
     async with serving(searching, source) as client:
         found = await until_mode(client, bearer, "channels-last")
         metrics = (await client.get("/metrics")).text
-    assert [measured["mode"] for measured in found["modes"]] == ["eager", "channels-last"]
+    assert [measured["mode"] for measured in found["modes"]] == ["eager", "channels-last", "compile"]
+    assert found["modes"][2]["reason"] == "compiling needs a search of 60 s or more"
     assert found["modes"][1]["agreement"] == 1.0
     info = 'inference_model_info{device="cpu",digest="abc",dtype="float32",mode="'
-    assert f'{info}channels-last",' in metrics
-    assert f'{info}eager",' not in metrics
+    shown = [line for line in metrics.splitlines() if line.startswith(info) and line.endswith(" 1.0")]
+    assert [line.removeprefix(info).partition('"')[0] for line in shown] == ["channels-last"]
     assert 'inference_model_images_per_second{mode="eager",model="tiny",version="1"}' in metrics
 
 

@@ -197,3 +197,8 @@ async def test_models_of_different_sources_are_served_together(
     assert answers["lite"] == "espresso"
     assert answers["program"] == "red"
     assert answers["net"] in SQUEEZENET["labels"]
+
+
+def test_the_device_may_be_what_there_is(tmp_path: Path) -> None:
+    model = load(tmp_path, name="lite", source="builtin:efficientnet-lite0", device="auto")
+    assert model.device == ("cuda" if torch.cuda.is_available() else "cpu")

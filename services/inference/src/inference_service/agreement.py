@@ -14,7 +14,7 @@ LEAST = 0.995
 """The share of the pictures whose likeliest class must be that of the eager model."""
 
 _HERE = Path(__file__).parent
-PICTURES = (*sorted((_HERE / "pictures").glob("*.jpg")), *sorted((_HERE / "web").glob("sample-*.jpg")))
+PICTURES = (*sorted((_HERE / "real_pictures").glob("*.jpg")), *sorted((_HERE / "web").glob("sample-*.jpg")))
 
 _CROPS = (
     (0.5, 0.5, 1.0),

@@ -14,6 +14,7 @@ from servicekit.logs import get_logger
 from torch import Tensor
 
 from inference_service.agreement import LEAST, compare, inputs
+from inference_service.compilation import LEAST_SECONDS, CompiledNetwork, compile_network
 from inference_service.conversion import candidates, in_mode, missing_for
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Measurement, Mode, ModeSetting
@@ -23,6 +24,9 @@ FASTER = 1.05
 """How many times as fast as eager a mode must be: less is within what two runs differ by."""
 
 _RUNS = 3
+MOST_COMPILE_SECONDS = 900.0
+"""For a mode that is set, which nobody waits for but the start."""
+
 _NO_TIME = "there was no time left"
 
 log = get_logger(__name__)
@@ -66,7 +70,13 @@ class ModeSearch:
         if not _searches(setting):
             return self._pinned(model, Mode(setting))
         choice = self._read(model, setting)
-        return model if choice is None else replace(in_mode(model, choice.mode), measurements=choice.measurements)
+        if choice is None or (choice.mode is Mode.COMPILE and not self._library(model).exists()):
+            return model
+        try:
+            return replace(self._in_mode(model, choice.mode), measurements=choice.measurements)
+        except ModelUnavailable as error:  # what is kept may be damaged, and eager needs none of it
+            log.warning("mode_not_restored", mode=choice.mode, reason=str(error))
+            return model
 
     def is_open(self, model: Model, wanted: ModeSetting | None) -> bool:
         """Tell whether the mode of a settled model is to be searched for."""
@@ -80,8 +90,13 @@ class ModeSearch:
         """
         setting = wanted or self._setting
         modes = candidates(model, setting)
-        trial = _Trial(model, self._max_batch_size, time.monotonic() + self._budget_seconds, accept)
-        found = trial.best({mode: self._missing(mode, model.device) for mode in modes})
+        ends_at = time.monotonic() + self._budget_seconds
+
+        def in_mode(mode: Mode) -> Model:
+            return self._in_mode(model, mode, keep=True, seconds=ends_at - time.monotonic())
+
+        trial = _Trial(model, self._max_batch_size, ends_at, in_mode, accept)
+        found = trial.best({mode: self._obstacle(mode, model.device) for mode in modes})
         if not trial.ran_out:  # else the next start may find more
             self._write(model, setting, _Choice(mode=found.mode, measurements=found.measurements))
         return found
@@ -89,7 +104,29 @@ class ModeSearch:
     def _pinned(self, model: Model, mode: Mode) -> Model:
         if reason := self._missing(mode, model.device):
             raise ModelUnavailable(f"mode: {mode} cannot be had: {reason}")
-        return in_mode(model, mode)
+        return self._in_mode(model, mode)
+
+    def _obstacle(self, mode: Mode, device: str) -> str | None:
+        """Return why a mode is not tried in a search."""
+        if mode is Mode.COMPILE and self._budget_seconds < LEAST_SECONDS:
+            return f"compiling needs a search of {LEAST_SECONDS:.0f} s or more"
+        return self._missing(mode, device)
+
+    def _in_mode(self, model: Model, mode: Mode, *, keep: bool = False, seconds: float = MOST_COMPILE_SECONDS) -> Model:
+        if mode is not Mode.COMPILE:
+            return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
+        path = self._library(model)
+        last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
+        if not path.exists():
+            compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds)
+        try:
+            return replace(last, network=CompiledNetwork(path), mode=Mode.COMPILE)
+        except (RuntimeError, OSError) as error:
+            raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
+
+    def _library(self, model: Model) -> Path:
+        """Return where the compiled network is kept."""
+        return self._path(model, "compile").with_suffix(".pt2")
 
     def _path(self, model: Model, setting: ModeSetting) -> Path:
         """Return the file for what decides which mode is best."""
@@ -104,6 +141,7 @@ class ModeSearch:
             machine,
             str(torch.get_num_threads()),
             str(self._max_batch_size),
+            str(setting == "compile" or self._budget_seconds >= LEAST_SECONDS),
         )
         return self._folder / (hashlib.sha256("\n".join(decides).encode()).hexdigest() + ".json")
 
@@ -131,10 +169,18 @@ def _searches(setting: ModeSetting) -> bool:
 class _Trial:
     """One search: eager first, then each candidate, then the fastest of them on the pictures."""
 
-    def __init__(self, model: Model, max_batch_size: int, ends_at: float, accept: Callable[[Model], Model]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        max_batch_size: int,
+        ends_at: float,
+        in_mode: Callable[[Mode], Model],
+        accept: Callable[[Model], Model],
+    ) -> None:
         self._model = model
         self._batch_size = max_batch_size
         self._ends_at = ends_at
+        self._in_mode = in_mode
         self._accept = accept
         self._expected: Tensor | None = None
         self._measured: dict[Mode, Measurement] = {}
@@ -156,9 +202,11 @@ class _Trial:
 
     def _time(self, mode: Mode) -> Measurement:
         try:
-            return Measurement(mode=mode, images_per_second=self._images_per_second(self._in(mode)))
+            return Measurement(mode=mode, images_per_second=self._images_per_second(self._in_mode(mode)))
         except _OutOfTime:
             return Measurement(mode=mode, reason=_NO_TIME)
+        except ModelUnavailable as error:
+            return Measurement(mode=mode, reason=str(error))
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             # Programs may hold their tensors to a dtype.
             return Measurement(mode=mode, reason=f"it fails: {first_line(error)}")
@@ -168,7 +216,7 @@ class _Trial:
         try:
             if self._expected is None:
                 self._expected = self._logits(self._model)
-            model = self._in(mode)
+            model = self._in_mode(mode)
             agreement = compare(self._expected, self._logits(model))
             self._note(mode, agreement=agreement.top1, score_difference=agreement.score_difference)
             if agreement.top1 >= LEAST:
@@ -182,9 +230,6 @@ class _Trial:
 
     def _note(self, mode: Mode, **found: object) -> None:
         self._measured[mode] = self._measured[mode].model_copy(update=found)
-
-    def _in(self, mode: Mode) -> Model:
-        return in_mode(self._model, mode, keep=True)
 
     def _images_per_second(self, model: Model) -> float:
         """Measure a few batches of the largest size, and take the fastest: callers' batches slow the others."""

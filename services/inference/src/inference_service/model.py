@@ -48,10 +48,22 @@ class Model:
             return "int8"
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Tell whether it is computed on a GPU."""
+        return self.device.startswith("cuda")
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W]."""
+        """Return the logits, float32 [N, classes], of preprocessed pictures, [N, 3, H, W].
+
+        They are float32, or uint8 where `preprocessing` leaves it to this to normalize them.
+        """
         layout = torch.contiguous_format if self.mode is Mode.EAGER else torch.channels_last
         with torch.inference_mode():
+            if self.is_on_gpu:
+                images = images.pin_memory().to(self.device, non_blocking=True)
+            if images.dtype is torch.uint8:
+                images = self.preprocessing.normalize(images)
             logits: Tensor = self.network(images.to(self.device, self.dtype, memory_format=layout))
             return logits.float().cpu()
 

@@ -116,7 +116,7 @@ class ModelEntry(_Strict):
     mode: Literal[ModeSetting, "int8"] | None = None
     calibration: Annotated[str, StringConstraints(min_length=1)] | None = None
     golden: tuple[GoldenEntry, ...] = ()
-    device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "cpu"
 
     @property
     def kind(self) -> str:

@@ -18,11 +18,14 @@ class Mode(StrEnum):
     BF16 = "bf16"
     """Channels last, weights and values in bfloat16."""
 
+    COMPILE = "compile"
+    """Channels last, compiled for this machine: operators fused, weights laid out for it."""
+
     INT8 = "int8"
     """8-bit integers, with ranges from a calibration: in no search, as it changes answers."""
 
 
-ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16"]
+ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16", "compile"]
 """A mode by its name; `auto` takes the fastest that agrees with eager, `auto-fp32` of those that keep the dtype."""
 
 

@@ -59,6 +59,8 @@ def _path(entry: ModelEntry, folder: Path) -> Path:
 
 
 def _load(entry: ModelEntry, folder: Path, weights_folder: Path) -> Model:
+    if entry.device == "auto":
+        entry = entry.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
     if entry.device.startswith("cuda") and not torch.cuda.is_available():
         raise ModelUnavailable(f"device: {entry.device} is asked for, and this machine has no GPU that torch can use")
     if entry.kind == "builtin":
@@ -113,6 +115,8 @@ def _placed(
     """Return the model on its device, in its dtype."""
     dtype: torch.dtype = getattr(torch, entry.dtype)
     network.to(entry.device, dtype)
+    if entry.device.startswith("cuda"):
+        preprocessing = replace(preprocessing, normalizes=False)
     network.requires_grad_(requires_grad=False)
     preprocessing = replace(preprocessing, scaled_decoding=entry.scaled_decoding)
     return Model(network, preprocessing, labels, device=entry.device, dtype=dtype, digest=digest)

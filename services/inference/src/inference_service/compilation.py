@@ -1,0 +1,101 @@
+"""Networks compiled ahead of time with torch's Inductor, in a process of its own.
+
+That bounds the time, which a thread cannot, and keeps the compiler's memory out of the service. What comes
+of it is a library for this machine: it is kept in a folder of the service and loaded in seconds.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from inference_service.model import Model, ModelUnavailable
+from inference_service.weights import first_line
+
+LEAST_SECONDS = 60.0
+"""How long a search has to be at least for a compilation: the small networks take 20 to 60 s on two cores."""
+
+
+def missing_compiler() -> str | None:
+    """Return what is missing to compile, or None."""
+    name = os.environ.get("CXX", "g++")
+    return None if shutil.which(name) else f"there is no C++ compiler ({name})"
+
+
+def compile_network(model: Model, path: Path, *, max_batch_size: int, seconds: float) -> None:
+    """Write the library of a model's network, for batches of any size up to `max_batch_size`, to `path`.
+
+    Raises:
+        ModelUnavailable: it cannot be compiled, or not within `seconds`.
+    """
+    side = model.preprocessing.input_size
+    images = torch.zeros(max(2, max_batch_size), 3, side, side, dtype=model.dtype)
+    sizes = ({0: torch.export.Dim("images", min=1, max=max_batch_size)},) if max_batch_size > 1 else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
+            program, library = Path(folder) / "program.pt2", Path(folder) / "library.pt2"
+            example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
+            with warnings.catch_warnings():
+                # torch warns of weights whose layout is not torch's own, which channels last is.
+                warnings.simplefilter("ignore", UserWarning)
+                torch.export.save(torch.export.export(model.network, (example,), dynamic_shapes=sizes), program)
+            _run(program, library, seconds)
+            library.replace(path)
+    except ModelUnavailable:
+        raise
+    except Exception as error:  # tracing runs the network's own Python, which may raise anything
+        raise ModelUnavailable(f"it cannot be compiled: {first_line(error)}") from error
+
+
+def _run(program: Path, library: Path, seconds: float) -> None:
+    command = [sys.executable, "-m", __name__, str(program), str(library), str(torch.get_num_threads())]
+    # A session of its own: the compiler runs in children, which have to end with it.
+    with subprocess.Popen(  # noqa: S603 our own module and files
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise ModelUnavailable(f"it was not compiled within {seconds:.0f} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    if status != 0:
+        raise ModelUnavailable("the compiler failed")
+
+
+class CompiledNetwork(nn.Module):
+    """What `compile_network` has written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        from torch._inductor import aoti_load_package
+
+        self._library = aoti_load_package(str(path))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, [N, classes], of inputs with the channels last."""
+        logits: Tensor = self._library(images)
+        return logits
+
+
+def main() -> None:
+    """Compile a program into a library: both are named on the command line, and the number of threads."""
+    from torch._inductor import aoti_compile_and_package
+
+    program, library, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    with torch.no_grad():
+        aoti_compile_and_package(torch.export.load(program), package_path=library, inductor_configs={"freezing": True})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Networks on a GPU: their kernels recorded once for each size of batch, and then started all at once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_WARM_UPS = 3
+"""Runs before a recording, in which cuDNN and the allocator settle: as torch's documentation of CUDA graphs asks."""
+
+
+class Recording(NamedTuple):
+    """One size of batch: `replay` computes `logits` from `inputs`, in memory that stays where it is."""
+
+    inputs: Tensor
+    logits: Tensor
+    replay: Callable[[], None]
+
+
+def record(network: nn.Module, inputs: Tensor) -> Recording:
+    """Record a CUDA graph. Another thread may use the GPU meanwhile."""
+    stream = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(inputs.device))
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM_UPS):
+            network(inputs)
+    torch.cuda.current_stream(inputs.device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        logits = network(inputs)
+    return Recording(inputs, logits, graph.replay)
+
+
+class RecordedNetwork(nn.Module):
+    """Computes batches in the sizes that it was given, filled up where they are smaller.
+
+    To be called by one thread at a time: the recordings share their memory with nobody.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sizes: tuple[int, ...],
+        *,
+        record: Callable[[nn.Module, Tensor], Recording] = record,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._sizes = sizes
+        self._record = record
+        self._recordings: dict[int, Recording] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, [N, classes], of images, [N, 3, H, W] on the GPU."""
+        rows = len(images)
+        size = next((size for size in self._sizes if size >= rows), None)
+        if size is None:
+            logits: Tensor = self.network(images)
+            return logits
+        recording = self._recordings.get(size)
+        if recording is None:
+            inputs = images.new_zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
+            recording = self._recordings[size] = self._record(self.network, inputs)
+        recording.inputs[:rows].copy_(images)
+        recording.replay()
+        return recording.logits[:rows].clone()
