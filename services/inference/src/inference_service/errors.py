@@ -53,6 +53,17 @@ class Overloaded(ServiceUnavailable):
     slug, title = "overloaded", "Overloaded"
 
 
+class TooManyRequests(Problem):
+    """This caller asks more often than it may; nothing was read."""
+
+    status, title, slug = 429, "Too many requests", "too-many-requests"
+
+    def __init__(self, per_second: float, *, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"the limit is {per_second:g} requests a second", headers={"Retry-After": str(retry_after_seconds)}
+        )
+
+
 class ShuttingDown(ServiceUnavailable):
     """This process finishes what it has begun, and takes no more."""
 
