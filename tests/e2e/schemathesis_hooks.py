@@ -52,6 +52,10 @@ def before_call(_context: schemathesis.HookContext, case: "schemathesis.Case[Any
         # They have to go together, and keys have to be keys.
         for name in ("token_endpoint_auth_method", "first_party", "grant_types", "jwks", "jwks_uri", "service_account"):
             case.body.pop(name, None)
+    if isinstance(case.body, dict) and case.path in {"/token", "/oauth2/revoke", "/oauth2/introspect"}:
+        # An assertion has to be signed, and stands in place of a secret.
+        case.body.pop("client_assertion", None)
+        case.body.pop("client_assertion_type", None)
     if case.path.endswith("/infer"):
         # Tensors whose shape, datatype and data fit each other; the length is of a body that is made up.
         case.headers.pop("Inference-Header-Content-Length", None)

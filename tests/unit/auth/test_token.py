@@ -34,9 +34,9 @@ def _fresh_users(users: FakeUsers) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
+async def client(shared_database_url: str, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
     """One service for all: none of these tests minds the sessions of the others."""
-    async with running(create_app(auth_settings(tmp_path_factory.mktemp("auth"), users_server))) as client:
+    async with running(create_app(auth_settings(shared_database_url, users_server))) as client:
         yield client
 
 

@@ -23,6 +23,12 @@ async def test_the_keys_are_public_and_complete(settings: AuthSettings, algorith
     assert (key["alg"], key["use"]) == (algorithm, "sig")
 
 
+async def test_nobody_keeps_the_keys_for_longer_than_a_new_one_is_published(settings: AuthSettings) -> None:
+    async with running(create_app(settings.model_copy(update={"key_publish_seconds": 60}))) as client:
+        response = await client.get("/.well-known/jwks.json")
+    assert response.headers["cache-control"] == "public, max-age=30"
+
+
 @pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
 async def test_the_metadata_names_what_is_there_and_nothing_else(client: httpx.AsyncClient, name: str) -> None:
     response = await client.get(f"/.well-known/{name}")

@@ -148,6 +148,15 @@ class SecretNotFound(NotFound):
         super().__init__("the client has no such secret")
 
 
+class SigningKeyNotFound(NotFound):
+    """No such signing key, or it was revoked before."""
+
+    title, slug = "Signing key not found", "signing-key-not-found"
+
+    def __init__(self) -> None:
+        super().__init__("no such signing key")
+
+
 class ClientExists(Conflict):
     """There is a client of this id, or of this ServiceAccount."""
 

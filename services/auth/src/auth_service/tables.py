@@ -25,7 +25,13 @@ class SigningKeyRow(Base):
 
     algorithm: Mapped[str] = mapped_column(String(5))
     private_pem: Mapped[str] = mapped_column(Text)
+    """Sealed where the settings have a key for that; empty once the key is revoked."""
+
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    active_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """It signs from then on, until another one does. None means from its making."""
+
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class SessionRow(Base):

@@ -15,6 +15,7 @@ from inference_service.admission import BodyBudget
 from inference_service.batching import Priority
 from inference_service.errors import BodyTooSlow
 from inference_service.explaining import Explainer
+from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
 from inference_service.rates import RateLimiter
 from inference_service.registry import ModelRegistry, ServedModel
@@ -37,6 +38,7 @@ class State(TypedDict):
     pipeline: Pipeline
     explainer: Explainer
     statistics: StatisticsBook
+    control: ModelControl
 
 
 async def get_settings(request: Request) -> InferenceSettings:
@@ -75,13 +77,21 @@ async def get_statistics(request: Request) -> StatisticsBook:
     return statistics
 
 
+async def get_control(request: Request) -> ModelControl:
+    """Return what loads and unloads models."""
+    control: ModelControl = request.state.control
+    return control
+
+
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
 ExplainerDep = Annotated[Explainer, Depends(get_explainer)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
+ControlDep = Annotated[ModelControl, Depends(get_control)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
+Administrator = Annotated[Principal, require_scope("inference:admin")]
 
 
 _NAME = "efficientnet-lite0"

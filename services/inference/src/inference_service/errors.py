@@ -1,6 +1,14 @@
 """What can be wrong with a request for a prediction."""
 
-from servicekit.problem import FieldError, InvalidRequest, NotFound, Problem, ServiceUnavailable, UnsupportedMediaType
+from servicekit.problem import (
+    FieldError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 
 
 class NotAnImage(UnsupportedMediaType):
@@ -45,6 +53,18 @@ class ModelNotReady(ServiceUnavailable):
     """The model is still being loaded, or could not be."""
 
     slug, title = "model-not-ready", "Model not ready"
+
+
+class ModelControlOff(Forbidden):
+    """Models are not loaded and unloaded over the network here."""
+
+    slug, title = "model-control-off", "Model control is off"
+
+
+class ModelNotLoaded(InvalidRequest):
+    """The model could not be loaded; it is served as it was before, or not at all."""
+
+    slug, title = "model-not-loaded", "Model not loaded"
 
 
 class Overloaded(ServiceUnavailable):

@@ -6,6 +6,8 @@ from pathlib import Path
 from inference_service.golden import check_golden
 from inference_service.mode_search import ModeSearch
 from inference_service.model import Model, ModelSource
+from inference_service.modes import Mode
+from inference_service.quantization import quantized, read_ranges
 from inference_service.shared_weights import share_weights
 
 
@@ -24,7 +26,9 @@ class Loader:
     def load(self, source: ModelSource, *, search: bool) -> Model:
         """Return the model in the mode that is set or known for it; else, with `search`, in the one that is found."""
         model = source.load()
-        if self._modes is not None:
+        if source.calibration is not None:
+            model = quantized(model, read_ranges(source.calibration, digest=model.digest))
+        elif self._modes is not None:
             model = self._modes.settle(model, source.mode)
             if search and self.can_search(source, model):
                 return self.search(source, model)
@@ -32,7 +36,7 @@ class Loader:
 
     def can_search(self, source: ModelSource, model: Model) -> bool:
         """Tell whether the mode of a model is neither set nor known."""
-        return self._modes is not None and self._modes.is_open(model, source.mode)
+        return self._modes is not None and model.mode is Mode.EAGER and self._modes.is_open(model, source.mode)
 
     def search(self, source: ModelSource, model: Model) -> Model:
         """Return an eager model in the fastest mode that is as good. The model may be served meanwhile."""

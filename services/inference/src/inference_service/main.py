@@ -31,8 +31,10 @@ from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
+from inference_service.model_control import ModelControl
 from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
+from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.rates import RateLimiter
@@ -80,7 +82,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
-            open_revocations(settings.auth_url, http, readiness) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
@@ -129,25 +131,29 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 interval_seconds=settings.canary_seconds,
                 timeout_seconds=settings.request_timeout_seconds,
             )
-            async with running(canary):
-                yield State(
-                    settings=settings,
-                    verifier=TokenVerifier(
-                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
-                    ),
-                    models=served_models,
-                    rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
-                    bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
-                    pipeline=pipeline,
-                    explainer=Explainer(
-                        pipeline,
-                        admission,
-                        decode_pool,
-                        max_image_pixels=settings.max_image_pixels,
-                        metrics=metrics,
-                    ),
-                    statistics=metrics.statistics,
-                )
+            state = State(
+                settings=settings,
+                verifier=TokenVerifier(
+                    keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                ),
+                models=served_models,
+                rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
+                bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
+                pipeline=pipeline,
+                explainer=Explainer(
+                    pipeline,
+                    admission,
+                    decode_pool,
+                    max_image_pixels=settings.max_image_pixels,
+                    metrics=metrics,
+                ),
+                statistics=metrics.statistics,
+                control=ModelControl(
+                    served_models, partial(_current_sources, settings, chosen), is_on=settings.model_control
+                ),
+            )
+            async with running(canary), open_grpc_server(state, readiness, heartbeat.stalled, registry):
+                yield state
 
     return build_app(
         settings,
@@ -179,6 +185,11 @@ def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
     except BadModelsFile as error:
         lines = "\n  ".join(str(error).splitlines())
         raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
+
+
+def _current_sources(settings: InferenceSettings, chosen: Sequence[ModelSource]) -> Sequence[ModelSource]:
+    """Return what `models.yaml` names now, or what was chosen at the start where there is no such file."""
+    return chosen if settings.models_file is None else read_sources(settings.models_file, settings.weights_dir)
 
 
 def _follower(settings: InferenceSettings) -> Callable[[ModelRegistry], Awaitable[None]] | None:

@@ -43,7 +43,9 @@ class Model:
 
     @property
     def dtype_name(self) -> str:
-        """Return the dtype as in `float32`."""
+        """Return the dtype that it is computed in, as in `float32`."""
+        if self.mode is Mode.INT8:
+            return "int8"
         return str(self.dtype).removeprefix("torch.")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -109,3 +111,6 @@ class ModelSource:
 
     mode: ModeSetting | None = None
     """How to compute it; by default as the service is told."""
+
+    calibration: Path | None = None
+    """Ranges for computing it in 8 bits."""

@@ -18,6 +18,9 @@ class Mode(StrEnum):
     BF16 = "bf16"
     """Channels last, weights and values in bfloat16."""
 
+    INT8 = "int8"
+    """8-bit integers, with ranges from a calibration: in no search, as it changes answers."""
+
 
 ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16"]
 """A mode by its name; `auto` takes the fastest that agrees with eager, `auto-fp32` of those that keep the dtype."""

@@ -33,6 +33,7 @@ class ModelState(StrEnum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    UNLOADED = "unloaded"
 
 
 class ServedModel:
@@ -81,6 +82,7 @@ class ModelRegistry:
         self._metrics = metrics
         self._loader = Loader(max_batch_size, modes, workers_dir)
         self._prepare = prepare
+        self._changing = asyncio.Lock()
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -117,6 +119,28 @@ class ModelRegistry:
 
         A version that fails leaves the one before it in place, also one that `sources` no longer name.
         """
+        async with self._changing:
+            await self._serve(sources)
+
+    async def reload(self, sources: Sequence[ModelSource]) -> None:
+        """Load what `sources` name anew, whether it has changed or not; what they do not name stays as it is."""
+        async with self._changing:
+            for source in sources:
+                await self._load(self._models.setdefault((source.name, source.version), ServedModel(source)), source)
+
+    async def unload(self, name: str) -> None:
+        """Let go of every version of a model, until it is loaded again. Who has begun with it goes on to the end.
+
+        Raises:
+            UnknownModel: there is none of that name.
+        """
+        async with self._changing:
+            for served in self.versions(name):
+                self._metrics.model_is_gone(served.source, served.model)
+                served.model, served.state, served.reason = None, ModelState.UNLOADED, None
+                log.info("model_unloaded", model=name, version=served.source.version)
+
+    async def _serve(self, sources: Sequence[ModelSource]) -> None:
         wanted = {(source.name, source.version): source for source in sources}
         programs = [weakref.ref(program) for program in self._programs()]
         for key, source in wanted.items():

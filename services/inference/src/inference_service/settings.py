@@ -1,7 +1,7 @@
 """Configuration of the inference service, read once from the environment."""
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from PIL import Image
 from pydantic import (
@@ -33,6 +33,9 @@ class InferenceSettings(ResourceSettings):
     models_poll_seconds: PositiveFloat | None = None
     """How often `models_file` is looked at for changes. By default it is read at the start only."""
 
+    model_control: bool = False
+    """Whether administrators may load and unload models through the inference protocol."""
+
     weights_dir: Path = Path(".pinhole/weights")
     """Where weights that are fetched are kept, and found again without a network."""
 
@@ -41,6 +44,12 @@ class InferenceSettings(ResourceSettings):
 
     max_infer_bytes: PositiveInt = 32 * 1024 * 1024
     """Largest body of a request of the inference protocol, before and after it is unpacked; one byte more is 413."""
+
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Where the inference protocol is served over gRPC, without TLS; 0 takes any free port. By default it is off."""
+
+    grpc_host: str = "127.0.0.1"
+    """The address of `grpc_port`: `0.0.0.0` or `[::]` for all of this machine."""
 
     max_image_pixels: PositiveInt = Field(64_000_000, le=Image.MAX_IMAGE_PIXELS)
     """Most pixels of a picture, whatever its file size. Pillow has its own limit above.

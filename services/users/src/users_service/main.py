@@ -68,7 +68,7 @@ def _lifespan(
             open_database(settings.database_url, settings.connection_limits) as database,
             telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
-            open_revocations(settings.auth_url, http, readiness) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
         ):
             pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)

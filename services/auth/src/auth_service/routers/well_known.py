@@ -14,14 +14,18 @@ from auth_service.schemas import Jwk, JwkSet, ServerMetadata
 router = APIRouter(prefix="/.well-known", tags=["discovery"])
 
 ALGORITHMS = get_args(Algorithm)
-JWKS_CACHE = "public, max-age=300"
+MAX_JWKS_AGE_SECONDS = 300
 METADATA_CACHE = "public, max-age=3600"
 
 
 @router.get("/jwks.json", response_model_exclude_none=True)
-async def jwks(keys: KeyRingDep, response: Response) -> JwkSet:
-    """Return the public keys of access tokens (RFC 7517)."""
-    response.headers["Cache-Control"] = JWKS_CACHE
+async def jwks(keys: KeyRingDep, settings: SettingsDep, response: Response) -> JwkSet:
+    """Return the public keys of access tokens (RFC 7517), those too that will sign soon or have signed lately.
+
+    A key signs nothing before everybody who keeps this answer as long as they may has seen it.
+    """
+    max_age_seconds = min(MAX_JWKS_AGE_SECONDS, settings.key_publish_seconds // 2)
+    response.headers["Cache-Control"] = f"public, max-age={max_age_seconds}"
     return JwkSet(keys=[Jwk.model_validate(document) for document in keys.public_documents])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
-from servicekit.problem import Forbidden, Problem, problem_response
+from servicekit.problem import Problem, problem_response
 
 PREFIX = "/v2"
 
@@ -32,12 +32,6 @@ class UnknownEncoding(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Accept-Encoding": "gzip, deflate"})
-
-
-class ModelControlOff(Forbidden):
-    """Models are not loaded and unloaded over the network here."""
-
-    slug, title = "model-control-off", "Model control is off"
 
 
 def error_response(problem: Problem, request: Request) -> Response:

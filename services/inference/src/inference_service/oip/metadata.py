@@ -22,7 +22,7 @@ from inference_service.oip.schemas import (
 )
 from inference_service.registry import ModelState, ServedModel
 from inference_service.settings import InferenceSettings
-from inference_service.statistics import Duration, ModelStatistics
+from inference_service.statistics import Duration, ModelStatistics, StatisticsBook
 
 SERVER = "pinhole"
 BACKEND = "pytorch"
@@ -37,7 +37,8 @@ EXTENSIONS = [
 ]
 """By the names that Triton gives them."""
 
-_STATES = {ModelState.LOADING: "LOADING", ModelState.READY: "READY", ModelState.FAILED: "UNAVAILABLE"}
+_STATES = {ModelState.LOADING: "LOADING", ModelState.READY: "READY"}
+"""All others are UNAVAILABLE."""
 
 
 def server_metadata(version: str) -> ServerMetadata:
@@ -104,9 +105,14 @@ def index_entry(served: ServedModel) -> IndexEntry:
     return IndexEntry(
         name=served.source.name,
         version=served.source.version,
-        state=_STATES[served.state],
-        reason=served.reason or "",
+        state=_STATES.get(served.state, "UNAVAILABLE"),
+        reason=served.reason or ("unloaded" if served.state is ModelState.UNLOADED else ""),
     )
+
+
+def loaded_statistics(models: Iterable[ServedModel], book: StatisticsBook) -> list[ModelStatisticsOut]:
+    """Say what those models that are loaded have done."""
+    return [model_statistics(served, book.of(served.model.network)) for served in models if served.model is not None]
 
 
 def model_statistics(served: ServedModel, found: ModelStatistics) -> ModelStatisticsOut:

@@ -1,6 +1,6 @@
 """The inference protocol over REST: the server, its models and what they say."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -19,7 +19,7 @@ from inference_service.dependencies import (
 )
 from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.oip.errors import PREFIX, BadRequest, error_responses
-from inference_service.oip.metadata import model_config, model_metadata, model_statistics, server_metadata
+from inference_service.oip.metadata import loaded_statistics, model_config, model_metadata, server_metadata
 from inference_service.oip.repository import repository_router
 from inference_service.oip.rest_infer import infer_router
 from inference_service.oip.schemas import (
@@ -31,8 +31,6 @@ from inference_service.oip.schemas import (
     ServerReady,
     Statistics,
 )
-from inference_service.registry import ServedModel
-from inference_service.statistics import StatisticsBook
 
 TAG = "inference protocol"
 _CALLER = (Unauthorized, Forbidden)
@@ -115,26 +113,17 @@ def _statistics_router() -> APIRouter:
     @router.get("/stats", responses=error_responses(*_CALLER))
     async def get_statistics(_caller: Caller, models: ModelsDep, book: StatisticsDep) -> Statistics:
         """Say what all models have done since they were loaded."""
-        return all_statistics(models, book)
+        return Statistics(model_stats=loaded_statistics(models, book))
 
     @router.get("/{name}/stats", responses=error_responses(*_MODEL))
     async def get_model_statistics(versions: NamedVersionsDep, book: StatisticsDep) -> Statistics:
         """Say what each version of a model has done since it was loaded."""
-        return all_statistics(versions, book)
+        return Statistics(model_stats=loaded_statistics(versions, book))
 
     @router.get("/{name}/versions/{version}/stats", responses=error_responses(*_MODEL, ServiceUnavailable))
     async def get_version_statistics(served: NamedVersionDep, book: StatisticsDep) -> Statistics:
         """Say what one version of a model has done since it was loaded."""
         served.require()
-        return all_statistics([served], book)
+        return Statistics(model_stats=loaded_statistics([served], book))
 
     return router
-
-
-def all_statistics(models: Iterable[ServedModel], book: StatisticsBook) -> Statistics:
-    """Return the statistics of those models that are loaded."""
-    return Statistics(
-        model_stats=[
-            model_statistics(served, book.of(served.model.network)) for served in models if served.model is not None
-        ]
-    )
