@@ -57,3 +57,12 @@ def tiny_source(
 ) -> ModelSource:
     """Return where a tiny model comes from."""
     return ModelSource(name, version, f"test:{name}", load=load or (lambda: tiny_model(network)))
+
+
+class Failing(nn.Module):
+    """Fails on the pictures of callers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not is_warm_up(images):
+            raise RuntimeError("a secret")
+        return images.mean((2, 3))

@@ -90,6 +90,7 @@ ExplainerDep = Annotated[Explainer, Depends(get_explainer)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
 ControlDep = Annotated[ModelControl, Depends(get_control)]
+TracerDep = Annotated[Tracer, Depends(get_tracer)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
 Administrator = Annotated[Principal, require_scope("inference:admin")]
 
@@ -198,7 +199,7 @@ def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
         pipeline: PipelineDep,
         bodies: BodiesDep,
         timeout_seconds: TimeoutDep,
-        tracer: Annotated[Tracer, Depends(get_tracer)],
+        tracer: TracerDep,
     ) -> AsyncIterator[Upload]:
         """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
 

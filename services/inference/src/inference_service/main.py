@@ -152,7 +152,10 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     served_models, partial(_current_sources, settings, chosen), is_on=settings.model_control
                 ),
             )
-            async with running(canary), open_grpc_server(state, readiness, heartbeat.stalled, registry):
+            async with (
+                running(canary),
+                open_grpc_server(state, readiness, heartbeat.stalled, registry, telemetry.tracer),
+            ):
                 yield state
 
     return build_app(

@@ -136,7 +136,7 @@ class Pipeline:
         if self._cache is None:  # at once or not at all: what is turned away halfway was decoded in vain
             self._admission.admit(model, rows=len(pictures), priority=priority, timeout_seconds=timeout_seconds).leave()
         tasks = [
-            _Task(picture, served, model, timings if index == 0 else StageTimings(), priority, timeout_seconds)
+            _Task(picture, served, model, timings if index == 0 else timings.beside(), priority, timeout_seconds)
             for index, picture in enumerate(pictures)
         ]
         with self._metrics.statistics.of(model.network).request(timings):

@@ -63,7 +63,7 @@ def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
         return last[0].clone()  # modules that follow may write to what they are given
 
     # A hook of the modules themselves would be copied with them, when a faster mode is tried meanwhile.
-    handle = register_module_forward_hook(cut)  # type: ignore[arg-type]  # what it returns takes the output's place
+    handle = register_module_forward_hook(cut)  # type: ignore[arg-type]
     try:
         with torch.no_grad():
             logits: Tensor = model.network(images.to(model.device, model.dtype))

@@ -46,6 +46,10 @@ class StageTimings:
             started = ended - int(seconds * 1e9)
             self._tracer.start_span(stage, self._context, start_time=started, links=links).end(ended)
 
+    def beside(self) -> Self:
+        """Return a clock of another picture of the same request."""
+        return type(self)(self._tracer)
+
     def take_longest(self, *others: Self) -> None:
         """Make each stage as long as the longest, of what went on at the same time."""
         for other in others:

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import Gate, is_warm_up, tiny_source
+from tests.unit.inference.networks import Failing, Gate, tiny_source
 from tests.unit.inference.oip.messages import BLUE, GREEN, RED, binary_elements
 
 Metadata = tuple[tuple[str, str], ...]
@@ -342,12 +342,6 @@ async def test_calls_that_go_on_are_answered_when_the_service_ends(settings: Inf
 
 
 async def test_what_fails_inside_is_not_told(settings: InferenceSettings, issuer: Issuer) -> None:
-    class Failing(Gate):
-        def forward(self, images: Any) -> Any:
-            if not is_warm_up(images):
-                raise RuntimeError("a secret")
-            return super().forward(images)
-
     async with calling(settings, issuer, tiny_source(Failing())) as call:
         error = await refused(call("ModelInfer", raw_request(RED)), grpc.StatusCode.INTERNAL, "the model failed")
     assert "secret" not in (error.details() or "")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import SCOPE, serving
-from tests.unit.inference.networks import LABELS, Gate, is_warm_up, tiny_source
+from tests.unit.inference.networks import LABELS, Failing, Gate, tiny_source
 from tests.unit.inference.oip.messages import (
     BLUE,
     GREEN,
@@ -436,12 +436,6 @@ async def test_low_priority_waits_for_the_others(settings: InferenceSettings, be
 async def test_a_failing_network_is_an_error_of_the_server(
     settings: InferenceSettings, bearer: Mapping[str, str]
 ) -> None:
-    class Failing(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            if not is_warm_up(images):
-                raise RuntimeError("a secret")
-            return images.mean((2, 3))
-
     async with serving(settings, tiny_source(Failing())) as client:
         response = await client.post(INFER, json=infer_body(RED), headers=bearer)
     assert_error(response, 500, "the model failed")

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import grpc
 from fastapi.security import SecurityScopes
 from google.protobuf.message import Message
-from opentelemetry.trace import NoOpTracer
+from opentelemetry import propagate
+from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
 from prometheus_client import CollectorRegistry, Histogram
 from servicekit.auth import authenticate
 from servicekit.health import Readiness
@@ -48,9 +49,10 @@ log = get_logger(__name__)
 
 
 class Calls:
-    """Measures and logs each call, and ends it with the status that its problem has."""
+    """Measures, traces and logs each call, and ends it with the status that its problem has."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, tracer: Tracer) -> None:
+        self._tracer = tracer
         self._duration_seconds = Histogram(
             "rpc_server_call_duration_seconds",
             "Time to the end of a gRPC call.",
@@ -89,7 +91,14 @@ class Calls:
         started = time.perf_counter()
         code = "OK"
         try:
-            yield
+            with self._tracer.start_as_current_span(
+                f"{SERVICE.full_name}/{method}",
+                propagate.extract(dict(context.invocation_metadata())),
+                kind=SpanKind.SERVER,
+                attributes={"rpc.system": "grpc", "rpc.method": f"{SERVICE.full_name}/{method}"},
+                record_exception=False,
+            ):
+                yield
         except asyncio.CancelledError:  # the caller has left, or its deadline has passed
             code = "CANCELLED"
             raise
@@ -123,6 +132,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
     def __init__(self, verifier: TokenVerifier, rates: RateLimiter) -> None:
         self._verifier = verifier
         self._rates = rates
+        self._tracer = NoOpTracer()  # the span of a call begins with its handler
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Go on with the call, or end it."""
@@ -131,7 +141,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             return await continuation(details)
         scope = "inference:admin" if method in _FOR_ADMINISTRATORS else "inference:predict"
         try:
-            caller = await authenticate(SecurityScopes([scope]), _bearer(details), self._verifier, NoOpTracer())
+            caller = await authenticate(SecurityScopes([scope]), _bearer(details), self._verifier, self._tracer)
             if method in _COUNTED:
                 self._rates.take(caller.subject)
         except Problem as problem:
@@ -162,6 +172,7 @@ async def open_grpc_server(
     readiness: Readiness,
     stuck: Callable[[], str | None],
     registry: CollectorRegistry,
+    tracer: Tracer,
 ) -> AsyncIterator[int | None]:
     """Yield the port on which gRPC is served, or None where none is set.
 
@@ -178,9 +189,9 @@ async def open_grpc_server(
             ("grpc.max_send_message_length", -1),
         ],
     )
-    calls = Calls(registry)
+    calls = Calls(registry, tracer)
     server.add_generic_rpc_handlers(
-        (_handlers(InferenceService(state, readiness, stuck), calls), health_handler(readiness))
+        (_handlers(InferenceService(state, readiness, stuck, tracer), calls), health_handler(readiness))
     )
     port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
     await server.start()

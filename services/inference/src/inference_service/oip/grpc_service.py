@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 
 import grpc
+from opentelemetry.trace import Tracer
 from servicekit.health import Readiness
 from servicekit.problem import Problem
 
@@ -41,8 +42,9 @@ Context = grpc.aio.ServicerContext[object, object]
 class InferenceService:
     """Answers as the paths of REST do; each method is named as in the protocol."""
 
-    def __init__(self, state: State, readiness: Readiness, stuck: Callable[[], str | None]) -> None:
+    def __init__(self, state: State, readiness: Readiness, stuck: Callable[[], str | None], tracer: Tracer) -> None:
         self._state = state
+        self._tracer = tracer
         self._readiness = readiness
         self._stuck = stuck
 
@@ -147,7 +149,7 @@ class InferenceService:
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
                 timeout_seconds=timeout_seconds,
-                timings=StageTimings(),
+                timings=StageTimings(self._tracer),
             )
             return write_answer(answer, raw=bool(message.raw_input_contents))
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import Field, WithJsonSchema
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 
-from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep, WithinRate
+from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep, TracerDep, WithinRate
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -65,11 +65,12 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
         pipeline: PipelineDep,
         bodies: BodiesDep,
         timeout_seconds: TimeoutDep,
+        tracer: TracerDep,
         json_length: JsonLength = None,
     ) -> AsyncIterator[InferBody]:
         """Yield the body; nothing is read for an unknown caller or model, or under overload."""
         pipeline.check(served, timeout_seconds=timeout_seconds)
-        timings = StageTimings()
+        timings = StageTimings(tracer)
         with bodies.hold(min(declared_length(request), settings.max_infer_bytes)) as held:
             with timings.measure("receive"):
                 data = await read_body(
