@@ -37,7 +37,7 @@ class InvalidUpload(InvalidRequest):
         super().__init__("the upload is not valid", errors=[FieldError(field=field, detail=detail)])
 
 
-class UnknownClass(InvalidRequest):
+class UnknownClass(NotFound):
     """The model has no class of that index."""
 
     slug, title = "unknown-class", "Unknown class"
