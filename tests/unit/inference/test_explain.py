@@ -106,7 +106,7 @@ async def test_predictions_that_came_later_go_first(settings: InferenceSettings,
 @pytest.mark.parametrize(
     ("query", "status", "slug"),
     [
-        ("?class=3", 422, "unknown-class"),
+        ("?class=3", 404, "unknown-class"),
         ("?class=-1", 422, "invalid-request"),
         ("?class=", 422, "invalid-request"),
         ("?model=other", 404, "unknown-model"),

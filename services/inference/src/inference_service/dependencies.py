@@ -17,6 +17,7 @@ from inference_service.errors import BodyTooSlow
 from inference_service.explaining import Explainer
 from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
+from inference_service.rates import RateLimiter
 from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
 from inference_service.statistics import StatisticsBook
@@ -33,6 +34,7 @@ class State(TypedDict):
     verifier: TokenVerifier
     models: ModelRegistry
     bodies: BodyBudget
+    rates: RateLimiter
     pipeline: Pipeline
     explainer: Explainer
     statistics: StatisticsBook
@@ -173,11 +175,25 @@ class Upload:
     timings: StageTimings
 
 
+async def check_rate(caller: Caller, request: Request) -> None:
+    """Count this request of the caller.
+
+    Raises:
+        TooManyRequests: it is one too many.
+    """
+    rates: RateLimiter = request.state.rates
+    rates.take(caller.subject)
+
+
+WithinRate = Annotated[None, Depends(check_rate)]
+
+
 def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
     """Return the dependency that reads the picture of a request of this priority."""
 
     async def get_upload(
         request: Request,
+        _within_rate: WithinRate,
         chosen: ChosenModelDep,
         settings: SettingsDep,
         pipeline: PipelineDep,

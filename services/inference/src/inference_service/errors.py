@@ -37,7 +37,7 @@ class InvalidUpload(InvalidRequest):
         super().__init__("the upload is not valid", errors=[FieldError(field=field, detail=detail)])
 
 
-class UnknownClass(InvalidRequest):
+class UnknownClass(NotFound):
     """The model has no class of that index."""
 
     slug, title = "unknown-class", "Unknown class"
@@ -71,6 +71,17 @@ class Overloaded(ServiceUnavailable):
     """There is more to do than can be done in time; nothing was computed."""
 
     slug, title = "overloaded", "Overloaded"
+
+
+class TooManyRequests(Problem):
+    """This caller asks more often than it may; nothing was read."""
+
+    status, title, slug = 429, "Too many requests", "too-many-requests"
+
+    def __init__(self, per_second: float, *, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"the limit is {per_second:g} requests a second", headers={"Retry-After": str(retry_after_seconds)}
+        )
 
 
 class ShuttingDown(ServiceUnavailable):

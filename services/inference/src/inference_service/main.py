@@ -37,6 +37,7 @@ from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
+from inference_service.rates import RateLimiter
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
 from inference_service.routers import explain, models, predict
@@ -136,6 +137,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                 ),
                 models=served_models,
+                rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
                 bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                 pipeline=pipeline,
                 explainer=Explainer(

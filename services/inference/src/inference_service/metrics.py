@@ -13,7 +13,7 @@ from inference_service.model import Model, ModelSource
 from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
 
-Rejection = Literal["queue_full", "too_late", "body_bytes"]
+Rejection = Literal["queue_full", "too_late", "body_bytes", "rate"]
 """Why a request was turned away before anything was computed."""
 
 CacheOutcome = Literal["hit", "miss", "shared", "off"]

@@ -69,6 +69,12 @@ class InferenceSettings(ResourceSettings):
     request_timeout_seconds: PositiveFloat = 10.0
     """Longest time from the whole body to the answer; after that 504. A caller may give another."""
 
+    requests_per_second: PositiveFloat | None = None
+    """How often one caller may ask this process in the long run; beyond that 429. By default as often as it likes."""
+
+    requests_burst: PositiveInt = 20
+    """How many requests of one caller may come at once, where there is such a limit."""
+
     body_timeout_seconds: PositiveFloat = 60.0
     """Longest time for a body to come; after that 408."""
 

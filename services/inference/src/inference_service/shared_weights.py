@@ -8,6 +8,7 @@ import torch
 from servicekit.logs import get_logger
 
 from inference_service.model import Model
+from inference_service.modes import Mode
 
 log = get_logger(__name__)
 
@@ -18,8 +19,8 @@ def share_weights(model: Model, folder: Path) -> None:
     The file is ours alone: the one that the weights came from may be overwritten while it is served.
     Without room for it the weights stay as they are.
     """
-    if model.device != "cpu" or not model.digest:
-        return
+    if model.device != "cpu" or not model.digest or model.mode is Mode.INT8:
+        return  # what is computed in 8 bits is packed, and no tensor of a state dict
     path = folder / f"{model.digest}-{model.dtype_name}-{model.mode}.pt"
     try:
         if not path.exists():

@@ -25,10 +25,12 @@ from inference_service.oip.errors import message, status
 from inference_service.oip.grpc_health import SERVICE as HEALTH
 from inference_service.oip.grpc_health import health_handler
 from inference_service.oip.grpc_service import InferenceService
+from inference_service.rates import RateLimiter
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _OPEN = {"ServerLive", "ServerReady", "ServerMetadata"}
 _FOR_ADMINISTRATORS = {"RepositoryModelLoad", "RepositoryModelUnload"}
+_COUNTED = {"ModelInfer", "ModelStreamInfer"}
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -125,10 +127,11 @@ async def _end(context: Any, error: Exception) -> NoReturn:
 
 
 class Doorkeeper(grpc.aio.ServerInterceptor):
-    """Asks for a token with the scope of the method, before a message is read."""
+    """Asks for a token with the scope of the method, before a message is read. A stream counts as one request."""
 
-    def __init__(self, verifier: TokenVerifier) -> None:
+    def __init__(self, verifier: TokenVerifier, rates: RateLimiter) -> None:
         self._verifier = verifier
+        self._rates = rates
         self._tracer = NoOpTracer()  # the span of a call begins with its handler
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -138,7 +141,9 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             return await continuation(details)
         scope = "inference:admin" if method in _FOR_ADMINISTRATORS else "inference:predict"
         try:
-            await authenticate(SecurityScopes([scope]), _bearer(details), self._verifier, self._tracer)
+            caller = await authenticate(SecurityScopes([scope]), _bearer(details), self._verifier, self._tracer)
+            if method in _COUNTED:
+                self._rates.take(caller.subject)
         except Problem as problem:
             return _ending(problem)
         return await continuation(details)
@@ -178,7 +183,7 @@ async def open_grpc_server(
         yield None
         return
     server = grpc.aio.server(
-        interceptors=[Doorkeeper(state["verifier"])],
+        interceptors=[Doorkeeper(state["verifier"], state["rates"])],
         options=[
             ("grpc.max_receive_message_length", settings.max_infer_bytes),
             ("grpc.max_send_message_length", -1),

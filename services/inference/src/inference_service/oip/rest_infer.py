@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import Field, WithJsonSchema
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 
-from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep, TracerDep
+from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep, TracerDep, WithinRate
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -18,6 +18,7 @@ from inference_service.errors import (
     ModelNotReady,
     Overloaded,
     ShuttingDown,
+    TooManyRequests,
     UnknownModel,
 )
 from inference_service.oip.bodies import read_body
@@ -58,6 +59,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
 
     async def get_body(
         request: Request,
+        _within_rate: WithinRate,
         served: served_dep,
         settings: SettingsDep,
         pipeline: PipelineDep,
@@ -93,6 +95,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                 UnknownModel,
                 BodyTooSlow,
                 ContentTooLarge,
+                TooManyRequests,
                 InferenceFailed,
                 UnknownEncoding,
                 ModelNotReady,

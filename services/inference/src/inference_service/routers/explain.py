@@ -26,6 +26,7 @@ from inference_service.errors import (
     NotAnImage,
     Overloaded,
     ShuttingDown,
+    TooManyRequests,
     UnknownClass,
     UnknownModel,
 )
@@ -53,6 +54,7 @@ _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
             UnknownModel,
             BodyTooSlow,
             ContentTooLarge,
+            TooManyRequests,
             UnsupportedMediaType,
             NotAnImage,
             InvalidRequest,

@@ -24,6 +24,7 @@ from inference_service.errors import (
     NotAnImage,
     Overloaded,
     ShuttingDown,
+    TooManyRequests,
     UnknownModel,
 )
 from inference_service.metrics import CacheOutcome
@@ -57,6 +58,7 @@ _HEADERS = {
             UnknownModel,
             BodyTooSlow,
             ContentTooLarge,
+            TooManyRequests,
             UnsupportedMediaType,
             NotAnImage,
             InvalidRequest,
