@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
-CODE := services tests
+CODE := services tests charts k8s benchmarks
 
 # One process a CPU; the tests of a file stay in one, for they share what they start.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock images clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock bench images test-charts chart-schemas manifests clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,8 +49,25 @@ test-integration: requisites $(VENV)/.dev ## Run the tests of what the services 
 test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real processes, and the page in Chromium.
 	$(PYTEST) tests/e2e
 
+test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered objects, kube-score.
+	$(PYTEST) tests/charts
+
+chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
+	$(BIN)/python charts/schemas.py
+
+manifests: ## Render the plain manifests of k8s/ anew from the charts.
+	$(BIN)/python k8s/render.py
+
+k8s/dev/secrets.env:
+	@umask 077; for key in postgres-password auth-password users-password admin-password; do \
+		echo "$$key=$$(head -c 24 /dev/urandom | base64 | tr -d /+=)"; done > $@
+
+bench: $(VENV)/.dev ## Compare the inference service with other servers (BENCH=--quick; see docs/benchmarks.md).
+	$(BIN)/python -m benchmarks.inference $(BENCH)
+
 requisites: # Browser and servers for the tests.
 	@PYTHON=$(PYTHON) tests/install-requisites
+	@tests/charts/install-tools
 
 # What the images hold. torch and the CUDA libraries that only it needs have a file of their own:
 # an image takes them from the index that it is told.

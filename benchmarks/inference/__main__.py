@@ -19,6 +19,7 @@ import httpx
 from benchmarks.inference.contenders import (
     CORES,
     Contender,
+    calibrate,
     contenders,
     environment_of,
     make_environment,
@@ -65,7 +66,7 @@ class Benchmark:
         log = self._folder / f"{contender.name}.log"
         with serving(contender.command(first.port), environment_of(contender, first.port), first, log) as server:
             row.start_seconds.append(server.start_seconds)
-            if contender.name.startswith("pinhole"):
+            if contender.is_ours:
                 row.mode = _mode(contender, server.port)
             time.sleep(IDLE_SECONDS)
             row.idle_bytes = rss_bytes(server.process)
@@ -82,16 +83,16 @@ class Benchmark:
         log = self._folder / f"{contender.name}.log"
         with serving(contender.command(first.port), environment_of(contender, first.port), first, log) as server:
             gives_up_at = time.monotonic() + MODE_SEARCH_SECONDS
-            while time.monotonic() < gives_up_at and _details(contender, server.port).get("measurements") == []:
+            while time.monotonic() < gives_up_at and _details(contender, server.port).get("modes") == []:
                 time.sleep(1)
 
-    def limit(self, mode: str | None, width: int) -> Limit:
+    def limit(self, models_file: Path, mode: str, width: int) -> Limit:
         """Measure what torch gets done in a mode."""
-        command = [sys.executable, "-m", "benchmarks.inference.limit", str(self._folder / "models.yaml")]
+        command = [sys.executable, "-m", "benchmarks.inference.limit", str(models_file), "--mode", mode]
         command += ["--cores", str(CORES), "--seconds", str(self._plan.seconds)]
         command += self._pictures[width]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        return Limit(mode=mode or "eager", width=width, **found)
+        return Limit(mode=mode, width=width, **found)
 
     def _load(self, contender: Contender, port: int, width: int) -> Load:
         return Load(port=port, path="/predict", pictures=self._pictures[width], headers=dict(contender.headers))
@@ -151,21 +152,25 @@ class Benchmark:
                         self.measure(contender, row, last=number + 1 == self._plan.rounds)
                     except (NotServing, subprocess.SubprocessError) as error:
                         row.problem = str(error)
-            self._compare(list(rows.values()))
+            self._compare([(contender, rows[contender.name]) for contender in chosen])
 
-    def _compare(self, rows: Sequence[Row]) -> None:
+    def _compare(self, measured: Sequence[tuple[Contender, Row]]) -> None:
         """Measure the limits of this round, and compare the rows with them."""
-        ours = [row for row in rows if row.mode is not None and row.problem is None]
-        for mode in dict.fromkeys(row.mode for row in ours):
+        ours: dict[str, list[tuple[Contender, Row]]] = {}
+        for contender, row in measured:
+            if row.mode is not None and row.problem is None:
+                ours.setdefault(row.mode, []).append((contender, row))
+        for mode, pairs in ours.items():
             _say(f"limit: {mode}")
+            models_file = pairs[0][0].models_file
+            assert models_file is not None
             for width in self._pictures:
-                limit = self.limit(mode, width)
+                limit = self.limit(models_file, mode, width)
                 self._results.limits.append(limit)
-                for row in ours:
-                    if row.mode == mode:
-                        found = row.throughput[width]
-                        found.of_limit.append(found.images_per_second[-1] / limit.images_per_second)
-                        found.lone_over_limit_seconds.append(found.lone_seconds[-1] - limit.lone_seconds)
+                for _, row in pairs:
+                    found = row.throughput[width]
+                    found.of_limit.append(found.images_per_second[-1] / limit.images_per_second)
+                    found.lone_over_limit_seconds.append(found.lone_seconds[-1] - limit.lone_seconds)
 
 
 def _details(contender: Contender, port: int) -> dict[str, Any]:
@@ -175,7 +180,7 @@ def _details(contender: Contender, port: int) -> dict[str, Any]:
 
 
 def _mode(contender: Contender, port: int) -> str:
-    mode: str = _details(contender, port).get("mode") or "eager"
+    mode: str = _details(contender, port)["mode"]
     return mode
 
 
@@ -232,6 +237,9 @@ def main() -> None:
         results = Results(_machine(), [Row(contender.name, contender.title) for contender in chosen])
         results.deadline_seconds = DEADLINE_SECONDS
         benchmark = Benchmark(plan, folder, write_pictures(folder), results)
+        if any(contender.name == "pinhole-int8" for contender in chosen):
+            _say("calibrating for int8")
+            calibrate(folder)
         try:
             benchmark.run(chosen)
         finally:

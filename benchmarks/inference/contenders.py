@@ -11,6 +11,7 @@ from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 HERE = Path(__file__).parent
 CORES = 2
+CALIBRATION = "resnet50.int8.safetensors"
 TOKEN_SECONDS = 6 * 3600
 
 
@@ -28,13 +29,21 @@ class Contender:
     deadline_header: str | None = None
     """What tells the server how long a caller waits, in seconds; the others have nothing of the kind."""
 
+    models_file: Path | None = None
+    """`models.yaml`, of the inference service."""
+
     searches_mode: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether it is the inference service."""
+        return self.models_file is not None
 
 
 def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) -> list[Contender]:
     """Return the servers, which share the weights and keep what they write under `folder`."""
     ours = {
-        "INFERENCE_MODELS_FILE": str(write_models_file(folder, weights)),
+        "HOST": "127.0.0.1",
         "INFERENCE_MODES_DIR": str(folder / "modes"),
         "INFERENCE_AUTH_URL": issuer.url,
         "INFERENCE_ISSUER": ISSUER,
@@ -42,17 +51,21 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
         # The same files are sent again and again: with the cache this would measure the cache.
         "INFERENCE_CACHE_MAX_BYTES": "0",
     }
+    plain = write_models_file(folder, weights)
     token = issuer.token(scope="inference:predict", exp=issuer.claims()["iat"] + TOKEN_SECONDS)
 
-    def pinhole(name: str, title: str, mode: str) -> Contender:
+    def pinhole(name: str, title: str, mode: str, models_file: Path) -> Contender:
+        # As its image starts it.
+        gunicorn = ["-m", "gunicorn", "--config", "python:servicekit.gunicorn", "inference_service.main:create_app()"]
         return Contender(
             name,
             title,
-            lambda port: [sys.executable, "-m", "inference_service", "--port", str(port)],
-            environment={**ours, "INFERENCE_MODE": mode},
+            lambda _port: [sys.executable, *gunicorn],
+            environment={**ours, "INFERENCE_MODE": mode, "INFERENCE_MODELS_FILE": str(models_file)},
             headers={"Authorization": f"Bearer {token}"},
             deadline_header="X-Request-Timeout",
-            searches_mode=mode.startswith("auto"),
+            models_file=models_file,
+            searches_mode=models_file == plain,
         )
 
     def peer(name: str, title: str, *command: str, python: str) -> Contender:
@@ -61,8 +74,9 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
 
     servers = HERE / "servers"
     return [
-        pinhole("pinhole", "Pinhole", "auto"),
-        pinhole("pinhole-fp32", "Pinhole, fp32", "auto-fp32"),
+        pinhole("pinhole", "Pinhole", "auto", plain),
+        pinhole("pinhole-fp32", "Pinhole, fp32", "auto-fp32", plain),
+        pinhole("pinhole-int8", "Pinhole, int8", "auto", write_models_file(folder, weights, CALIBRATION)),
         peer("tutorial", "FastAPI tutorial", str(servers / "tutorial.py"), python=sys.executable),
         peer(
             "litserve",
@@ -80,13 +94,26 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
     ]
 
 
-def write_models_file(folder: Path, weights: Path) -> Path:
-    """Write a `models.yaml` with the one network."""
-    path = folder / "models.yaml"
+def write_models_file(folder: Path, weights: Path, calibration: str | None = None) -> Path:
+    """Write a `models.yaml` with the one network, in 8 bits where a calibration is named."""
+    in_8_bits = f", mode: int8, calibration: {calibration}" if calibration else ""
+    path = folder / ("models-int8.yaml" if calibration else "models.yaml")
     path.write_text(
-        f"models:\n  - {{name: resnet50, source: 'file:{weights.name}', architecture: resnet50, labels: imagenet}}\n"
+        "models:\n"
+        f"  - {{name: resnet50, source: 'file:{weights.name}', architecture: resnet50, labels: imagenet{in_8_bits}}}\n"
     )
     return path
+
+
+def calibrate(folder: Path) -> None:
+    """Make the calibration with the command that users have, from the pictures in `folder`."""
+    command = [sys.executable, "-m", "inference_service.cli", "calibrate"]
+    subprocess.run(
+        [*command, "--model", "resnet50", "--pictures", str(folder), "--output", str(folder / CALIBRATION)],
+        env=os.environ | {"INFERENCE_MODELS_FILE": str(folder / "models.yaml"), "LOG_LEVEL": "WARNING"},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def environment_of(contender: Contender, port: int) -> dict[str, str]:

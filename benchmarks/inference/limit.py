@@ -15,7 +15,10 @@ from pathlib import Path
 
 import torch
 from inference_service.decoding import decode_picture
+from inference_service.loading import Loader
+from inference_service.mode_search import ModeSearch
 from inference_service.model import Model
+from inference_service.modes import ModeSetting
 from inference_service.sources import read_sources
 from torch import Tensor
 
@@ -63,17 +66,24 @@ def lone_seconds(model: Model, files: list[bytes]) -> float:
     return statistics.median(times[3:])
 
 
+def load(models_file: Path, mode: ModeSetting) -> Model:
+    """Return the only model of a file as the service loads it, in `mode` where the file names none."""
+    [source] = read_sources(models_file, models_file.parent)
+    modes = ModeSearch(mode, budget_seconds=0, folder=models_file.parent, max_batch_size=BATCH_SIZE)
+    return Loader(BATCH_SIZE, modes).load(source, search=False)
+
+
 def main() -> None:
     """Print the limit as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("models_file", type=Path)
+    parser.add_argument("--mode", required=True, help="where the file names none")
     parser.add_argument("--cores", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("pictures", type=Path, nargs="+")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.cores)
-    [source] = read_sources(arguments.models_file, arguments.models_file.parent)
-    model = source.load()
+    model = load(arguments.models_file, arguments.mode)
     files = [path.read_bytes() for path in arguments.pictures]
     print(
         json.dumps(

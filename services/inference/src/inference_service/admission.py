@@ -79,7 +79,6 @@ class BodyBudget:
         self._max_bytes = max_bytes
         self._metrics = metrics
         self._held_bytes = 0
-        metrics.show_body_bytes(lambda: self._held_bytes)
 
     @contextmanager
     def hold(self, declared_bytes: int) -> Iterator["HeldBody"]:
@@ -95,12 +94,16 @@ class BodyBudget:
         try:
             yield body
         finally:
-            self._held_bytes -= body.size
+            self._count(-body.size)
 
     def _add(self, size: int) -> None:
         if self._held_bytes + size > self._max_bytes:
             raise self._no_room()
+        self._count(size)
+
+    def _count(self, size: int) -> None:
         self._held_bytes += size
+        self._metrics.show_body_bytes(self._held_bytes)
 
     def _no_room(self) -> Overloaded:
         self._metrics.rejected("body_bytes")

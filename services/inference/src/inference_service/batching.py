@@ -99,7 +99,6 @@ class DynamicBatcher:
         self._filling: asyncio.TimerHandle | None = None
         self._closing = False
         self._drained = asyncio.Event()
-        metrics.show_queue_size(lambda: self.queue_size)
 
     async def __aenter__(self) -> Self:
         return self
@@ -156,6 +155,7 @@ class DynamicBatcher:
             raise Overloaded("the queue is full")
         place = Place(self, model, rows, priority)
         self._places.add(place)
+        self._metrics.show_queue_size(self.queue_size)
         return place
 
     def _leave(self, place: Place) -> None:
@@ -183,8 +183,11 @@ class DynamicBatcher:
 
     def _start_next(self) -> None:
         """Start a batch where there can be one. Called whenever something has changed."""
-        if self._running:
-            return
+        if not self._running:
+            self._start_batch()
+        self._metrics.show_queue_size(self.queue_size)
+
+    def _start_batch(self) -> None:
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
@@ -230,7 +233,7 @@ class DynamicBatcher:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
             model = batch[0].request.model
-            self._metrics.batch_computed(computed.rows, device=model.device, seconds=computed.seconds)
+            self._metrics.batch_computed(model, computed.rows, computed.seconds)
             self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)

@@ -1,14 +1,12 @@
 """Connections to a database: how many, how long they may be waited for, and what is measured of them."""
 
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Gauge
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool, QueuePool
@@ -91,24 +89,37 @@ class ConnectionSettings(ServiceSettings):
         )
 
 
-class PoolMetrics(Collector):
-    """How many connections of a pool are in use, and how many wait for use; read when it is scraped."""
+class PoolMetrics:
+    """How many connections of a pool are in use, and how many wait for use."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._pool: Pool | None = None
-        registry.register(self)
+        self._connections = Gauge(
+            "db_client_connection_count",
+            "Open connections to the database.",
+            ["state"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
 
     def watch(self, pool: Pool) -> None:
-        """Report on this pool from now on."""
-        self._pool = pool
+        """Count the connections of this pool from now on, in the states that OpenTelemetry names."""
+        used, idle = (self._connections.labels(state) for state in ("used", "idle"))
+        if isinstance(pool, QueuePool):
+            used.set(pool.checkedout())
+            idle.set(pool.checkedin())
 
-    def collect(self) -> Iterable[Metric]:
-        """Return the gauge with its two states, as OpenTelemetry names them."""
-        gauge = GaugeMetricFamily("db_client_connection_count", "Open connections to the database.", labels=["state"])
-        if isinstance(self._pool, QueuePool):
-            gauge.add_metric(["used"], self._pool.checkedout())
-            gauge.add_metric(["idle"], self._pool.checkedin())
-        yield gauge
+        def checked_out(*_: object) -> None:
+            idle.dec()
+            used.inc()
+
+        def checked_in(*_: object) -> None:
+            used.dec()
+            idle.inc()
+
+        event.listen(pool, "connect", lambda *_: idle.inc())
+        event.listen(pool, "checkout", checked_out)
+        event.listen(pool, "checkin", checked_in)
+        event.listen(pool, "close", lambda *_: idle.dec())
 
 
 def is_passing(error: Exception) -> bool:

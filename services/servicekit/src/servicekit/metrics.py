@@ -1,9 +1,16 @@
-"""Prometheus metrics of one process, in the registry of its application."""
+"""Prometheus metrics in the registry of an application: of one process, or of all workers of gunicorn.
+
+Several workers keep their values in files of a folder that they share, and each of them answers with the
+sum. A gauge therefore needs a `multiprocess_mode`, and cannot be a function that is called at the scrape.
+"""
+
+import os
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -13,8 +20,10 @@ UNMATCHED = "unmatched"
 
 
 def new_registry() -> CollectorRegistry:
-    """Return a registry with the metrics of the process and the interpreter."""
+    """Return a registry; where there is one process, with the metrics of it and of its interpreter."""
     registry = CollectorRegistry()
+    if _is_shared():
+        return registry
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -35,6 +44,7 @@ class HttpMetrics:
         self.active = Gauge(
             "http_server_active_requests",
             "Requests that are being answered now.",
+            multiprocess_mode="livesum",
             registry=registry,
         )
 
@@ -42,10 +52,18 @@ class HttpMetrics:
 def metrics_router(registry: CollectorRegistry) -> APIRouter:
     """Return `/metrics`, in the exposition format that the scraper asks for."""
     router = APIRouter(include_in_schema=False)
+    shown = registry
+    if _is_shared():
+        shown = CollectorRegistry()
+        MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": content_type})
+        return Response(encode(shown), headers={"Content-Type": content_type})
 
     return router
+
+
+def _is_shared() -> bool:
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ  # set by servicekit.gunicorn, read by prometheus_client

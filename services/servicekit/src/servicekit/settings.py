@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, PositiveFloat, ValidationError
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -73,6 +73,12 @@ class ServiceSettings(TelemetrySettings):
 
     log_level: LogLevel = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL", "log_level"))
     log_format: LogFormat = Field("json", validation_alias=AliasChoices("LOG_FORMAT", "log_format"))
+
+    workers: PositiveInt = Field(1, validation_alias=AliasChoices("WORKERS", "workers"))
+    """Processes of gunicorn that serve. One is best where replicas can be had instead."""
+
+    workers_dir: Path | None = Field(None, validation_alias=AliasChoices("WORKERS_DIR", "workers_dir"))
+    """A folder that several workers share. `servicekit.gunicorn` makes it and sets this."""
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,121 @@
+{{/* What inference is, for the templates of servicekit. */}}
+{{- define "inference.service" -}}
+{{- $fullname := include "servicekit.fullname" . }}
+{{- $volume := .Values.modelVolume }}
+{{- $downloads := false }}
+{{- range .Values.models }}
+{{- $downloads = or $downloads (hasPrefix "https:" .source) (hasPrefix "torchvision:" .source) }}
+{{- end }}
+prefix: INFERENCE
+settings: inference_service.settings:InferenceSettings
+hasDatabase: false
+peers:
+  auth: {{ include "servicekit.peerUrl" (dict "name" "auth" "url" .Values.authUrl "root" .) }}
+variables:
+  INFERENCE_WEIGHTS_DIR: /var/lib/pinhole/weights
+  {{- if .Values.models }}
+  INFERENCE_MODELS_FILE: /etc/pinhole/models/models.yaml
+  {{- end }}
+secrets:
+  cache_redis_url:
+    existingSecret: {{ tpl .Values.redis.existingSecret . | quote }}
+    key: {{ .Values.redis.existingSecretUrlKey }}
+    value: {{ .Values.redis.url | quote }}
+    valuesKey: redis.existingSecret
+egress:
+  {{- if .Values.redis.existingSecret }}
+  - host: {{ tpl .Values.redis.host . | quote }}
+    port: {{ .Values.redis.port }}
+  {{- else if .Values.redis.url }}
+  {{- $address := (urlParse .Values.redis.url).host }}
+  - host: {{ first (splitList ":" $address) }}
+    port: {{ regexFind ":[0-9]+$" $address | trimPrefix ":" | default "6379" }}
+  {{- end }}
+  {{- if $downloads }}
+  - host: ""
+    port: 443
+  {{- end }}
+volumes:
+  - name: weights
+    {{- with .Values.weightsCache.existingClaim }}
+    persistentVolumeClaim:
+      claimName: {{ . }}
+    {{- else }}
+    emptyDir:
+      sizeLimit: {{ .Values.weightsCache.sizeLimit }}
+    {{- end }}
+  {{- if .Values.models }}
+  - name: models-file
+    configMap:
+      name: {{ $fullname }}-models
+  {{- end }}
+  {{- if or $volume.existingClaim $volume.image.reference }}
+  - name: models
+    {{- if $volume.existingClaim }}
+    persistentVolumeClaim:
+      claimName: {{ $volume.existingClaim }}
+      readOnly: true
+    {{- else }}
+    image:
+      reference: {{ $volume.image.reference }}
+      pullPolicy: {{ $volume.image.pullPolicy }}
+    {{- end }}
+  {{- end }}
+volumeMounts:
+  - name: weights
+    mountPath: /var/lib/pinhole/weights
+  {{- if .Values.models }}
+  - name: models-file
+    mountPath: /etc/pinhole/models
+    readOnly: true
+  {{- end }}
+  {{- if or $volume.existingClaim $volume.image.reference }}
+  - name: models
+    mountPath: {{ $volume.mountPath }}
+    readOnly: true
+  {{- end }}
+{{- with include "inference.modelsFile" . }}
+checksums:
+  checksum/models: {{ . | sha256sum }}
+{{- end }}
+{{- if .Values.gpu.enabled }}
+{{- if or .Values.gpu.runtimeClassName .Values.gpu.dra.enabled }}
+podSpec:
+  {{- with .Values.gpu.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- if .Values.gpu.dra.enabled }}
+  resourceClaims:
+    - name: gpu
+      resourceClaimTemplateName: {{ $fullname }}-gpu
+  {{- end }}
+{{- end }}
+resources:
+  {{- if .Values.gpu.dra.enabled }}
+  claims:
+    - name: gpu
+  {{- else }}
+  # Of an extended resource the limit is the request.
+  limits:
+    {{- mergeOverwrite (deepCopy .Values.resources.limits) (dict .Values.gpu.resourceName .Values.gpu.count) | toYaml | nindent 4 }}
+  requests:
+    {{- mergeOverwrite (deepCopy .Values.resources.requests) (dict .Values.gpu.resourceName .Values.gpu.count) | toYaml | nindent 4 }}
+  {{- end }}
+{{- end }}
+triggers:
+  {{- $selector := printf "namespace=%q,service=%q" .Release.Namespace $fullname }}
+  - query: sum(inference_requests_in_flight{ {{- $selector -}} })
+    threshold: {{ .Values.keda.targetInFlight }}
+  # What comes and goes between two looks is in the average.
+  - query: sum(avg_over_time(inference_requests_in_flight{ {{- $selector -}} }[1m]))
+    threshold: {{ .Values.keda.targetInFlight }}
+  - query: sum(rate(inference_device_busy_seconds_total{ {{- $selector -}} }[1m]))
+    threshold: {{ .Values.keda.targetDeviceUtilization }}
+{{- end }}
+
+{{- define "inference.modelsFile" -}}
+{{- with .Values.models }}
+models:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,63 @@
+{{- define "pinhole.publicUrl" -}}
+{{- tpl .Values.global.publicUrl . | trimSuffix "/" }}
+{{- end }}
+
+{{/* Host names of the routes, the first that of the public address. */}}
+{{- define "pinhole.hosts" -}}
+- {{ first (splitList ":" (urlParse (include "pinhole.publicUrl" .root)).host) | quote }}
+{{- range .extra }}
+- {{ tpl . $.root | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The full name of one of the services: (dict "service" "auth" "root" $). */}}
+{{- define "pinhole.fullnameOf" -}}
+{{- $values := index .root.Values .service }}
+{{- with $values.fullnameOverride }}
+{{- . | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- include "servicekit.fullnameOf" (dict "name" (default .service $values.nameOverride) "root" .root) }}
+{{- end }}
+{{- end }}
+
+{{/* The table of files/routes.yaml, with the Service of each path. */}}
+{{- define "pinhole.routes" -}}
+{{- range .Files.Get "files/routes.yaml" | fromYamlArray }}
+{{- $values := index $.Values .service }}
+{{- if $values.enabled }}
+- path: {{ .path }}
+  exact: {{ .exact | default false }}
+  service: {{ include "pinhole.fullnameOf" (dict "service" .service "root" $) }}
+  port: {{ $values.service.port }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What cannot be right, said before anything is installed. */}}
+{{- define "pinhole.validate" -}}
+{{- $postgresql := printf "%s-postgresql" .Release.Name }}
+{{- if .Values.global.production }}
+{{- if .Values.postgresql.enabled }}
+{{- fail "global.production is set, and postgresql.enabled is for development: give auth.database and users.database a server of yours" }}
+{{- end }}
+{{- if not (hasPrefix "https://" (include "pinhole.publicUrl" .)) }}
+{{- fail "global.production is set, so global.publicUrl has to be https://: tokens and passwords pass here" }}
+{{- end }}
+{{- end }}
+{{- range $name := list "auth" "users" }}
+{{- $values := index $.Values $name }}
+{{- if and $values.enabled (not $.Values.postgresql.enabled) (eq (tpl $values.database.host $) $postgresql) (not $values.database.existingSecretUrlKey) }}
+{{- fail (printf "postgresql.enabled is off: set %s.database.host, and %s.database.existingSecret with its password" $name $name) }}
+{{- end }}
+{{- end }}
+{{- $urls := dict "auth" (list .Values.users.authUrl .Values.inference.authUrl) "users" (list .Values.auth.usersUrl) }}
+{{- range $name, $told := $urls }}
+{{- $values := index $.Values $name }}
+{{- if and (or $values.fullnameOverride $values.nameOverride (not $values.enabled) (ne (int ($values.service).port) 80)) (has "" $told) }}
+{{- fail (printf "%s has another name or port, or is not here: tell the others where it is reached, by %s" $name (ternary "users.authUrl and inference.authUrl" "auth.usersUrl" (eq $name "auth"))) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+{{- fail "httpRoute.parentRefs: name the Gateway" }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,199 @@
+{{/* The Deployment. */}}
+
+{{- define "servicekit.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  {{- include "servicekit.metadata" (dict "root" .) | nindent 2 }}
+spec:
+  {{- if not (or .Values.autoscaling.enabled (.Values.keda).enabled) }}
+  replicas: {{ .Values.replicaCount }}
+  {{- end }}
+  revisionHistoryLimit: {{ .Values.revisionHistoryLimit }}
+  selector:
+    matchLabels:
+      {{- include "servicekit.selectorLabels" . | nindent 6 }}
+  strategy:
+    {{- if (.Values.gpu).enabled }}
+    # No GPU may be spare for one replica more: one goes before the next one comes.
+    type: RollingUpdate
+    rollingUpdate:
+      maxSurge: 0
+      maxUnavailable: 1
+    {{- else }}
+    {{- toYaml .Values.updateStrategy | nindent 4 }}
+    {{- end }}
+  template:
+    metadata:
+      labels:
+        {{- include "servicekit.labels" . | nindent 8 }}
+        {{- with .Values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        checksum/config: {{ include "servicekit.configMap" . | sha256sum }}
+        {{- with include "servicekit.givenSecrets" . }}
+        checksum/secret: {{ . | sha256sum }}
+        {{- end }}
+        {{- with (include "servicekit.service" . | fromYaml).checksums }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- with .Values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      {{- include "servicekit.podSpec" . | trim | nindent 6 }}
+{{- end }}
+
+{{- define "servicekit.podSpec" -}}
+{{- $service := include "servicekit.service" . | fromYaml }}
+{{- include "servicekit.imagePullSecrets" . }}
+serviceAccountName: {{ include "servicekit.serviceAccountName" . }}
+automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
+# Variables for each Service of the namespace would be taken for settings.
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+terminationGracePeriodSeconds: {{ add .Values.shutdown.preStopSleepSeconds .Values.shutdown.gracefulTimeoutSeconds 5 }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $service.podSpec }}
+{{ toYaml . }}
+{{- end }}
+{{- if and $service.hasDatabase .Values.migrations.initContainer }}
+initContainers:
+  - name: migrate
+    {{- include "servicekit.containerFrame" . | nindent 4 }}
+    # Several pods may do it at once: a lock in the database lets one work.
+    command: [python, -m, servicekit.migrate, {{ $service.settings }}]
+    resources:
+      {{- toYaml .Values.migrations.resources | nindent 6 }}
+{{- end }}
+containers:
+  - name: {{ .Chart.Name }}
+    {{- include "servicekit.containerFrame" . | nindent 4 }}
+    {{- with .Values.command }}
+    command:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .Values.args }}
+    args:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    ports:
+      - name: http
+        containerPort: 8000
+        protocol: TCP
+      {{- with $service.ports }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    startupProbe:
+      {{- toYaml .Values.startupProbe | nindent 6 }}
+    readinessProbe:
+      {{- toYaml .Values.readinessProbe | nindent 6 }}
+    livenessProbe:
+      {{- toYaml .Values.livenessProbe | nindent 6 }}
+    lifecycle:
+      # Until nobody sends requests here any more: the server closes its socket at SIGTERM.
+      preStop:
+        sleep:
+          seconds: {{ .Values.shutdown.preStopSleepSeconds }}
+    resources:
+      {{- mergeOverwrite (deepCopy .Values.resources) ($service.resources | default dict) | toYaml | nindent 6 }}
+volumes:
+  - name: tmp
+    emptyDir:
+      sizeLimit: 256Mi
+  {{- with include "servicekit.secretSources" . }}
+  - name: secrets
+    projected:
+      sources:
+        {{- . | trim | nindent 8 }}
+  {{- end }}
+  {{- with $service.volumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with .Values.extraVolumes }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
+  {{- end }}
+{{- with include "servicekit.nodeSelector" . | fromYaml }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $tolerations := .Values.tolerations }}
+{{- if (.Values.gpu).enabled }}
+{{- $tolerations = concat $tolerations .Values.gpu.tolerations }}
+{{- end }}
+{{- with $tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- tpl (toYaml .) $ | nindent 2 }}
+{{- end }}
+{{- with .Values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range . }}
+  - labelSelector:
+      matchLabels:
+        {{- include "servicekit.selectorLabels" $ | nindent 8 }}
+    # Each revision is spread for itself, or a rollout would leave its pods where there was room.
+    matchLabelKeys: [pod-template-hash]
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "servicekit.nodeSelector" -}}
+{{- $gpu := dict }}
+{{- if (.Values.gpu).enabled }}
+{{- $gpu = deepCopy .Values.gpu.nodeSelector }}
+{{- end }}
+{{- mergeOverwrite $gpu .Values.nodeSelector | toYaml }}
+{{- end }}
+
+{{/* What the container and its init container have in common. */}}
+{{- define "servicekit.containerFrame" -}}
+{{- $service := include "servicekit.service" . | fromYaml -}}
+image: {{ include "servicekit.image" (dict "image" .Values.image "root" .) }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+envFrom:
+  - configMapRef:
+      name: {{ include "servicekit.fullname" . }}
+  {{- with .Values.extraEnvFrom }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
+  {{- end }}
+env:
+  - name: PORT
+    value: "8000"
+  - name: GRACEFUL_TIMEOUT_SECONDS
+    value: {{ .Values.shutdown.gracefulTimeoutSeconds | quote }}
+  {{- if include "servicekit.secretSources" . }}
+  - name: {{ $service.prefix }}_SECRETS_DIR
+    value: /etc/pinhole/secrets
+  {{- end }}
+  {{- with include "servicekit.secretVariables" . }}
+  {{- . | trim | nindent 2 }}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
+  {{- end }}
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+  {{- if include "servicekit.secretSources" . }}
+  - name: secrets
+    mountPath: /etc/pinhole/secrets
+    readOnly: true
+  {{- end }}
+  {{- with $service.volumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
+  {{- end }}
+{{- end }}

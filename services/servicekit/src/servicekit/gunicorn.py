@@ -1,0 +1,125 @@
+"""The server of each service: `gunicorn --config python:servicekit.gunicorn 'auth_service.main:create_app()'`.
+
+gunicorn reads this module as its configuration file: what has the name of one of its settings is that setting.
+"""
+
+import gc
+import logging
+import mmap
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from uvicorn_worker import UvicornWorker
+
+from servicekit.settings import ServiceSettings, load_settings
+
+CLOSING_SECONDS = 5
+"""What is left of the graceful time-out, after the requests, for the end of the lifespan."""
+
+
+class ServerSettings(ServiceSettings):
+    """Where a service listens. No prefix: Kubernetes makes up variables such as `AUTH_PORT`."""
+
+    model_config = SettingsConfigDict(env_prefix="", frozen=True)
+
+    service: ClassVar[str] = "server"
+
+    host: str = "0.0.0.0"  # noqa: S104 a pod is reached from outside it
+    port: int = Field(8000, ge=1, le=65535)
+
+    graceful_timeout_seconds: int = Field(30, gt=CLOSING_SECONDS)
+    """Longest time from SIGTERM to the end. Requests that take longer are cut off."""
+
+
+_settings = load_settings(ServerSettings)
+
+
+class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has no types
+    """A worker of which the master knows whether it has ever served."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "server_header": False,
+        "timeout_graceful_shutdown": _settings.graceful_timeout_seconds - CLOSING_SECONDS,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        logging.getLogger("uvicorn.error").propagate = True
+        self._served = mmap.mmap(-1, 1)  # shared: the master makes this object, and forks then
+
+    @property
+    def has_served(self) -> bool:
+        """Tell whether its start has succeeded; to be asked in the master."""
+        return self._served[0] == 1
+
+    async def callback_notify(self) -> None:
+        """Tell the master that the event loop runs: when the start has succeeded, and again and again."""
+        self._served[0] = 1
+        await super().callback_notify()
+
+
+class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """Leaves what gunicorn says to the logs of the service."""
+
+    def setup(self, cfg: Config) -> None:
+        """Take away the handlers and the level that gunicorn has set."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.setLevel(logging.NOTSET)
+        self.error_log.propagate = True
+
+
+bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+workers = _settings.workers
+worker_class = ServiceWorker
+logger_class = ServiceLogger
+
+# The application is made before the fork: a bad setting ends the start with its reason, and the workers
+# share the memory of what is imported. Threads, sockets and models are the lifespan's, after the fork.
+preload_app = True
+
+graceful_timeout = _settings.graceful_timeout_seconds
+timeout = 60  # an event loop that stands still for so long is ended
+keepalive = 75  # longer than proxies keep idle connections, or they send requests into closed ones
+control_socket_disable = True
+
+# A file whose times are the heartbeat: on a disk that stalls, workers would be ended in vain.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+_shared = Path(tempfile.mkdtemp(prefix="pinhole-workers-")) if workers > 1 else None
+if _shared:
+    # prometheus_client looks at its variable when it is imported, which the application does.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_shared)
+    os.environ["WORKERS_DIR"] = str(_shared)
+
+
+def pre_fork(_server: Arbiter, _worker: ServiceWorker) -> None:
+    """Keep the garbage collector from writing to, and so copying, the memory that the processes share."""
+    gc.freeze()
+
+
+def child_exit(server: Arbiter, worker: ServiceWorker) -> None:
+    """Take the gauges of a worker away. One that never served is not started again and again."""
+    if _shared:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid, str(_shared))  # type: ignore[no-untyped-call]
+    is_ending = not server.LISTENERS
+    if not worker.has_served and not is_ending:
+        raise HaltServer("a worker has ended at its start", Arbiter.WORKER_BOOT_ERROR)
+
+
+def on_exit(_server: Arbiter) -> None:
+    """Remove what the workers shared, and let the interpreter end as it is used to."""
+    gc.unfreeze()
+    if _shared:
+        shutil.rmtree(_shared, ignore_errors=True)

@@ -1,0 +1,431 @@
+"""What the rendered objects say: they find each other, tell no secret, and are as safe as they can be."""
+
+import base64
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+from auth_service.settings import AuthSettings
+from gateway.routes import PREFIXES
+from inference_service.settings import InferenceSettings
+from servicekit.settings import variable_name
+from users_service.settings import UsersSettings
+
+from tests.charts.flavours import (
+    FLAVOURS,
+    GIVEN,
+    Flavour,
+    Object,
+    containers,
+    named,
+    objects,
+    of_kind,
+    pods,
+    template,
+)
+
+every_flavour = pytest.mark.parametrize("name", FLAVOURS)
+
+SERVER = {"PORT", "GRACEFUL_TIMEOUT_SECONDS", "HOST", "WORKERS"}
+"""Of the server that each service runs in."""
+OF_OTHERS = {"PGPASSWORD", "TZ", "POSTGRES_PASSWORD_FILE", "PGDATA"}
+"""Of asyncpg, the flavours here, and the image of PostgreSQL."""
+VARIABLES = {
+    *(
+        variable_name(cls, field)
+        for cls in (AuthSettings, UsersSettings, InferenceSettings)
+        for field in cls.model_fields
+    ),
+    *(f"{cls.model_config['env_prefix']}SECRETS_DIR" for cls in (AuthSettings, UsersSettings, InferenceSettings)),
+}
+
+
+def selects(selector: Mapping[str, str], pod: Object) -> bool:
+    labels = pod["metadata"]["labels"]
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+@every_flavour
+def test_no_two_objects_have_one_name(name: str) -> None:
+    names = [(found["kind"], found["metadata"]["name"]) for found in objects(name)]
+    assert len(names) == len(set(names))
+
+
+@every_flavour
+def test_each_selector_selects_the_pods_that_are_meant(name: str) -> None:
+    workloads = {found["metadata"]["name"]: found for found in of_kind(name, "Deployment", "StatefulSet")}
+    for workload in workloads.values():
+        selector = workload["spec"]["selector"]["matchLabels"]
+        assert selects(selector, workload["spec"]["template"])
+        assert set(selector) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+    for found in of_kind(name, "Service", "PodDisruptionBudget"):
+        selector = found["spec"]["selector"]
+        selected = [pod for pod in pods(name) if selects(selector.get("matchLabels", selector), pod)]
+        assert selected == [workloads[found["metadata"]["name"]]["spec"]["template"]]
+    for policy in of_kind(name, "NetworkPolicy"):
+        assert len([pod for pod in pods(name) if selects(policy["spec"]["podSelector"]["matchLabels"], pod)]) == 1
+    for monitor in of_kind(name, "ServiceMonitor"):
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        (service,) = (found for found in of_kind(name, "Service") if selects(wanted, found))
+        assert {port["name"] for port in service["spec"]["ports"]} >= {
+            point["port"] for point in monitor["spec"]["endpoints"]
+        }
+    for scaler in of_kind(name, "HorizontalPodAutoscaler", "ScaledObject"):
+        assert scaler["spec"]["scaleTargetRef"]["name"] in workloads
+
+
+@every_flavour
+def test_each_pod_is_under_a_policy(name: str) -> None:
+    if name == "no policies":
+        assert of_kind(name, "NetworkPolicy") == []
+        return
+    policies = of_kind(name, "NetworkPolicy")
+    for pod in pods(name):
+        covering = [policy for policy in policies if selects(policy["spec"]["podSelector"]["matchLabels"], pod)]
+        assert len(covering) == 1, pod["metadata"]
+        assert covering[0]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+@every_flavour
+def test_each_reference_leads_to_an_object_and_its_key(name: str) -> None:
+    own = {(found["kind"], found["metadata"]["name"]): found for found in objects(name)}
+
+    def check(kind: str, object_name: str, key: str | None = None) -> None:
+        if object_name in GIVEN:
+            return
+        found = own[kind, object_name]
+        assert key is None or key in found.get("data", {}), (kind, object_name, key)
+
+    for pod in pods(name):
+        account = pod["spec"].get("serviceAccountName", "default")
+        if account != "default":
+            check("ServiceAccount", account)
+        for claim in pod["spec"].get("resourceClaims", []):
+            check("ResourceClaimTemplate", claim["resourceClaimTemplateName"])
+        volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+        claimed = {"data"} if "postgresql" in pod["metadata"]["labels"]["app.kubernetes.io/name"] else set()
+        for volume in volumes.values():
+            for source in volume.get("projected", {}).get("sources", [volume]):
+                if "secret" in source:
+                    for item in source["secret"].get("items", [{"key": None}]):
+                        check("Secret", source["secret"].get("name") or source["secret"]["secretName"], item["key"])
+                if "configMap" in source:
+                    check("ConfigMap", source["configMap"]["name"])
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in GIVEN
+        for container in containers(pod):
+            mounted = [mount["name"] for mount in container.get("volumeMounts", [])]
+            assert len(mounted) == len(set(mounted))
+            assert set(mounted) <= set(volumes) | claimed
+            for source in container.get("envFrom", []):
+                check("ConfigMap", source["configMapRef"]["name"])
+            for variable in container.get("env", []):
+                if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    check("Secret", reference["name"], reference["key"])
+
+
+@every_flavour
+def test_each_route_leads_to_a_port_of_a_service(name: str) -> None:
+    services = {found["metadata"]["name"]: found["spec"]["ports"] for found in of_kind(name, "Service")}
+    for _, _, service, port in routes(name):
+        assert any(port in (each["port"], each["name"]) for each in services[service])
+
+
+def routes(name: str) -> Iterator[tuple[str, bool, str, Any]]:
+    """Yield path, whether it is exact, Service and its port, of Ingress and HTTPRoute."""
+    for ingress in of_kind(name, "Ingress"):
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                backend = path["backend"]["service"]
+                yield path["path"], path["pathType"] == "Exact", backend["name"], backend["port"]["name"]
+    for route in of_kind(name, "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            (backend,) = rule["backendRefs"]
+            for match in rule["matches"]:
+                yield match["path"]["value"], match["path"]["type"] == "Exact", backend["name"], backend["port"]
+
+
+@pytest.mark.parametrize("name", ["default", "gateway", "tls", "production"])
+def test_the_paths_are_those_of_the_gateway_on_a_laptop(name: str) -> None:
+    table = {(path, is_exact, service.removeprefix("ph-")) for path, is_exact, service, _ in routes(name)}
+    assert table == {(prefix.path, prefix.is_exact, prefix.service) for prefix in PREFIXES}
+
+
+@every_flavour
+def test_what_is_told_are_settings_of_the_services(name: str) -> None:
+    for pod in pods(name):
+        for container in containers(pod):
+            told = [variable["name"] for variable in container.get("env", [])]
+            for source in container.get("envFrom", []):
+                if source["configMapRef"]["name"] not in GIVEN:
+                    told += named(name, "ConfigMap", source["configMapRef"]["name"])["data"]
+            assert len(told) == len(set(told))
+            assert set(told) <= VARIABLES | SERVER | OF_OTHERS
+
+
+@every_flavour
+def test_the_files_of_secrets_are_settings_of_the_services(name: str) -> None:
+    files = {
+        item["path"].upper()
+        for pod in pods(name)
+        for volume in pod["spec"].get("volumes", [])
+        if volume["name"] == "secrets" and "projected" in volume
+        for source in volume["projected"]["sources"]
+        for item in source["secret"]["items"]
+    }
+    assert files <= VARIABLES
+
+
+@every_flavour
+def test_secrets_are_in_secrets_alone(name: str) -> None:
+    secrets = {
+        base64.b64decode(value).decode() for found in of_kind(name, "Secret") for value in found["data"].values()
+    }
+    if name == "inline secrets":
+        assert {"hunter2-admin", "hunter2-database", "redis://:hunter2-redis@cache:6380/0"} <= secrets
+    rest = yaml.safe_dump_all([found for found in objects(name) if found["kind"] != "Secret"])
+    assert "hunter2" not in rest
+    assert not [secret for secret in secrets if secret in rest]
+
+
+@every_flavour
+def test_every_pod_is_as_the_restricted_standard_asks(name: str) -> None:
+    for pod in pods(name):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert not [volume for volume in spec.get("volumes", []) if "hostPath" in volume]
+        for container in containers(pod):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert set(container["resources"]) >= {"requests", "limits"}
+            assert set(container["resources"]["limits"]) >= {"cpu", "memory"}
+
+
+@every_flavour
+def test_no_pod_has_a_token_of_the_cluster_nor_variables_for_each_service(name: str) -> None:
+    for pod in pods(name):
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert pod["spec"]["enableServiceLinks"] is False
+
+
+@every_flavour
+def test_a_pod_has_the_time_that_its_end_takes(name: str) -> None:
+    for deployment in of_kind(name, "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        told = {variable["name"]: variable.get("value") for variable in container["env"]}
+        sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["terminationGracePeriodSeconds"] >= sleep + int(told["GRACEFUL_TIMEOUT_SECONDS"])
+        assert sleep > 0
+
+
+@every_flavour
+def test_the_probes_are_those_of_the_services(name: str) -> None:
+    for deployment in of_kind(name, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        paths = {
+            kind: container[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")
+        }
+        assert paths == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+
+
+@every_flavour
+def test_one_decides_how_many_replicas_there_are(name: str) -> None:
+    scalers = of_kind(name, "HorizontalPodAutoscaler", "ScaledObject")
+    for deployment in of_kind(name, "Deployment"):
+        scaled = [each for each in scalers if each["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]]
+        assert len(scaled) == (0 if "replicas" in deployment["spec"] else 1)
+
+
+def test_two_autoscalers_are_refused() -> None:
+    done = template(Flavour(settings=("inference.keda.enabled=true", "inference.autoscaling.enabled=true")))
+    assert done.returncode != 0
+    assert "exclude each other" in done.stderr
+
+
+@every_flavour
+def test_there_is_a_budget_where_there_is_more_than_one_replica(name: str) -> None:
+    budgets = {found["metadata"]["name"] for found in of_kind(name, "PodDisruptionBudget")}
+    deployments = {found["metadata"]["name"] for found in of_kind(name, "Deployment")}
+    assert budgets == (set() if name in ("dev", "one replica") else deployments)
+
+
+def test_keda_asks_for_this_release_alone_and_keeps_what_there_is_while_nobody_answers() -> None:
+    (scaled,) = of_kind("production", "ScaledObject")
+    assert scaled["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
+    queries = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
+    assert len(queries) == 3
+    for trigger in scaled["spec"]["triggers"]:
+        assert 'namespace="ns",service="ph-inference"' in trigger["metadata"]["query"]
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+        assert trigger["metricType"] == "AverageValue"
+    down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
+
+
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [("gpu", "nvidia.com/gpu"), ("mig", "nvidia.com/mig-1g.10gb"), ("gpu in production", "nvidia.com/gpu")],
+)
+def test_a_gpu_is_asked_for_and_a_rollout_needs_no_spare_one(name: str, resource: str) -> None:
+    deployment = named(name, "Deployment", "ph-inference")
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+    }
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["resources"]["limits"][resource] == container["resources"]["requests"][resource] == 1
+    assert spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert spec.get("runtimeClassName") == ("nvidia" if name == "mig" else None)
+    assert "device: cuda" in named(name, "ConfigMap", "ph-inference-models")["data"]["models.yaml"]
+    assert "nvidia" not in yaml.safe_dump(named(name, "Deployment", "ph-auth"))
+
+
+def test_a_gpu_may_be_claimed() -> None:
+    name = "dynamic resource allocation"
+    spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["resources"]["claims"] == [{"name": "gpu"}]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "ph-inference-gpu"}]
+
+
+def rules(name: str, policy: str, direction: str) -> Any:
+    return named(name, "NetworkPolicy", policy)["spec"][direction]
+
+
+def test_policies_follow_the_addresses_that_are_configured() -> None:
+    to_address = {"ports": [{"port": 5432, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}
+    assert to_address in rules("external databases", "ph-users", "egress")
+    assert {"ports": [{"port": 5432, "protocol": "TCP"}]} in rules("external databases", "ph-auth", "egress")
+    databases = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "databases"}}}
+    assert {"ports": [{"port": 6379, "protocol": "TCP"}], "to": [databases]} in rules(
+        "production", "ph-inference", "egress"
+    )
+    same_namespace = {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"podSelector": {}}]}
+    assert same_namespace in rules("inline secrets", "ph-inference", "egress")
+    assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("downloaded models", "ph-inference", "egress")
+    assert {"ports": [{"port": 443, "protocol": "TCP"}]} not in rules("default", "ph-inference", "egress")
+    assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("auth alone", "ph-auth", "egress")
+
+
+def test_spans_may_leave_for_where_they_are_sent() -> None:
+    data = named("traced", "ConfigMap", "ph-auth")["data"]
+    assert data["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.telemetry.svc:4318"
+    assert data["OTEL_TRACES_SAMPLER_ARG"] == "0.1"
+    telemetry = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "telemetry"}}}
+    assert {"ports": [{"port": 4318, "protocol": "TCP"}], "to": [telemetry]} in rules("traced", "ph-auth", "egress")
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in named("traced", "ConfigMap", "ph-inference")["data"]
+
+
+def test_a_setting_of_any_type_becomes_what_the_service_reads() -> None:
+    clients = [{"id": "nightly", "name": "Nightly", "scopes": ["users:read"], "secret_sha256": ["0" * 64]}]
+    config = {"clients": clients, "accessTokenSeconds": 1200000, "passwordGrant": False}
+    done = template(Flavour(document=yaml.safe_dump({"auth": {"config": config}})))
+    assert done.returncode == 0, done.stderr
+    (data,) = (
+        each["data"]
+        for each in yaml.safe_load_all(done.stdout)
+        if each and each["kind"] == "ConfigMap" and each["metadata"]["name"] == "ph-auth"
+    )
+    assert yaml.safe_load(data["AUTH_CLIENTS"]) == clients
+    assert data["AUTH_ACCESS_TOKEN_SECONDS"] == "1200000"
+    assert data["AUTH_PASSWORD_GRANT"] == "false"
+
+
+def test_only_auth_and_users_reach_the_development_database() -> None:
+    (rule,) = rules("default", "ph-postgresql", "ingress")
+    allowed = [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]]
+    assert allowed == ["auth", "users"]
+    assert rules("default", "ph-postgresql", "egress") == []
+    assert "5432" not in yaml.safe_dump(rules("default", "ph-inference", "egress"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (("postgresql.enabled=true",), "postgresql.enabled is for development"),
+        (("global.publicUrl=http://pinhole.example.com",), "has to be https://"),
+        (("users.admin.existingSecret=",), "admin.existingSecret"),
+        (("auth.database.existingSecret=", "auth.database.password=x"), "database.existingSecret"),
+        (("inference.redis.existingSecret=", "inference.redis.url=redis://cache"), "redis.existingSecret"),
+    ],
+)
+def test_production_refuses_what_is_for_development(settings: tuple[str, ...], reason: str) -> None:
+    done = template(Flavour(("production",), settings))
+    assert done.returncode != 0
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (("postgresql.enabled=false",), "set auth.database.host"),
+        (("auth.fullnameOverride=issuer",), "users.authUrl and inference.authUrl"),
+        (("users.service.port=8080",), "auth.usersUrl"),
+        (("users.enabled=false",), "auth.usersUrl"),
+        (("httpRoute.enabled=true",), "httpRoute.parentRefs"),
+        (("auth.database.host=",), "database.host"),
+        (("inference.keda.enabled=true",), "keda.prometheusAddress"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], reason: str) -> None:
+    done = template(Flavour(settings=settings))
+    assert done.returncode != 0
+    assert reason in done.stderr
+
+
+def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:
+    one = {(found["kind"], found["metadata"]["name"]) for found in objects("default")}
+    other = {(found["kind"], found["metadata"]["name"]) for found in objects("a release named like the chart")}
+    assert not one & other
+    for service in of_kind("default", "Service"):
+        assert not [pod for pod in pods("a release named like the chart") if selects(service["spec"]["selector"], pod)]
+
+
+def test_a_change_of_configuration_changes_the_pods() -> None:
+    def checksum(name: str, key: str) -> Any:
+        deployment = named(name, "Deployment", "ph-inference")
+        return deployment["spec"]["template"]["metadata"]["annotations"].get(f"checksum/{key}")
+
+    assert checksum("default", "config") != checksum("downloaded models", "config")
+    assert checksum("downloaded models", "models") != checksum("a volume of models", "models")
+    assert checksum("inline secrets", "secret") is not None
+
+
+def test_a_generated_secret_alone_does_not_change_the_pods() -> None:
+    deployment = named("default", "Deployment", "ph-users")
+    again = yaml.safe_load_all(template(FLAVOURS["default"]).stdout)
+    (rendered,) = (
+        each for each in again if each and each["kind"] == "Deployment" and each["metadata"]["name"] == "ph-users"
+    )
+    assert rendered == deployment
+
+
+def test_extras_are_everywhere_and_templates_are_rendered() -> None:
+    name = "extras"
+    for chart in ("auth", "users", "inference"):
+        deployment = named(name, "Deployment", f"ph-{chart}")
+        assert deployment["metadata"]["labels"]["team"] == "vision"
+        spec = deployment["spec"]["template"]["spec"]
+        assert deployment["spec"]["template"]["metadata"]["labels"]["tier"] == "api"
+        assert spec["priorityClassName"] == "important"
+        assert spec["nodeSelector"] == {"disk": "fast"}
+        assert {"name": "TZ", "value": "ph"} in spec["containers"][0]["env"]
+        assert named(name, "ConfigMap", f"more-{chart}")["data"] == {"a": chart}
+
+
+def test_tls_and_its_certificate_come_from_the_public_address() -> None:
+    (ingress,) = of_kind("tls", "Ingress")
+    assert ingress["spec"]["tls"] == [{"hosts": ["p.example.com"], "secretName": "ph-tls"}]
+    assert ingress["metadata"]["annotations"] == {"cert-manager.io/issuer": "ca"}
+    (plain,) = of_kind("default", "Ingress")
+    assert "tls" not in plain["spec"]

@@ -1,0 +1,162 @@
+"""What is rendered is valid for Kubernetes and the operators, and for the charts' own schemas."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from auth_service.settings import AuthSettings
+from inference_service.settings import InferenceSettings
+from pydantic.alias_generators import to_snake
+from servicekit.settings import ServiceSettings
+from users_service.settings import UsersSettings
+
+from tests.charts.flavours import CHARTS, FLAVOURS, Flavour, helm, render, template
+from tests.charts.tools import find_tool
+
+LOCATION = str(Path(__file__).with_name("schemas") / "{{.ResourceKind}}{{.KindSuffix}}.json")
+NAMES = ("auth", "users", "inference", "pinhole")
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "auth": AuthSettings,
+    "users": UsersSettings,
+    "inference": InferenceSettings,
+}
+NOT_WANTED = {
+    "container-image-pull-policy": "versions are fixed, so there is nothing to pull again",
+    "deployment-has-host-podantiaffinity": "topologySpreadConstraints spread the pods",
+    "deployment-replicas": "where an autoscaler decides there are none",
+    "container-security-context-user-group-id": "the official image of PostgreSQL has user 999",
+}
+
+
+@pytest.mark.parametrize("name", FLAVOURS)
+def test_a_flavour_is_valid_and_nothing_is_left_unchecked(name: str) -> None:
+    done = subprocess.run(
+        [find_tool("kubeconform"), "-strict", "-output", "json", "-summary", "-schema-location", LOCATION],
+        input=render(name),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    result = json.loads(done.stdout)
+    assert result.get("resources", []) == []
+    summary = result["summary"]
+    assert summary.pop("valid") > 0
+    assert set(summary.values()) == {0}
+
+
+@pytest.mark.parametrize("name", ["default", "production", "gpu in production"])
+def test_kube_score_finds_nothing(name: str) -> None:
+    command = [find_tool("kube-score"), "score", "--output-format", "ci", "--kubernetes-version", "v1.37"]
+    done = subprocess.run(
+        [*command, "--ignore-test", ",".join(NOT_WANTED), "-"],
+        input=render(name),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "[OK]" in done.stdout
+    assert [line for line in done.stdout.splitlines() if not line.startswith(("[OK]", "[SKIPPED]"))] == []
+
+
+@pytest.mark.parametrize("chart", NAMES)
+def test_lint_has_nothing_to_say(chart: str) -> None:
+    done = helm("lint", "--strict", str(CHARTS / chart))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[WARNING]" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("chart", "setting", "place"),
+    [
+        ("pinhole", "usres.enabled=true", "usres"),
+        ("pinhole", "users.config.singUp=open", "singUp"),
+        ("pinhole", "auth.replicaCuont=2", "replicaCuont"),
+        ("pinhole", "inference.gpu.enable=true", "enable"),
+        ("inference", "gpu.resourceName=gpu", "resourceName"),
+        ("users", "config.passwordMinScore=high", "passwordMinScore"),
+        ("auth", "config.signingAlgorithm=HS256", "signingAlgorithm"),
+        ("auth", "shutdown.gracefulTimeoutSeconds=2", "gracefulTimeoutSeconds"),
+    ],
+)
+def test_a_value_that_is_misspelt_or_of_another_type_is_refused(chart: str, setting: str, place: str) -> None:
+    done = template(Flavour(chart=chart, settings=(setting,)))
+    assert done.returncode != 0
+    assert "schema" in done.stderr
+    assert place in done.stderr
+
+
+def test_an_umbrella_of_others_may_have_globals_of_its_own() -> None:
+    done = template(Flavour(settings=("global.storageClass=fast",)))
+    assert done.returncode == 0, done.stderr
+
+
+def schema(chart: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((CHARTS / chart / "values.schema.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("chart", SETTINGS)
+def test_what_config_takes_are_settings_of_the_service(chart: str) -> None:
+    keys = schema(chart)["properties"]["config"]["properties"]
+    assert keys
+    assert {to_snake(key) for key in keys} <= set(SETTINGS[chart].model_fields)
+
+
+@pytest.mark.parametrize("chart", SETTINGS)
+def test_each_key_of_config_becomes_the_variable_of_its_setting(chart: str) -> None:
+    keys = [*schema(chart)["properties"]["config"]["properties"]]
+    # The schema is not what is tested here, and most settings do not take these values.
+    arguments = ["--skip-schema-validation", "--set", "database.host=db"]
+    for number, key in enumerate(keys):
+        arguments += ["--set-json", f"config.{key}={number}"]
+    done = helm("template", "r", str(CHARTS / chart), "--show-only", "templates/service.yaml", *arguments)
+    assert done.returncode == 0, done.stderr
+    (found,) = (each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "ConfigMap")
+    for number, key in enumerate(keys):
+        assert found["data"][f"{chart}_{to_snake(key)}".upper()] == str(number)
+
+
+@pytest.mark.parametrize("chart", NAMES)
+def test_the_schema_knows_each_value(chart: str) -> None:
+    def keys(value: Any, known: dict[str, Any]) -> None:
+        if isinstance(value, dict) and "properties" in known:
+            assert set(value) <= set(known["properties"]), known
+            for key, below in value.items():
+                keys(below, known["properties"][key])
+
+    keys(yaml.safe_load((CHARTS / chart / "values.yaml").read_text()), schema(chart))
+
+
+@pytest.mark.parametrize("chart", NAMES)
+def test_each_section_of_the_values_is_in_the_file_and_in_no_need_of_a_guess(chart: str) -> None:
+    written = set(yaml.safe_load((CHARTS / chart / "values.yaml").read_text()))
+    assert set(schema(chart)["properties"]) - {"enabled", "servicekit"} == written
+
+
+@pytest.mark.parametrize("chart", NAMES)
+def test_the_schemas_are_those_that_the_script_writes(chart: str) -> None:
+    """But for settings that are newer than the file: `make chart-schemas` adds them."""
+    code = f"import sys; sys.path.insert(0, {str(CHARTS)!r}); import schemas; print(schemas.render({chart!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    rendered, written = json.loads(done.stdout), schema(chart)
+    for document in (rendered, written):
+        document["properties"].pop("config", None)
+    assert rendered == written
+
+
+def test_versions_are_the_same_everywhere() -> None:
+    versions = set()
+    for path in CHARTS.glob("*/Chart.yaml"):
+        document = yaml.safe_load(path.read_text())
+        versions |= {document["version"], document["appVersion"]}
+        versions |= {dependency["version"] for dependency in document.get("dependencies", [])}
+    for path in CHARTS.parent.glob("services/*/pyproject.toml"):
+        versions |= set(re.findall(r'^version = "(.*)"$', path.read_text(), re.MULTILINE))
+    assert len(versions) == 1

@@ -1,0 +1,135 @@
+"""The servers of the images: their start, their workers, their metrics and their end."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
+from tests.servers import Server, serving
+
+SERVICES = ("auth", "users", "inference")
+REQUESTS = 40
+
+
+def environment(service: str, folder: Path, issuer: Issuer, **variables: str) -> dict[str, str]:
+    """Return what a service needs, with every folder that it may write to under `folder`."""
+    for name in ("data", "home", "tmp", "work"):
+        (folder / name).mkdir(exist_ok=True)
+    prefix = service.upper()
+    return {
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        f"{prefix}_ISSUER": ISSUER,
+        f"{prefix}_AUDIENCE": AUDIENCE,
+        f"{prefix}_AUTH_URL": issuer.url,
+        f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/data/{service}.db",
+        "LOG_LEVEL": "INFO",
+        **variables,
+    }
+
+
+def app(service: str) -> str:
+    return f"{service}_service.main:create_app()"
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    gives_up_at = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < gives_up_at
+        time.sleep(0.05)
+
+
+def metric(server: Server, name: str) -> dict[str, float]:
+    """Return the samples of a metric by their labels."""
+    text = httpx.get(f"{server.url}/metrics").text
+    return {labels: float(value) for labels, value in re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.M)}
+
+
+def livez_requests(server: Server) -> float:
+    counts = metric(server, "http_server_request_duration_seconds_count")
+    return sum(count for labels, count in counts.items() if '"/livez"' in labels)
+
+
+@pytest.fixture(scope="module")
+def issuer() -> object:
+    with serve_issuer() as running:
+        yield running
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment(service, tmp_path, issuer, WORKERS="2")
+    with serving(app(service), variables, folder=tmp_path / "work") as server:
+        server.wait_until_ready()
+        eventually(lambda: len(server.workers()) == 2)
+        # Each on a connection of its own, so that both workers answer some.
+        with httpx.Client(headers={"Connection": "close"}) as client:
+            answers = [client.get(f"{server.url}/livez") for _ in range(REQUESTS)]
+        assert not any("server" in answer.headers for answer in answers)
+        assert livez_requests(server) == livez_requests(server) == REQUESTS
+        assert metric(server, "http_server_active_requests") == {"": 1}
+        assert "pid=" not in httpx.get(f"{server.url}/metrics").text
+
+        killed = server.workers()[0]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: killed not in server.workers() and len(server.workers()) == 2)
+        assert livez_requests(server) == REQUESTS
+
+        server.process.terminate()
+        _, logged = server.process.communicate(timeout=60)
+    assert server.process.returncode == 0, logged
+    assert "Traceback" not in logged
+    assert '"/livez"' not in logged
+    assert all(line.startswith("{") for line in logged.splitlines()), logged
+    assert [path for name in ("home", "work") for path in (tmp_path / name).iterdir()] == []
+    assert list((tmp_path / "tmp").glob("pinhole-*")) == []
+
+
+def test_the_workers_of_inference_map_the_same_weights(tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment("inference", tmp_path, issuer, WORKERS="2")
+    with serving(app("inference"), variables, folder=tmp_path / "work") as server:
+
+        def mapped() -> list[set[str]]:
+            maps = [Path(f"/proc/{pid}/maps").read_text() for pid in server.workers()]
+            return [set(re.findall(r"\d+ +(\S+pinhole-workers-\S+\.pt)$", text, re.M)) for text in maps]
+
+        eventually(lambda: len(mapped()) == 2 and all(mapped()))
+        first, second = mapped()
+        assert first == second
+
+
+@pytest.mark.parametrize(
+    ("service", "variable", "value"),
+    [
+        *[(service, "PORT", "http") for service in SERVICES],
+        *[(service, "WORKERS", "0") for service in SERVICES],
+        *[(service, f"{service.upper()}_ACCESS_TOKEN_SECONDS", "-1") for service in ("auth",)],
+        ("inference", "INFERENCE_MAX_BATCH_SIZE", "0"),
+    ],
+)
+def test_a_bad_setting_ends_the_start(service: str, variable: str, value: str, tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment(service, tmp_path, issuer, **{variable: value})
+    with serving(app(service), variables, folder=tmp_path / "work") as server:
+        _, logged = server.process.communicate(timeout=60)
+    assert server.process.returncode == 1
+    assert f"{variable}: " in logged
+    assert "Traceback" not in logged
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [("killed", "a worker has ended at its start"), ("failing", "there is no database")],
+)
+def test_a_worker_that_cannot_start_ends_all(app: str, reason: str, tmp_path: Path) -> None:
+    variables = {"PYTHONPATH": os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(Path.cwd())])}
+    with serving(f"tests.integration.failing_app:{app}()", variables, folder=tmp_path) as server:
+        _, logged = server.process.communicate(timeout=60)
+    assert server.process.returncode == 3, logged
+    assert reason in logged
