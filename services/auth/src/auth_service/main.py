@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from limits import RateLimitItemPerMinute
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
 from servicekit.connections import PoolMetrics
@@ -15,6 +15,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.rate_limits import open_rate_limit
 from servicekit.settings import load_settings
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
@@ -35,7 +36,7 @@ from auth_service.key_following import follow_keys
 from auth_service.key_rotation import signing_keys_of
 from auth_service.revocations import Revocations
 from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
-from auth_service.sessions import Lifetimes, Sessions
+from auth_service.sessions import Sessions
 from auth_service.settings import AuthSettings
 
 
@@ -84,7 +85,7 @@ def _lifespan(
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             live_sessions, revocations = (
-                Sessions(database, _lifetimes(settings)),
+                Sessions(database, settings.lifetimes),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
@@ -104,6 +105,9 @@ def _lifespan(
                         )
                     ) as http,
                     follow_account_events(http, database, registry),
+                    open_rate_limit(
+                        settings, RateLimitItemPerMinute, settings.token_requests_per_minute
+                    ) as token_limit,
                     _open_client_assertions(database, settings) as assertions,
                 ):
                     authenticator = ClientAuthenticator(database, assertions)
@@ -117,6 +121,7 @@ def _lifespan(
                     )
                     yield State(
                         settings=settings,
+                        token_limit=token_limit,
                         keys=keys,
                         verifier=TokenVerifier(
                             keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
@@ -145,11 +150,3 @@ async def _open_client_assertions(database: Database, settings: AuthSettings) ->
             cluster=cluster or None,
             cluster_keys=cluster_keys,
         )
-
-
-def _lifetimes(settings: AuthSettings) -> Lifetimes:
-    return Lifetimes(
-        idle=timedelta(seconds=settings.refresh_idle_seconds),
-        absolute=timedelta(seconds=settings.refresh_absolute_seconds),
-        grace=timedelta(seconds=settings.refresh_grace_seconds),
-    )
