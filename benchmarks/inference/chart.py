@@ -31,7 +31,11 @@ def main() -> None:
     rows = [row for row in json.loads(source.read_text())["rows"] if not row["problem"]]
     figure, ((small, large), (memory, goodput)) = plt.subplots(2, 2, figsize=(12, 7), layout="constrained")
     for axes, width in ((small, "640"), (large, "1920")):
-        speeds = {row["title"]: statistics.median(row["throughput"][width]["images_per_second"]) for row in rows}
+        speeds = {
+            row["title"]: statistics.median(row["throughput"][width]["images_per_second"])
+            for row in rows
+            if width in row["throughput"]
+        }
         bars(axes, f"images/s, 32 at a time, JPEGs {width} pixels wide", speeds)
     bars(memory, "idle memory of all processes, MiB", {row["title"]: row["idle_bytes"] / 2**20 for row in rows})
     shares = {

@@ -105,11 +105,11 @@ def write_models_file(folder: Path, weights: Path, calibration: str | None = Non
     return path
 
 
-def calibrate(folder: Path) -> None:
-    """Make the calibration with the command that users have, from the pictures in `folder`."""
+def calibrate(folder: Path, pictures: Path) -> None:
+    """Make the calibration with the command that users have, from the files in `pictures`."""
     command = [sys.executable, "-m", "inference_service.cli", "calibrate"]
     subprocess.run(
-        [*command, "--model", "resnet50", "--pictures", str(folder), "--output", str(folder / CALIBRATION)],
+        [*command, "--model", "resnet50", "--pictures", str(pictures), "--output", str(folder / CALIBRATION)],
         env=os.environ | {"INFERENCE_MODELS_FILE": str(folder / "models.yaml"), "LOG_LEVEL": "WARNING"},
         check=True,
         stdout=subprocess.DEVNULL,

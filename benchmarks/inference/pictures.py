@@ -25,7 +25,8 @@ def write_pictures(folder: Path) -> dict[int, list[Path]]:
                 (variant * 4, variant * 3, photo.width - 12 + variant * 4, photo.height - 9 + variant * 3)
             )
             for width, size in SIZES.items():
-                path = folder / f"{name}-{variant}-{width}.jpg"
+                path = folder / str(width) / f"{name}-{variant}.jpg"
+                path.parent.mkdir(exist_ok=True)
                 crop.resize(size, Image.Resampling.LANCZOS).save(path, quality=QUALITY)
                 files[width].append(path)
     return files

@@ -119,7 +119,7 @@ def throughput_table(results: Results, width: int) -> str:
                 [
                     f"{row.title} ({row.mode})" if row.mode else row.title,
                     f"{speed:.1f}",
-                    f"{speed / best:.2f}",
+                    f"{speed / best:.2f}" if best else "",
                     f"{100 * _median(found.of_limit):.0f} %" if found.of_limit else "",
                     *map(_milliseconds, times),
                     _milliseconds(_median(found.lone_seconds)),

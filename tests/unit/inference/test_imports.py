@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-FOR_FEW = ("sympy", "torch._dynamo", "torch._inductor", "torchvision")
-"""What takes seconds or over a hundred megabytes, and only some models need."""
+FOR_FEW = ("sympy", "torch._dynamo", "torch._inductor", "torchvision", "sqlalchemy")
+"""What takes seconds or many megabytes, and only some models or services need."""
 
 
 def test_a_start_does_not_import_what_only_some_models_need() -> None:
