@@ -247,6 +247,8 @@ def main() -> None:
             calibrate(folder, folder / "640")
         try:
             benchmark.run(chosen)
+        except subprocess.SubprocessError as error:
+            _say(f"stopped early, with what was measured until then: {error}")
         finally:
             for log in folder.glob("*.log"):
                 with contextlib.suppress(OSError):
