@@ -4,7 +4,7 @@ VENV := .venv
 CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
-CODE := services tests charts k8s
+CODE := services tests charts k8s benchmarks
 
 # One process a CPU; the tests of a file stay in one, for they share what they start.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock images test-charts chart-schemas manifests clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images test-charts chart-schemas manifests clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ manifests: ## Render the plain manifests of k8s/ anew from the charts.
 k8s/dev/secrets.env:
 	@umask 077; for key in postgres-password auth-password users-password admin-password; do \
 		echo "$$key=$$(head -c 24 /dev/urandom | base64 | tr -d /+=)"; done > $@
+
+bench: $(VENV)/.dev ## Compare the inference service with other servers (BENCH=--quick; see docs/benchmarks.md).
+	$(BIN)/python -m benchmarks.inference $(BENCH)
 
 requisites: # Browser and servers for the tests.
 	@PYTHON=$(PYTHON) tests/install-requisites

@@ -1,4 +1,7 @@
-"""Programs from `torch.export`: a graph of operators and its tensors, checked to be no more than that."""
+"""Programs from `torch.export`: a graph of operators and its tensors, checked to be no more than that.
+
+torch's own reader takes seconds and 150 MB to import, with its compiler and sympy, so only what uses it does.
+"""
 
 import io
 import json
@@ -11,8 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._ops import OpOverload
-from torch.export.pt2_archive import PT2ArchiveReader
-from torch.export.pt2_archive._package import load_pt2
 
 from inference_service.model import ModelUnavailable
 from inference_service.weights import first_line
@@ -52,6 +53,8 @@ def read_program(path: Path) -> nn.Module:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror}") from None
     try:
         _refuse_code(archive, path)
+        from torch.export.pt2_archive._package import load_pt2
+
         # `torch.export.load` goes on with an older format, which is all pickles, where this one fails.
         program = load_pt2(io.BytesIO(archive)).exported_programs["model"]
         return program.module(check_guards=False)  # guards are Python code in the file
@@ -69,6 +72,8 @@ def _refuse_code(archive: bytes, path: Path) -> None:
 
 def _code(archive: bytes) -> Iterator[str]:
     """Name what torch would run, or might."""
+    from torch.export.pt2_archive import PT2ArchiveReader
+
     with PT2ArchiveReader(io.BytesIO(archive)) as reader:
         for name in reader.get_file_names():
             if name not in _RECORDS and not name.startswith(_OWN_FOLDER) and not _TENSORS.fullmatch(name):

@@ -7,6 +7,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import httpx
@@ -26,10 +27,12 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Link, NoOpTracerProvider, SpanKind, Tracer, TraceState
 from opentelemetry.util.types import Attributes
 from prometheus_client import CollectorRegistry, Counter
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from servicekit.logs import current_trace, get_logger
 from servicekit.settings import ServiceSettings
+
+if TYPE_CHECKING:  # the inference service has no database
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 FLUSH_SECONDS = 5.0
 """Longest wait at the end for a receiver to take the last spans."""
@@ -71,7 +74,7 @@ class Telemetry:
             HTTPXClientInstrumentor.instrument_client(client, tracer_provider=self._sdk)
         return client
 
-    def watch_database(self, engine: AsyncEngine) -> None:
+    def watch_database(self, engine: "AsyncEngine") -> None:
         """Trace the statements of `engine`, with their text and without their values."""
         if self._sdk is not None:
             from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer

@@ -1,0 +1,99 @@
+"""What torch itself gets done: decode, preprocess and forward in one process, with no server around them.
+
+Uses the service's own decoding, preprocessing and network, in the mode that it is told. Pictures are
+prepared on a pool of threads while the batch before them is computed, as in the service.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from inference_service.decoding import decode_picture
+from inference_service.loading import Loader
+from inference_service.mode_search import ModeSearch
+from inference_service.model import Model
+from inference_service.modes import ModeSetting
+from inference_service.sources import read_sources
+from torch import Tensor
+
+BATCH_SIZE = 8
+AHEAD = 4 * BATCH_SIZE
+"""Pictures on their way: the concurrency that servers are measured at."""
+
+LONE_REQUESTS = 30
+
+
+def prepare(model: Model, data: bytes) -> Tensor:
+    """Return the input [3, H, W] of a file."""
+    return model.preprocessing(decode_picture(data, max_pixels=64_000_000))
+
+
+def images_per_second(model: Model, files: list[bytes], *, cores: int, seconds: float) -> float:
+    """Return how many pictures are classified, prepared and computed side by side."""
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        following = cycle(files)
+        ahead: deque[Future[Tensor]] = deque()
+        done, begins = 0, 0.0
+        for batch in range(1_000_000):
+            while len(ahead) < AHEAD:
+                ahead.append(pool.submit(prepare, model, next(following)))
+            model.forward(torch.stack([ahead.popleft().result() for _ in range(BATCH_SIZE)]))
+            if batch == 1:  # what comes before warms up
+                begins = time.perf_counter()
+            elif batch > 1:
+                done += BATCH_SIZE
+                if time.perf_counter() - begins > seconds:
+                    break
+        spent = time.perf_counter() - begins
+        for future in ahead:
+            future.cancel()
+    return done / spent
+
+
+def lone_seconds(model: Model, files: list[bytes]) -> float:
+    """Return the median time of one picture after the other."""
+    times = []
+    for _, data in zip(range(LONE_REQUESTS), cycle(files), strict=False):
+        started = time.perf_counter()
+        model.forward(prepare(model, data).unsqueeze(0))
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[3:])
+
+
+def load(models_file: Path, mode: ModeSetting) -> Model:
+    """Return the only model of a file as the service loads it, in `mode` where the file names none."""
+    [source] = read_sources(models_file, models_file.parent)
+    modes = ModeSearch(mode, budget_seconds=0, folder=models_file.parent, max_batch_size=BATCH_SIZE)
+    return Loader(BATCH_SIZE, modes).load(source, search=False)
+
+
+def main() -> None:
+    """Print the limit as JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("models_file", type=Path)
+    parser.add_argument("--mode", required=True, help="where the file names none")
+    parser.add_argument("--cores", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("pictures", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.cores)
+    model = load(arguments.models_file, arguments.mode)
+    files = [path.read_bytes() for path in arguments.pictures]
+    print(
+        json.dumps(
+            {
+                "images_per_second": images_per_second(model, files, cores=arguments.cores, seconds=arguments.seconds),
+                "lone_seconds": lone_seconds(model, files),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

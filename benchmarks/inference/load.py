@@ -1,0 +1,242 @@
+"""The load: a process of its own, so that it can say what it took from the servers' cores.
+
+Reads a `Load` as JSON from standard input, and writes what came of it to standard output.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+_BOUNDARY = "pinhole-benchmark"
+_RECOVERY_LIMIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send."""
+
+    port: int
+    path: str
+    pictures: list[str]
+    headers: dict[str, str] = field(default_factory=dict)
+    seconds: float = 5.0
+    warm_seconds: float = 0.0
+    concurrency: int | None = None
+    """A closed loop: so many callers, each of whom sends again when answered."""
+
+    rate: float | None = None
+    """An open loop: so many requests a second at even times, whatever is answered."""
+
+    deadline_seconds: float = 60.0
+    """When a caller hangs up."""
+
+    recovered_seconds: float | None = None
+    """After the load, send one request after the other until one is answered in this time."""
+
+
+@dataclass
+class Outcome:
+    """What came back within the time that is measured."""
+
+    seconds: float = 0.0
+    sent: int = 0
+    latencies: list[float] = field(default_factory=list)
+    """Of the answers with 200, in seconds: in an open loop from when the request was due."""
+
+    refused: int = 0
+    """Answers with 503 or 429."""
+
+    late: int = 0
+    """Callers who hung up at their deadline."""
+
+    failed: int = 0
+    """Other answers, and connections that broke."""
+
+    recovery_seconds: float | None = None
+    cpu_seconds: float = 0.0
+    """What this process itself used."""
+
+
+class Connections:
+    """Kept-alive connections to one server."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def post(self, request: bytes) -> int:
+        """Send a request on a connection that is free, and return the status of its answer."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or writer.is_closing()):
+                break
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        whole = False
+        try:
+            writer.write(request)
+            status, keep = await _read_answer(reader)
+            whole = keep
+        finally:
+            if whole:
+                self._idle.append((reader, writer))
+            else:
+                writer.close()
+        return status
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for _, writer in self._idle:
+            writer.close()
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """Read one answer (RFC 9112) to its end; return its status, and whether the connection may be used again."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if headers.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+    else:
+        await reader.readexactly(int(headers.get("content-length", "0")))
+    return int(first.split()[1]), headers.get("connection", "").lower() != "close"
+
+
+def requests_of(load: Load) -> list[bytes]:
+    """Return the bytes of the requests: forms with one picture each."""
+    requests = []
+    for name in load.pictures:
+        body = (
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="picture.jpg"\r\n'
+            "Content-Type: image/jpeg\r\n\r\n"
+        ).encode()
+        body += Path(name).read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
+        headers = {
+            "Host": f"127.0.0.1:{load.port}",
+            "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}",
+            "Content-Length": str(len(body)),
+            **load.headers,
+        }
+        lines = [f"POST {load.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        requests.append("\r\n".join([*lines, "", ""]).encode() + body)
+    return requests
+
+
+class Caller:
+    """Sends requests and counts what comes back."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._requests = requests_of(load)
+        self._connections = Connections(load.port)
+        self.outcome = Outcome()
+
+    async def send(self, number: int, due: float, *, counted: bool) -> None:
+        """Send one request that was due at `due`, and count it."""
+        request = self._requests[number % len(self._requests)]
+        status: int | None = None
+        late = False
+        try:
+            async with asyncio.timeout_at(due + self._load.deadline_seconds):
+                status = await self._connections.post(request)
+        except TimeoutError:
+            late = True
+        except (OSError, EOFError, ValueError):
+            status = 0
+        if not counted:
+            return
+        self.outcome.sent += 1
+        if late:
+            self.outcome.late += 1
+        elif status == 200:
+            self.outcome.latencies.append(_now() - due)
+        elif status in (503, 429):
+            self.outcome.refused += 1
+        else:
+            self.outcome.failed += 1
+
+    async def closed_loop(self, concurrency: int) -> None:
+        """Keep `concurrency` requests on their way. Counted is what is answered after the warm-up, to the end."""
+        begins = _now() + self._load.warm_seconds
+        ends = begins + self._load.seconds
+
+        async def call(number: int) -> None:
+            while (due := _now()) < ends:
+                before = len(self.outcome.latencies)
+                await self.send(number, due, counted=due >= begins)
+                if _now() > ends and len(self.outcome.latencies) > before:
+                    self.outcome.latencies.pop()  # answered after the end
+                number += concurrency
+                if _now() - due < 0.001:
+                    await asyncio.sleep(0.001)  # a server that is gone must not be hammered
+
+        await asyncio.gather(*(call(number) for number in range(concurrency)))
+        self.outcome.seconds = self._load.seconds
+
+    async def open_loop(self, rate: float) -> None:
+        """Send at even times. Each request is a task, so that slow answers hold up nobody."""
+        begins = _now()
+        tasks = []
+        for number in range(int(rate * self._load.seconds)):
+            due = begins + number / rate
+            if (wait := due - _now()) > 0:
+                await asyncio.sleep(wait)
+            tasks.append(asyncio.create_task(self.send(number, due, counted=True)))
+        self.outcome.seconds = self._load.seconds
+        if self._load.recovered_seconds is not None:
+            self.outcome.recovery_seconds = await self._recovery(self._load.recovered_seconds)
+        await asyncio.gather(*tasks)
+
+    async def _recovery(self, recovered_seconds: float) -> float | None:
+        """Return how long after the load a request is answered as fast as without it."""
+        ended = _now()
+        while _now() - ended < _RECOVERY_LIMIT_SECONDS:
+            sent = _now()
+            try:
+                async with asyncio.timeout(self._load.deadline_seconds):
+                    status = await self._connections.post(self._requests[0])
+            except (TimeoutError, OSError, EOFError, ValueError):
+                status = 0
+            if status == 200 and _now() - sent <= recovered_seconds:
+                return _now() - ended
+            await asyncio.sleep(0.05)
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connections.close()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def run(load: Load) -> Outcome:
+    """Send the load, and return what came of it."""
+    caller = Caller(load)
+    started = time.process_time()
+    if load.rate is not None:
+        await caller.open_loop(load.rate)
+    else:
+        await caller.closed_loop(load.concurrency or 1)
+    caller.close()
+    caller.outcome.cpu_seconds = time.process_time() - started
+    return caller.outcome
+
+
+def main() -> None:
+    """Do what standard input says."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, max(files, 8192)), most))
+    outcome = asyncio.run(run(Load(**json.load(sys.stdin))))
+    json.dump(asdict(outcome), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

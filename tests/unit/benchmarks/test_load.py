@@ -1,0 +1,79 @@
+"""The load generator against a server that answers as it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.inference.load import Load, run
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[int], bytes | None]) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Yield the port of a server and the bodies it got; `answer` tells from their number, and None says nothing."""
+    bodies: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                bodies.append(await reader.readexactly(length))
+                if (found := answer(len(bodies) - 1)) is not None:
+                    writer.write(found)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], bodies
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(b"pixels")
+    return str(path)
+
+
+@pytest.mark.parametrize("answer", [OK, CHUNKED])
+async def test_a_closed_loop_counts_each_answer_once(picture: str, answer: bytes) -> None:
+    async with answering(lambda _: answer) as (port, bodies):
+        outcome = await run(Load(port=port, path="/predict", pictures=[picture], concurrency=3, seconds=0.3))
+    assert 0 < len(outcome.latencies) <= len(bodies) <= len(outcome.latencies) + 3
+    assert (outcome.refused, outcome.late, outcome.failed) == (0, 0, 0)
+    assert all(b"pixels" in body and b'name="file"' in body for body in bodies)
+
+
+async def test_an_open_loop_sends_at_its_rate_whatever_is_answered(picture: str) -> None:
+    answers = {0: OK, 1: REFUSED, 2: FAILED, 3: None}
+    async with answering(lambda number: answers[number % 4]) as (port, bodies):
+        load = Load(port=port, path="/predict", pictures=[picture], rate=100, seconds=0.4, deadline_seconds=1.0)
+        outcome = await run(load)
+    assert len(bodies) == outcome.sent == 40
+    assert (len(outcome.latencies), outcome.refused, outcome.failed, outcome.late) == (10, 10, 10, 10)
+
+
+async def test_recovery_is_when_an_answer_comes_in_time_again(picture: str) -> None:
+    async with answering(lambda number: REFUSED if number < 12 else OK) as (port, _):
+        load = Load(port=port, path="/predict", pictures=[picture], rate=100, seconds=0.1, recovered_seconds=10)
+        outcome = await run(load)
+    assert outcome.recovery_seconds is not None
+    assert outcome.recovery_seconds > 0
+    assert outcome.sent == outcome.refused == 10
+
+
+async def test_a_server_that_is_gone_is_counted_as_failures(picture: str) -> None:
+    async with answering(lambda _: OK) as (port, _):
+        pass
+    outcome = await run(Load(port=port, path="/predict", pictures=[picture], concurrency=1, seconds=0.1))
+    assert outcome.failed == outcome.sent > 0
