@@ -22,7 +22,6 @@ from tests.charts.flavours import (
     objects,
     of_kind,
     pods,
-    render,
     template,
 )
 
