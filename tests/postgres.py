@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own: a new cluster in a temporary folder, reached by a socket in it."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -36,6 +37,13 @@ class Postgres:
     async def drop(self, database: str) -> None:
         """Drop a database, whoever is still connected."""
         await self._execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+    @contextmanager
+    def copied(self, template: str) -> Iterator[str]:
+        """Yield the URL of a new copy of `template`, which is dropped at the end."""
+        name = asyncio.run(self.create(template=template))
+        yield self.url(name)
+        asyncio.run(self.drop(name))
 
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(user="postgres", database="postgres", host=str(self.folder))

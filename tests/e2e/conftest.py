@@ -87,16 +87,16 @@ class Pinhole:
 
 
 def free_ports() -> int:
-    """Return the first of four free ports in a row; at random, for runs beside this one look for some, too."""
-    for port in random.sample(range(18000, 28000, 4), 100):
+    """Return the first of five free ports in a row; at random, for runs beside this one look for some, too."""
+    for port in random.sample(range(18000, 28000, 5), 100):
         try:
-            for offset in range(4):
+            for offset in range(5):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port + offset))
         except OSError:
             continue
         return port
-    raise RuntimeError("no four free ports in a row")
+    raise RuntimeError("no five free ports in a row")
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def started(data: Path, **environment: str) -> Iterator[Pinhole]:
     port = free_ports()
     process = subprocess.Popen(
         [Path(sysconfig.get_path("scripts")) / "pinhole-run", "--port", str(port), "--data", str(data)],
-        env={**os.environ, "LOG_LEVEL": "INFO", **environment},
+        env={**os.environ, "LOG_LEVEL": "INFO", "INFERENCE_MODE_SEARCH_SECONDS": "0", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -152,6 +152,14 @@ def admin(pinhole: Pinhole) -> Iterator[httpx.Client]:
     """The first administrator."""
     with pinhole.admin() as client:
         yield client
+
+
+def register_client(admin: httpx.Client, client_id: str, method: str, *scopes: str) -> str:
+    """Register an OAuth client that gets tokens for itself, and return its secret."""
+    body = {"id": client_id, "name": client_id, "scopes": list(scopes), "token_endpoint_auth_method": method}
+    response = admin.post("/clients", json=body)
+    assert response.status_code == 201, response.text
+    return str(response.json()["secret"])
 
 
 def assert_problem(response: httpx.Response, status: int) -> None:

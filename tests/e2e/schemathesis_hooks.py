@@ -1,5 +1,6 @@
 """What schemathesis cannot make up: pictures that are pictures, headers that fit what is stored."""
 
+import base64
 import contextlib
 import io
 import uuid
@@ -22,6 +23,7 @@ def encoded(format: str) -> bytes:
 
 
 PICTURES = {f"image/{name.lower()}": encoded(name) for name in ("PNG", "JPEG", "WEBP", "GIF")}
+PICTURE_IN_JSON = base64.b64encode(PICTURES["image/jpeg"]).decode()
 
 for media_type, picture in PICTURES.items():
     schemathesis.openapi.media_type(media_type, st.just(picture))
@@ -47,11 +49,24 @@ def before_call(_context: schemathesis.HookContext, case: "schemathesis.Case[Any
     if case.path == "/users" and case.query:
         case.query.pop("cursor", None)
     if case.path.startswith("/clients") and isinstance(case.body, dict):
-        # A client's fields have to go together; and an id may be taken or look like an account's.
-        if case.body.get("token_endpoint_auth_method") == "none" or case.method == "PATCH":
-            case.body.pop("token_endpoint_auth_method", None)
-        case.body.pop("first_party", None)
-        case.body.pop("grant_types", None)
+        # They have to go together, and keys have to be keys.
+        for name in ("token_endpoint_auth_method", "first_party", "grant_types", "jwks", "jwks_uri", "service_account"):
+            case.body.pop(name, None)
+    if isinstance(case.body, dict) and case.path in {"/token", "/oauth2/revoke", "/oauth2/introspect"}:
+        # An assertion has to be signed, and stands in place of a secret.
+        case.body.pop("client_assertion", None)
+        case.body.pop("client_assertion_type", None)
+    if case.path.endswith("/infer"):
+        # Tensors whose shape, datatype and data fit each other; the length is of a body that is made up.
+        case.headers.pop("Inference-Header-Content-Length", None)
+        if isinstance(case.body, dict):
+            case.body["inputs"] = [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [PICTURE_IN_JSON]}]
+            parameters = case.body.get("parameters")
+            if isinstance(parameters, dict):
+                parameters.pop("timeout", None)
+            case.body["outputs"] = [{"name": "probabilities", "parameters": {"classification": 5}}]
+        else:
+            case.headers["Inference-Header-Content-Length"] = "0"
     if isinstance(case.body, dict):
         for name in ("password", "new_password"):
             if isinstance(case.body.get(name), str):

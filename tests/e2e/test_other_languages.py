@@ -6,9 +6,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.e2e.conftest import Pinhole
+from tests.e2e.conftest import Pinhole, register_client
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 
@@ -35,13 +36,17 @@ def run(*command: str, folder: Path, environment: Mapping[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def environment(pinhole: Pinhole) -> Mapping[str, str]:
-    """Where the product is, and who may sign in to it."""
+def environment(pinhole: Pinhole, admin: httpx.Client) -> Mapping[str, str]:
+    """Where the product is, who may sign in to it, and the clients that it knows."""
     pinhole.sign_up("linus").close()
     return {
         "PINHOLE_URL": pinhole.url,
         "PINHOLE_USERNAME": "linus",
         "PINHOLE_PASSWORD": "correct horse linus",
+        "PINHOLE_BASIC_ID": "reports-basic",
+        "PINHOLE_BASIC_SECRET": register_client(admin, "reports-basic", "client_secret_basic", "users:read"),
+        "PINHOLE_POST_ID": "reports-post",
+        "PINHOLE_POST_SECRET": register_client(admin, "reports-post", "client_secret_post", "users:read"),
     }
 
 

@@ -1,6 +1,6 @@
 """The clients that Python programs use, unmodified, against the running product."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -13,10 +13,17 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 from jwt.types import Options
-from oauthlib.oauth2 import InvalidClientError, InvalidGrantError, InvalidScopeError, LegacyApplicationClient
+from oauthlib.oauth2 import (
+    BackendApplicationClient,
+    InvalidClientError,
+    InvalidGrantError,
+    InvalidScopeError,
+    LegacyApplicationClient,
+)
+from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-from tests.e2e.conftest import Pinhole
+from tests.e2e.conftest import Pinhole, register_client
 
 PERSON = {"username": "barbara", "password": "correct horse barbara"}
 AUDIENCE = "pinhole"
@@ -114,6 +121,62 @@ def test_authlib_introspects_with_an_administrators_token(authlib: Any, pinhole:
         assert admin.introspect_token(url, token=token["access_token"], auth=admin.token_auth).json() == {
             "active": False
         }
+
+
+@pytest.fixture(scope="module", params=["client_secret_basic", "client_secret_post"])
+def service(request: pytest.FixtureRequest, admin: httpx.Client) -> Mapping[str, str]:
+    """A registered client, as Authlib is configured for it."""
+    client_id = f"authlib-{request.param.rpartition('_')[2]}"
+    secret = register_client(admin, client_id, request.param, "users:read")
+    return {"client_id": client_id, "client_secret": secret, "token_endpoint_auth_method": request.param}
+
+
+@pytest.mark.parametrize("kind", [OAuth2Client, AuthlibSession], ids=["httpx", "requests"])
+def test_authlib_gets_tokens_for_a_service_and_renews_them(
+    kind: type[Any], service: Mapping[str, str], origin: str
+) -> None:
+    with authlib_client(kind, origin, **service) as client:
+        first = dict(client.fetch_token())
+        assert "refresh_token" not in first
+        assert client.get(f"{origin}/users").status_code == 200
+        client.token = first | {"expires_at": 1}
+        assert client.get(f"{origin}/users").status_code == 200
+        assert client.token["access_token"] != first["access_token"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "form", "error"),
+    [
+        ({"client_secret": "not the secret"}, {}, "invalid_client"),
+        ({"client_id": "nobody"}, {}, "invalid_client"),
+        ({}, {"scope": "users:write"}, "invalid_scope"),
+        ({}, PERSON, "unauthorized_client"),
+    ],
+    ids=["secret", "client", "scope", "grant"],
+)
+def test_authlib_reads_why_a_service_gets_no_token(
+    service: Mapping[str, str], origin: str, changes: dict[str, str], form: dict[str, str], error: str
+) -> None:
+    grant = "password" if "password" in form else "client_credentials"
+    with authlib_client(OAuth2Client, origin, **{**service, **changes}) as client, pytest.raises(OAuthError) as refused:
+        client.fetch_token(grant_type=grant, **form)
+    assert refused.value.error == error
+
+
+def test_authlib_introspects_as_a_service(authlib: Any, service: Mapping[str, str], origin: str) -> None:
+    token = authlib.fetch_token(**PERSON, scope="profile")
+    with authlib_client(OAuth2Client, origin, **service) as client:
+        seen = client.introspect_token(f"{origin}/oauth2/introspect", token=token["access_token"]).json()
+    assert (seen["active"], seen["scope"]) == (True, "profile")
+
+
+def test_requests_oauthlib_gets_tokens_for_a_service(admin: httpx.Client, origin: str) -> None:
+    secret = register_client(admin, "oauthlib", "client_secret_basic", "users:read")
+    with OAuth2Session(client=BackendApplicationClient(client_id="oauthlib")) as session:
+        session.fetch_token(f"{origin}/token", auth=HTTPBasicAuth("oauthlib", secret))
+        assert session.get(f"{origin}/users").status_code == 200
+        with pytest.raises(InvalidClientError):
+            session.fetch_token(f"{origin}/token", auth=HTTPBasicAuth("oauthlib", "not the secret"))
 
 
 def test_a_missing_scope_is_told(authlib: Any, origin: str) -> None:

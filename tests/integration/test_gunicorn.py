@@ -88,8 +88,8 @@ def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: P
     assert "Traceback" not in logged
     assert '"/livez"' not in logged
     assert all(line.startswith("{") for line in logged.splitlines()), logged
-    left = [path for name in ("home", "tmp", "work") for path in (tmp_path / name).iterdir()]
-    assert left == []
+    assert [path for name in ("home", "work") for path in (tmp_path / name).iterdir()] == []
+    assert list((tmp_path / "tmp").glob("pinhole-*")) == []
 
 
 def test_the_workers_of_inference_map_the_same_weights(tmp_path: Path, issuer: Issuer) -> None:

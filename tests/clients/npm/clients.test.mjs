@@ -61,7 +61,7 @@ test("openid-client: an unknown client is told so by a challenge", async () => {
   for (const auth of [openid.ClientSecretBasic("nothing"), openid.ClientSecretPost("nothing")]) {
     await assert.rejects(signIn(await discover("nobody", auth)), (error) => {
       assert.equal(error.status, 401);
-      assert.equal(error.cause[0]?.scheme ?? "basic", "basic");
+      assert.equal(error.cause[0].scheme, "basic");
       return true;
     });
   }
@@ -97,6 +97,41 @@ test("openid-client: a missing scope is told by a challenge", async () => {
     },
   );
 });
+
+const services = [
+  ["basic", setting("BASIC_ID"), setting("BASIC_SECRET"), openid.ClientSecretBasic],
+  ["post", setting("POST_ID"), setting("POST_SECRET"), openid.ClientSecretPost],
+];
+
+for (const [way, id, secret, proof] of services) {
+  test(`openid-client: a service that authenticates by ${way} gets tokens of its own`, async () => {
+    const config = await discover(id, proof(secret));
+    const tokens = await openid.clientCredentialsGrant(config, { scope: "users:read" });
+    assert.equal(tokens.scope, "users:read");
+    assert.equal(tokens.refresh_token, undefined);
+    const answer = await openid.fetchProtectedResource(config, tokens.access_token, new URL("/users", ORIGIN), "GET");
+    assert.equal(answer.status, 200);
+  });
+
+  test(`openid-client: a service that authenticates by ${way} introspects a token, and sees it revoked`, async () => {
+    const config = await discover(id, proof(secret));
+    const tokens = await signIn(await discover(), { scope: "profile" });
+    const seen = await openid.tokenIntrospection(config, tokens.access_token);
+    assert.deepEqual([seen.active, seen.scope, seen.client_id], [true, "profile", "pinhole-web"]);
+    await openid.tokenRevocation(await discover(), tokens.access_token);
+    assert.deepEqual(await openid.tokenIntrospection(config, tokens.access_token), { active: false });
+  });
+
+  test(`openid-client: a wrong secret by ${way} is refused`, async () => {
+    const config = await discover(id, proof("not the secret"));
+    await assert.rejects(openid.clientCredentialsGrant(config), (error) => error.status === 401);
+  });
+
+  test(`openid-client: a service that authenticates by ${way} gets no scope beyond its own`, async () => {
+    const config = await discover(id, proof(secret));
+    await assert.rejects(openid.clientCredentialsGrant(config, { scope: "users:write" }), refusal(400, "invalid_scope"));
+  });
+}
 
 test("oauth4webapi: a refresh token grant by the steps of RFC 6749", async () => {
   const issuer = new URL(ORIGIN);

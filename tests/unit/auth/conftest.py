@@ -1,5 +1,6 @@
-"""An auth service for each test, with users beside it."""
+"""An auth service for each test, on either database, with users beside it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -7,9 +8,13 @@ import httpx
 import pytest
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
+from servicekit.database import open_database
 
 from tests.asgi import running
+from tests.postgres import Postgres
 from tests.unit.auth.fake_users import FakeUsers, serve_users
+
+SERVERS = ["sqlite", "postgresql"]
 
 
 @pytest.fixture(scope="session")
@@ -26,17 +31,55 @@ def users(users_server: FakeUsers) -> Iterator[FakeUsers]:
     users_server.may_answer.set()
 
 
-def auth_settings(folder: Path, users: FakeUsers) -> AuthSettings:
-    """Return settings with a database in `folder`, and keys that are quick to make."""
-    return AuthSettings(
-        database_url=f"sqlite+aiosqlite:///{folder}/auth.db", users_url=users.url, signing_algorithm="ES256"
-    )
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres) -> str:
+    """The name of a PostgreSQL database with the newest schema, to be copied."""
+
+    async def make() -> str:
+        name = await postgres.create()
+        async with open_database(postgres.url(name)) as database:
+            await database.migrate("auth_service")
+        return name
+
+    return asyncio.run(make())
+
+
+@pytest.fixture(params=SERVERS)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where a service keeps its sessions: each test that needs a database runs on both."""
+    yield from _new_database(request, tmp_path, template="migrated")
+
+
+@pytest.fixture(params=SERVERS)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database that no migration has seen."""
+    yield from _new_database(request, tmp_path, template="template1")
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def shared_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same for all tests of a module together."""
+    yield from _new_database(request, tmp_path_factory.mktemp("auth"), template="migrated")
+
+
+def _new_database(request: pytest.FixtureRequest, folder: Path, *, template: str) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{folder}/auth.db"
+        return
+    name = request.getfixturevalue("migrated") if template == "migrated" else template
+    with request.getfixturevalue("postgres").copied(name) as url:
+        yield url
+
+
+def auth_settings(database_url: str, users: FakeUsers) -> AuthSettings:
+    """Return settings with keys that are quick to make."""
+    return AuthSettings(database_url=database_url, users_url=users.url, signing_algorithm="ES256")
 
 
 @pytest.fixture
-def settings(tmp_path: Path, users: FakeUsers) -> AuthSettings:
+def settings(database_url: str, users: FakeUsers) -> AuthSettings:
     """An own database."""
-    return auth_settings(tmp_path, users)
+    return auth_settings(database_url, users)
 
 
 @pytest.fixture

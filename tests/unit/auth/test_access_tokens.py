@@ -3,22 +3,32 @@
 import json
 import time
 from base64 import urlsafe_b64decode
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from auth_service.access_tokens import RENEW_BEFORE_SECONDS, AccessTokens, ServiceToken
-from auth_service.signing_keys import KeyRing
-from servicekit.database import new_id
+from auth_service.signing_keys import KeyRing, KeyTimes, RingKey
+from servicekit.database import new_id, utc_now
 from servicekit.tokens import SigningKey
 
 from tests.unit.auth.fake_users import FakeUsers
 from tests.unit.auth.requests import refresh, signed_in, verified
 
 
+def new_key() -> RingKey:
+    key, now = SigningKey.generate("ES256"), utc_now()
+    return RingKey(KeyTimes(key.key_id, "ES256", created_at=now, active_from=now), key)
+
+
 @pytest.fixture
-def tokens() -> AccessTokens:
-    ring = KeyRing([SigningKey.generate("ES256")], "ES256")
+def ring() -> KeyRing:
+    return KeyRing([new_key()], overlap=timedelta(minutes=16))
+
+
+@pytest.fixture
+def tokens(ring: KeyRing) -> AccessTokens:
     return AccessTokens(ring, issuer="https://pinhole.example", audience="pinhole")
 
 
@@ -77,3 +87,12 @@ def test_the_service_token_is_renewed_when_its_end_is_near(
         next(service_token.auth_flow(httpx.Request("GET", "http://users"))).headers["Authorization"] for _ in range(2)
     )
     assert (first != second) is is_renewed
+
+
+def test_the_service_token_is_renewed_when_its_key_is_given_up(tokens: AccessTokens, ring: KeyRing) -> None:
+    service_token, request = ServiceToken(tokens), httpx.Request("GET", "http://users")
+    first = next(service_token.auth_flow(request)).headers["Authorization"]
+    ring.replace([new_key()])
+    second = next(service_token.auth_flow(request)).headers["Authorization"]
+    assert read(second.removeprefix("Bearer "))[0]["kid"] == ring.current.key_id
+    assert second != first

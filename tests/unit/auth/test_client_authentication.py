@@ -6,7 +6,9 @@ from urllib.parse import quote_plus
 
 import httpx
 import pytest
+from auth_service.client_assertions import ClientAssertions
 from auth_service.client_authentication import ClientAuthenticator, Credentials, read_credentials
+from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
 from auth_service.clients import NewClient
@@ -146,9 +148,10 @@ async def test_only_a_client_that_proves_itself_may_ask(client: httpx.AsyncClien
 
 @pytest.mark.parametrize("what", ["secret", "client", "scope"])
 async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(settings: AuthSettings, what: str) -> None:
-    async with open_database(settings.database_url) as database:
+    async with open_database(settings.database_url) as database, open_remote_keys() as keys:
         await database.migrate("auth_service")
-        registry, clients = ClientRegistry(database), ClientAuthenticator(database)
+        assertions = ClientAssertions(database, audiences=frozenset(), keys=keys, cluster=None, cluster_keys=keys)
+        registry, clients = ClientRegistry(database), ClientAuthenticator(database, assertions)
         fields: Any = {"id": "nightly", "name": "x", "scopes": {"users:read", "users:write"}}
         row, secret = await registry.register(NewClient(**fields), scopes=EVERYTHING)
         assert secret is not None

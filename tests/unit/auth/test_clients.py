@@ -37,9 +37,9 @@ def _fresh_users(users: FakeUsers) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
+async def client(shared_database_url: str, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
     users_server.reset()
-    async with running(create_app(auth_settings(tmp_path_factory.mktemp("auth"), users_server))) as client:
+    async with running(create_app(auth_settings(shared_database_url, users_server))) as client:
         yield client
 
 
@@ -70,7 +70,7 @@ async def test_a_registered_client_gets_its_secret_once_and_tokens_for_it(client
 
 
 async def test_of_a_secret_the_hash_alone_is_stored(tmp_path: Any, users: FakeUsers) -> None:
-    settings = auth_settings(tmp_path, users)
+    settings = auth_settings(f"sqlite+aiosqlite:///{tmp_path}/auth.db", users)
     async with running(create_app(settings)) as client:
         secret = (await register(client))["secret"]
         async with stored(settings) as transaction:

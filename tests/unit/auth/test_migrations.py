@@ -1,19 +1,11 @@
 """The schema: what the revisions make is what the tables say, forward and back."""
 
-from pathlib import Path
-
 import alembic.command
-import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from auth_service.tables import Base
 from servicekit.database import alembic_config, open_database
 from sqlalchemy import Connection, inspect
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/auth.db"
 
 
 def differences(connection: Connection) -> list[object]:
@@ -25,8 +17,8 @@ def table_names(connection: Connection) -> list[str]:
     return inspect(connection).get_table_names()
 
 
-async def test_the_revisions_make_the_tables(url: str) -> None:
-    async with open_database(url) as database:
+async def test_the_revisions_make_the_tables(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
         await database.migrate("auth_service")
         async with database.engine.connect() as connection:
             assert await connection.run_sync(differences) == []
@@ -35,11 +27,11 @@ async def test_the_revisions_make_the_tables(url: str) -> None:
             )
 
 
-async def test_the_revisions_can_be_taken_back_and_made_again(url: str) -> None:
+async def test_the_revisions_can_be_taken_back_and_made_again(empty_database_url: str) -> None:
     def downgrade(connection: Connection) -> None:
         alembic.command.downgrade(alembic_config("auth_service", connection), "base")
 
-    async with open_database(url) as database:
+    async with open_database(empty_database_url) as database:
         await database.migrate("auth_service")
         async with database.engine.begin() as connection:
             await connection.run_sync(downgrade)

@@ -2,6 +2,7 @@
 
 import pytest
 from auth_service.settings import AuthSettings
+from cryptography.fernet import Fernet
 from servicekit.settings import load_settings
 
 
@@ -22,6 +23,9 @@ def test_the_defaults_need_no_server() -> None:
         ("AUTH_SIGNING_ALGORITHM", "HS256"),
         ("AUTH_ACCESS_TOKEN_SECONDS", "0"),
         ("AUTH_REFRESH_GRACE_SECONDS", "-1"),
+        ("AUTH_KEY_ROTATION_DAYS", "-1"),
+        ("AUTH_KEY_ENCRYPTION_KEYS", "a secret"),
+        ("AUTH_CLUSTER_JWKS_URL", "kubernetes.default.svc"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_its_variable(
@@ -36,3 +40,11 @@ def test_lifetimes_that_contradict_each_other_stop_the_start(monkeypatch: pytest
     monkeypatch.setenv("AUTH_REFRESH_IDLE_SECONDS", "60")
     with pytest.raises(SystemExit, match="access_token_seconds <= refresh_idle_seconds"):
         load_settings(AuthSettings)
+
+
+def test_encryption_keys_are_read_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [Fernet.generate_key().decode() for _ in range(2)]
+    monkeypatch.setenv("AUTH_KEY_ENCRYPTION_KEYS", ", ".join(keys))
+    settings = load_settings(AuthSettings)
+    assert settings.key_encryption_keys.get_secret_value() == tuple(keys)
+    assert keys[0] not in repr(settings)

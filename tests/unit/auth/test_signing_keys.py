@@ -1,52 +1,60 @@
-"""Signing keys: made once, kept, and all of them published."""
+"""Which key signs and which ones verify, by nothing but the time."""
 
-import asyncio
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from auth_service.signing_keys import load_key_ring
-from auth_service.tables import SigningKeyRow
-from servicekit.database import open_database
-from sqlalchemy import func, select
+from auth_service.signing_keys import KeyRing, KeyState, KeyTimes, RingKey, states
+from servicekit.database import utc_now
+from servicekit.tokens import SigningKey
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+OVERLAP = timedelta(minutes=16)
 
 
-@pytest.fixture
-async def url(tmp_path: Path) -> str:
-    """A database with the tables and nothing in them."""
-    url = f"sqlite+aiosqlite:///{tmp_path}/auth.db"
-    async with open_database(url) as database:
-        await database.migrate("auth_service")
-    return url
+def key(name: str, active_after_minutes: int) -> KeyTimes:
+    return KeyTimes(name, "ES256", created_at=START, active_from=START + timedelta(minutes=active_after_minutes))
 
 
-async def test_replicas_that_start_together_make_one_key(url: str) -> None:
-    async with open_database(url) as first, open_database(url) as second:
-        rings = await asyncio.gather(*(load_key_ring(database, "RS256") for database in [first, second] * 3))
-        assert len({ring.current.key_id for ring in rings}) == 1
-        async with first.sessions.begin() as transaction:
-            assert await transaction.scalar(select(func.count()).select_from(SigningKeyRow)) == 1
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        (0, {"a": "active", "b": "published", "c": "published"}),
+        (10, {"a": "retiring", "b": "active", "c": "published"}),
+        (25, {"a": "retiring", "b": "active", "c": "published"}),
+        (26, {"a": "over", "b": "active", "c": "published"}),
+        (30, {"a": "over", "b": "retiring", "c": "active"}),
+        (46, {"a": "over", "b": "over", "c": "active"}),
+        (10_000, {"a": "over", "b": "over", "c": "active"}),
+    ],
+)
+def test_a_key_is_published_then_active_then_retiring_then_over(minutes: int, expected: dict[str, KeyState]) -> None:
+    keys = [key("c", 30), key("a", 0), key("b", 10)]
+    assert states(keys, START + timedelta(minutes=minutes), overlap=OVERLAP) == expected
 
 
-async def test_a_key_is_kept(url: str) -> None:
-    async with open_database(url) as database:
-        first = await load_key_ring(database, "ES256")
-    async with open_database(url) as database:
-        assert (await load_key_ring(database, "ES256")).current.key_id == first.current.key_id
+def test_of_two_keys_with_one_time_each_replica_takes_the_same() -> None:
+    now = START + timedelta(minutes=1)
+    both = [key("a", 0), key("b", 0)]
+    assert states(both, now, overlap=OVERLAP) == states(both[::-1], now, overlap=OVERLAP)
+    assert sorted(states(both, now, overlap=OVERLAP).values()) == ["active", "retiring"]
 
 
-async def test_after_a_change_of_algorithm_the_old_key_still_verifies(url: str) -> None:
-    async with open_database(url) as database:
-        old = await load_key_ring(database, "RS256")
-        new = await load_key_ring(database, "ES256")
-        back = await load_key_ring(database, "RS256")
-    assert (old.current.algorithm, new.current.algorithm) == ("RS256", "ES256")
-    assert back.current.key_id == old.current.key_id
-    assert [key["kid"] for key in new.public_documents] == [old.current.key_id, new.current.key_id]
-    assert await new.get(old.current.key_id)
-    assert await new.get("stranger") is None
+def ring_key(active_in: timedelta) -> RingKey:
+    signing_key, now = SigningKey.generate("ES256"), utc_now()
+    return RingKey(KeyTimes(signing_key.key_id, "ES256", created_at=now, active_from=now + active_in), signing_key)
 
 
-async def test_what_is_published_has_nothing_private(url: str) -> None:
-    async with open_database(url) as database:
-        ring = await load_key_ring(database, "RS256")
-    assert not {"d", "p", "q", "dp", "dq", "qi"} & ring.public_documents[0].keys()
+async def test_a_ring_publishes_what_may_verify_and_nothing_private() -> None:
+    over, retiring, active, published = (ring_key(timedelta(minutes=minutes)) for minutes in (-100, -50, -1, 10))
+    ring = KeyRing([published, over, active, retiring], overlap=OVERLAP)
+    assert ring.current is active.signing_key
+    assert ring.key_ids == [key.times.id for key in (retiring, active, published)]
+    assert [document["kid"] for document in ring.public_documents] == ring.key_ids
+    assert not {"d", "p", "q", "dp", "dq", "qi"} & {name for key in ring.public_documents for name in key}
+    assert await ring.get(retiring.times.id)
+    assert await ring.get("stranger") is None
+
+
+def test_a_first_key_of_a_replica_whose_clock_is_ahead_signs_all_the_same() -> None:
+    first = ring_key(timedelta(seconds=2))
+    assert KeyRing([first], overlap=OVERLAP).current is first.signing_key

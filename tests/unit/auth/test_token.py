@@ -34,9 +34,9 @@ def _fresh_users(users: FakeUsers) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tmp_path_factory: pytest.TempPathFactory, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
+async def client(shared_database_url: str, users_server: FakeUsers) -> AsyncIterator[httpx.AsyncClient]:
     """One service for all: none of these tests minds the sessions of the others."""
-    async with running(create_app(auth_settings(tmp_path_factory.mktemp("auth"), users_server))) as client:
+    async with running(create_app(auth_settings(shared_database_url, users_server))) as client:
         yield client
 
 
@@ -144,7 +144,7 @@ async def test_users_is_asked_with_the_credentials_as_they_were_typed(
     typed = {"username": " Ädà+&=% ", "password": 'pä\\ss"\tword 🎉'}
     assert_oauth_error(await client.post("/token", data={"grant_type": "password", **typed}), 400, "invalid_grant")
     (asked,) = users.asked
-    assert (asked.path, json.loads(asked.body)) == ("/internal/credentials/verify", typed)
+    assert (asked.path, json.loads(asked.body)) == ("/internal/credentials/verify", typed | {"address": "127.0.0.1"})
 
 
 # Refused credentials
@@ -380,6 +380,17 @@ async def test_users_overloaded_is_passed_on_with_its_delay(
     response = await sign_in(client)
     assert_oauth_error(response, 503, "temporarily_unavailable")
     assert response.headers["retry-after"] == str(passed_on)
+
+
+@pytest.mark.parametrize(("told", "passed_on"), [("30", 30), ("900", 900), ("86400", 3600)])
+async def test_too_many_attempts_at_passwords_are_429_with_the_time_to_wait(
+    client: httpx.AsyncClient, users: FakeUsers, told: str, passed_on: int
+) -> None:
+    users.answer = Answer(429, b"", {"Retry-After": told})
+    for name in ("ada", "nobody"):
+        response = await sign_in(client, name)
+        assert_oauth_error(response, 429, "slow_down")
+        assert response.headers["retry-after"] == str(passed_on)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from servicekit.auth import SCOPES
 
 from tests.asgi import running
 
+PROOFS = ["client_secret_basic", "client_secret_post", "private_key_jwt"]
+
 
 @pytest.mark.parametrize(("algorithm", "members"), [("RS256", {"kty", "n", "e"}), ("ES256", {"kty", "crv", "x", "y"})])
 async def test_the_keys_are_public_and_complete(settings: AuthSettings, algorithm: str, members: set[str]) -> None:
@@ -19,6 +21,12 @@ async def test_the_keys_are_public_and_complete(settings: AuthSettings, algorith
     (key,) = response.json()["keys"]
     assert key.keys() == {"kid", "alg", "use"} | members
     assert (key["alg"], key["use"]) == (algorithm, "sig")
+
+
+async def test_nobody_keeps_the_keys_for_longer_than_a_new_one_is_published(settings: AuthSettings) -> None:
+    async with running(create_app(settings.model_copy(update={"key_publish_seconds": 60}))) as client:
+        response = await client.get("/.well-known/jwks.json")
+    assert response.headers["cache-control"] == "public, max-age=30"
 
 
 @pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])
@@ -35,9 +43,12 @@ async def test_the_metadata_names_what_is_there_and_nothing_else(client: httpx.A
         "scopes_supported": list(SCOPES),
         "response_types_supported": [],
         "grant_types_supported": ["password", "refresh_token", "client_credentials"],
-        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-        "revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["none", *PROOFS],
+        "revocation_endpoint_auth_methods_supported": ["none", *PROOFS],
+        "introspection_endpoint_auth_methods_supported": PROOFS,
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
+        "revocation_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
+        "introspection_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
         "subject_types_supported": ["public"],
     }
 

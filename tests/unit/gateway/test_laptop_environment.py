@@ -21,6 +21,7 @@ def test_the_services_find_each_other_on_the_ports_after_the_gateways(tmp_path: 
     assert variables["GATEWAY_AUTH_URL"] == variables["USERS_AUTH_URL"] == "http://127.0.0.1:9001"
     assert variables["GATEWAY_USERS_URL"] == variables["AUTH_USERS_URL"] == "http://127.0.0.1:9002"
     assert variables["GATEWAY_INFERENCE_URL"] == "http://127.0.0.1:9003"
+    assert variables["INFERENCE_GRPC_PORT"] == "9004"
     issuers = {variables[f"{name}_ISSUER"] for name in ("AUTH", "USERS", "INFERENCE")}
     assert issuers == {"http://localhost:9000"}
 

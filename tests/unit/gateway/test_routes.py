@@ -83,9 +83,10 @@ def test_other_paths_and_ways_out_of_a_prefix_are_404_and_reach_no_service(site:
         assert [service.requests for service in site.services.values()] == before
 
 
-def test_a_way_out_of_the_inference_protocol_is_refused_in_its_words(site: Site) -> None:
+@pytest.mark.parametrize("target", ["/v2/../internal", "/v2/models/a%0Ab"])
+def test_a_way_out_of_the_inference_protocol_is_refused_in_its_words(site: Site, target: str) -> None:
     with connect(site.origin) as connection:
-        connection.request("GET", "/v2/../internal")
+        connection.request("GET", target)
         response = connection.getresponse()
         assert (response.status, json.load(response)) == (404, {"error": "no such path"})
 

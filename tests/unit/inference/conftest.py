@@ -26,7 +26,7 @@ def efficientnet() -> Model:
 
 @pytest.fixture
 def settings(issuer: Issuer) -> InferenceSettings:
-    """Nothing is kept: most tests send the same picture again and again."""
+    """Nothing is kept or searched for: most tests send the same picture again and again."""
     return InferenceSettings(
         auth_url=issuer.url,
         issuer=ISSUER,
@@ -34,6 +34,7 @@ def settings(issuer: Issuer) -> InferenceSettings:
         compute_threads=1,
         decode_threads=2,
         cache_max_bytes=0,
+        mode="eager",
     )
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-from inference_service.cache import REDIS_PREFIX, MemoryStore, PredictionCache, cache_key
+import torch
+from inference_service.cache import REDIS_PREFIX, LogitsCache, MemoryStore, cache_key
 from inference_service.metrics import InferenceMetrics
-from inference_service.postprocessing import Prediction
 from inference_service.settings import InferenceSettings
 from PIL import Image
 from prometheus_client import CollectorRegistry
@@ -62,15 +62,23 @@ async def test_a_value_is_kept_for_its_time() -> None:
     assert registry.get_sample_value("inference_cache_bytes") == 0
 
 
-async def test_predictions_come_back_as_they_were() -> None:
+async def test_logits_come_back_as_they_were() -> None:
     values, _ = store()
-    cache = PredictionCache(values)
-    predictions = [Prediction(3, "Bücherregal", 0.1 + 0.2), Prediction(1, "cat", 1e-9)]
-    await cache.put("a", predictions)
-    assert await cache.get("a") == predictions
-    await values.put("b", b'{"not": "ours"}')
+    cache = LogitsCache(values)
+    logits = torch.tensor([0.1, -7.0, 1e-9])
+    await cache.put("a", logits)
+    found = await cache.get("a", 3)
+    assert found is not None
+    assert found.dtype == torch.float32
+    assert torch.equal(found, logits)
+
+
+@pytest.mark.parametrize("value", [b'{"not": "ours"}', b"", bytes(16), bytes(8)])
+async def test_what_has_not_the_size_of_the_logits_is_not_taken(value: bytes) -> None:
+    values, _ = store()
+    await values.put("a", value)
     with capture_logs() as logged:
-        assert await cache.get("b") is None
+        assert await LogitsCache(values).get("a", 3) is None
     assert [entry["event"] for entry in logged] == ["cache_holds_something_else"]
 
 
@@ -107,11 +115,11 @@ async def test_the_same_picture_is_computed_once(settings: InferenceSettings, be
     async with caching(settings) as client:
         assert [await ask(client, bearer) for _ in range(3)] == ["miss", "hit", "hit"]
         assert await ask(client, bearer, BLUE) == "miss"
-        assert await ask(client, bearer, query="?top_k=1") == "miss"
+        assert await ask(client, bearer, query="?top_k=1") == "hit"
         assert await ask(client, bearer, query="?model=other") == "miss"
         metrics = (await client.get("/metrics")).text
-    assert 'inference_cache_requests_total{outcome="hit"} 2.0' in metrics
-    assert "inference_batch_size_sum 4.0" in metrics
+    assert 'inference_cache_requests_total{outcome="hit"} 3.0' in metrics
+    assert "inference_batch_size_sum 3.0" in metrics
 
 
 async def test_without_a_cache_the_answer_says_so(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:

@@ -59,3 +59,20 @@ def test_a_part_of_a_cpu_is_rounded_down_and_to_one_at_least(tmp_path: Path, quo
 
 def test_a_quota_above_the_affinity_changes_nothing(tmp_path: Path) -> None:
     assert cgroups(tmp_path, "0::/\n", cpu_dot_max="6400000 100000") == min(AFFINITY, 64)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"cpu_dot_max": "250000 100000"},
+        {"cpu_dot_max": "125000 50000"},
+        {"cpu__cpu_dot_cfs_quota_us": "250000", "cpu__cpu_dot_cfs_period_us": "100000"},
+    ],
+)
+def test_two_and_a_half_cpus_are_two_in_both_versions(tmp_path: Path, limits: dict[str, str]) -> None:
+    assert cgroups(tmp_path, "1:cpu:/\n0::/\n", **limits) == min(AFFINITY, 2)
+
+
+def test_the_least_of_several_quotas_counts(tmp_path: Path) -> None:
+    limits = {"cpu_dot_max": "400000 100000", "a__cpu_dot_max": "100000 100000", "a__b__cpu_dot_max": "300000 100000"}
+    assert cgroups(tmp_path, "0::/a/b\n", **limits) == 1

@@ -102,7 +102,10 @@ async def test_threads_are_named_and_those_of_torch_are_counted(
         await until_ready(client)
         await client.post("/predict", files={"file": read("coffee.png")}, headers=bearer)
         names = {thread.name for thread in threading.enumerate()}
+        metrics = (await client.get("/metrics")).text
     assert seen == [("load_0", 1)]
     assert {"decode_0", "model_0"} <= names
+    assert 'inference_thread_budget{pool="decode"} 2.0' in metrics
+    assert 'inference_thread_budget{pool="compute"} 1.0' in metrics
     assert "load_0" not in names
     assert not {thread.name for thread in threading.enumerate()} & {"decode_0", "model_0"}

@@ -22,6 +22,7 @@ SUMMARY = {
     "source": "test:tiny",
     "device": "cpu",
     "dtype": "float32",
+    "mode": "eager",
     "input_size": [3, 8, 8],
     "label_count": 3,
     "digest": None,
@@ -38,7 +39,7 @@ async def test_one_model_has_its_labels(client: httpx.AsyncClient, bearer: Mappi
     response = await client.get("/models/tiny", headers=bearer)
     assert (response.status_code, response.json()) == (
         200,
-        {**SUMMARY, "labels": list(LABELS), "versions": [SUMMARY]},
+        {**SUMMARY, "labels": list(LABELS), "modes": [], "versions": [SUMMARY]},
     )
 
 

@@ -90,6 +90,13 @@ def test_labels_are_a_list_or_a_file_or_those_of_imagenet(tmp_path: Path) -> Non
             'model "cats": preprocessing: resize_size must be at least crop_size',
         ),
         ("{name: lite, source: 'builtin:efficientnet-lite0', labels: [a]}", 'model "lite": labels: has no meaning'),
+        ("{name: cats, source: 'torchvision:resnet50', mode: warp}", "model \"cats\": mode: Input should be 'auto'"),
+        ("{name: cats, source: 'torchvision:resnet50', mode: int8}", 'model "cats": calibration: is required with'),
+        ("{name: cats, source: 'torchvision:resnet50', calibration: a}", 'model "cats": calibration: is required with'),
+        (
+            "{name: cats, source: 'torchvision:resnet50', mode: int8, calibration: a, dtype: bfloat16}",
+            'model "cats": mode: int8 is for dtype: float32 and device: cpu',
+        ),
         ("lite", 'model "1": Input should be'),
     ],
 )

@@ -30,6 +30,7 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
         "INFERENCE_ISSUER": ISSUER,
         "INFERENCE_AUDIENCE": AUDIENCE,
         "INFERENCE_CACHE_MAX_BYTES": "0",
+        "INFERENCE_MODE": "eager",
         "INFERENCE_MAX_BATCH_SIZE": "1",
         "INFERENCE_COMPUTE_THREADS": "1",
         "INFERENCE_REQUEST_TIMEOUT_SECONDS": "60",

@@ -118,9 +118,10 @@ async def test_the_old_version_answers_until_the_new_one_is_ready_and_is_then_le
     assert while_loading == "1"
     assert states == [("tiny", "1", "ready"), ("tiny", "2", "loading")]
     assert setup.served() == [("tiny", "2", "ready")]
-    info = {"model": "tiny", "source": "test:tiny", "device": "cpu", "dtype": "float32"}
+    info = {"model": "tiny", "source": "test:tiny", "device": "cpu", "dtype": "float32", "mode": "eager", "digest": ""}
     assert setup.metric("inference_model_info", version="1", **info) == 0
     assert setup.metric("inference_model_info", version="2", **info) == 1
+    assert (setup.metric("inference_model_load_duration_seconds", model="tiny", version="2") or 0) > 0
 
 
 async def test_a_version_whose_successor_fails_is_kept() -> None:

@@ -29,6 +29,7 @@ def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     [
         ("INFERENCE_MAX_IMAGE_BYTES", "0"),
         ("INFERENCE_MAX_IMAGE_PIXELS", "100000000"),
+        ("INFERENCE_MAX_INFER_BYTES", "300000000"),
         ("INFERENCE_REQUEST_TIMEOUT_SECONDS", "never"),
         ("INFERENCE_DECODE_THREADS", "0"),
         ("INFERENCE_COMPUTE_THREADS", "-1"),

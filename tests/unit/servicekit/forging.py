@@ -26,10 +26,10 @@ class KnownKeys:
     """A key source that has both keys."""
 
     def __init__(self) -> None:
-        self._keys = {key.key_id: PublicKey(key.public_document) for key in KEYS.values()}
+        self.by_id = {key.key_id: PublicKey(key.public_document) for key in KEYS.values()}
 
     async def get(self, key_id: str) -> PublicKey | None:
-        return self._keys.get(key_id)
+        return self.by_id.get(key_id)
 
 
 VERIFIER = TokenVerifier(KnownKeys(), issuer=ISSUER, audience=AUDIENCE)

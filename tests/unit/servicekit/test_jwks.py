@@ -126,3 +126,39 @@ async def test_an_issuer_that_is_away_at_first_is_asked_again(issuer: IssuerAway
         issuer.serve(KEY)
         assert await keys.get(KEY.key_id)
     assert readiness.missing == {}
+
+
+async def test_a_key_that_was_given_up_is_forgotten_at_once(issuer: IssuerAway) -> None:
+    issuer.serve(KEY, NEW_KEY)
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        issuer.answer = lambda: httpx.Response(500)
+        await keys.keep_only([NEW_KEY.key_id])
+        assert await keys.get(KEY.key_id) is None
+        assert await keys.get(NEW_KEY.key_id)
+
+
+async def test_a_key_that_is_said_to_be_there_is_fetched_before_a_token_names_it(issuer: IssuerAway) -> None:
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        issuer.serve(KEY, NEW_KEY)
+        await keys.keep_only([KEY.key_id, NEW_KEY.key_id])  # however short ago the last fetch was
+        assert issuer.requests == 2
+        await keys.keep_only([KEY.key_id, NEW_KEY.key_id])
+        assert issuer.requests == 2
+        issuer.answer = lambda: httpx.Response(500)
+        assert await keys.get(NEW_KEY.key_id)
+
+
+async def test_without_any_good_key_a_token_is_refused_and_not_put_off(issuer: IssuerAway) -> None:
+    async with client_of(issuer) as keys:
+        assert await keys.get(KEY.key_id)
+        await keys.keep_only([])
+        assert await keys.get(KEY.key_id) is None
+
+
+async def test_before_the_first_fetch_there_is_nothing_to_forget(issuer: IssuerAway) -> None:
+    async with client_of(issuer) as keys:
+        await keys.keep_only([NEW_KEY.key_id])
+        assert await keys.get(KEY.key_id)
+    assert issuer.requests == 1

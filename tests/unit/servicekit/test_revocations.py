@@ -10,6 +10,7 @@ import httpx
 import pytest
 from servicekit import revocations
 from servicekit.health import Readiness
+from servicekit.jwks import open_jwks
 from servicekit.revocations import REVOCATIONS_NEED, EndedSessions, Revocation, RevocationPage, open_revocations
 from servicekit.tokens import InvalidToken, PublicKey, SigningKey, TokenVerifier
 
@@ -138,3 +139,28 @@ async def test_a_verifier_refuses_the_tokens_of_an_ended_session_alone() -> None
             await verifier.verify(issuer.token(sid="a"))
         assert (await verifier.verify(issuer.token(sid="b"))).session_id == "b"
         assert (await verifier.verify(issuer.token())).session_id is None
+
+
+async def test_the_keys_are_told_which_of_them_are_good() -> None:
+    old, new = SigningKey.generate("ES256"), SigningKey.generate("ES256")
+    key_ids: list[str] | None = None
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/keys":
+            return httpx.Response(200, json={"keys": [old.public_document, new.public_document]})
+        page = RevocationPage(revocations=[], next="1", has_more=False, key_ids=key_ids)
+        return httpx.Response(200, content=page.model_dump_json())
+
+    readiness = Readiness(REVOCATIONS_NEED)
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http,
+        open_jwks("http://auth/keys", http, readiness, refresh_seconds=60) as keys,
+        open_revocations("http://auth", http, readiness, keys=keys, interval_seconds=60) as sessions,
+    ):
+        assert await keys.get(old.key_id)
+        await sessions.catch_up()  # an auth service of the version before says nothing of keys
+        assert await keys.get(old.key_id)
+        key_ids = [new.key_id]
+        await sessions.catch_up()
+        assert await keys.get(old.key_id) is None
+        assert await keys.get(new.key_id)

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import pytest
-from servicekit.tokens import Algorithm, PublicKey
+from servicekit.tokens import Algorithm, InvalidToken, PublicKey, SigningKey, TokenVerifier
 
-from tests.issuer import AUDIENCE
-from tests.unit.servicekit.forging import KEY, KEYS, VERIFIER, claims, encode
+from tests.issuer import AUDIENCE, ISSUER
+from tests.unit.servicekit.forging import KEY, KEYS, VERIFIER, KnownKeys, claims, encode
 
 
 @pytest.mark.parametrize("algorithm", KEYS)
@@ -54,3 +54,98 @@ def test_the_key_id_is_the_thumbprint_of_rfc_7638() -> None:
     document = KEY.public_document
     members = json.dumps({name: document[name] for name in ("e", "kty", "n")}, separators=(",", ":"))
     assert KEY.key_id == encode(hashlib.sha256(members.encode()).digest())
+
+
+class Ended:
+    """Sessions that have ended."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+
+    async def is_revoked(self, session_id: str) -> bool:
+        return session_id in self.ids
+
+
+class Remembering:
+    """A verifier with its surroundings in the test's hands."""
+
+    def __init__(self, max_remembered_tokens: int = 10) -> None:
+        self.keys = KnownKeys()
+        self.ended = Ended()
+        self.now = time.time()
+        self.verifier = TokenVerifier(
+            self.keys,
+            issuer=ISSUER,
+            audience=AUDIENCE,
+            revocations=self.ended,
+            max_remembered_tokens=max_remembered_tokens,
+            clock=lambda: self.now,
+        )
+
+    async def accepts(self, token: str) -> bool:
+        try:
+            await self.verifier.verify(token)
+        except InvalidToken:
+            return False
+        return True
+
+    def spoil_signatures(self) -> None:
+        """Let every signature that is computed from now on be wrong."""
+        self.keys.by_id[KEY.key_id].key = PublicKey(KEYS["ES256"].public_document).key
+
+
+async def test_the_signature_of_a_verified_token_is_not_computed_again() -> None:
+    remembering, token = Remembering(), KEY.sign(claims())
+    assert await remembering.accepts(token)
+    remembering.spoil_signatures()
+    assert await remembering.accepts(token)
+    assert not await remembering.accepts(KEY.sign(claims()))
+
+
+async def test_a_refused_token_is_not_remembered() -> None:
+    remembering, token = Remembering(), KEY.sign(claims())
+    key = remembering.keys.by_id.pop(KEY.key_id)
+    assert not await remembering.accepts(token)
+    remembering.keys.by_id[KEY.key_id] = key
+    assert await remembering.accepts(token)
+
+
+async def test_a_remembered_token_expires_to_the_second() -> None:
+    remembering = Remembering()
+    token = KEY.sign(claims(exp=int(remembering.now) + 60))
+    assert await remembering.accepts(token)
+    remembering.now = int(remembering.now) + 59.999
+    assert await remembering.accepts(token)
+    remembering.now = int(remembering.now) + 1.0
+    assert not await remembering.accepts(token)
+
+
+async def test_a_remembered_token_ends_with_its_session() -> None:
+    remembering, token = Remembering(), KEY.sign(claims(sid="s1"))
+    assert await remembering.accepts(token)
+    remembering.ended.ids.add("s1")
+    assert not await remembering.accepts(token)
+
+
+async def test_a_remembered_token_ends_with_its_key() -> None:
+    remembering, token = Remembering(), KEY.sign(claims())
+    assert await remembering.accepts(token)
+    del remembering.keys.by_id[KEY.key_id]
+    assert not await remembering.accepts(token)
+
+
+async def test_another_key_under_the_same_id_is_not_taken_for_the_one_that_verified() -> None:
+    remembering, token = Remembering(), KEY.sign(claims())
+    assert await remembering.accepts(token)
+    other = SigningKey.generate("RS256").public_document
+    remembering.keys.by_id[KEY.key_id] = PublicKey(other | {"kid": KEY.key_id})
+    assert not await remembering.accepts(token)
+
+
+async def test_no_more_tokens_are_remembered_than_was_said() -> None:
+    remembering = Remembering(max_remembered_tokens=2)
+    first, second, third = (KEY.sign(claims()) for _ in range(3))
+    for token in (first, second, third):
+        assert await remembering.accepts(token)
+    remembering.spoil_signatures()
+    assert [await remembering.accepts(token) for token in (first, second, third)] == [False, True, True]

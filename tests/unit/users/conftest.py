@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def database_url(server: str, request: pytest.FixtureRequest, tmp_path: Path) ->
     if server == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path}/users.db"
     else:
-        with copied(request.getfixturevalue("postgres"), request.getfixturevalue("migrated")) as url:
+        with request.getfixturevalue("postgres").copied(request.getfixturevalue("migrated")) as url:
             yield url
 
 
@@ -60,15 +59,8 @@ def empty_database_url(server: str, request: pytest.FixtureRequest, tmp_path: Pa
     if server == "sqlite":
         yield f"sqlite+aiosqlite:///{tmp_path}/empty.db"
     else:
-        with copied(request.getfixturevalue("postgres"), "template1") as url:
+        with request.getfixturevalue("postgres").copied("template1") as url:
             yield url
-
-
-@contextmanager
-def copied(postgres: Postgres, template: str) -> Iterator[str]:
-    name = asyncio.run(postgres.create(template=template))
-    yield postgres.url(name)
-    asyncio.run(postgres.drop(name))
 
 
 @pytest.fixture

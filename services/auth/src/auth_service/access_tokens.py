@@ -49,19 +49,25 @@ class AccessTokens:
             claims["sid"] = str(session_id)
         return self._keys.current.sign(claims)
 
+    @property
+    def key_id(self) -> str:
+        """The key that signs now."""
+        return self._keys.current.key_id
+
 
 class ServiceToken(httpx.Auth):
-    """Puts a token of auth's own on each request, the same one until its end is near."""
+    """Puts a token of auth's own on each request, the same one until its end is near or its key changes."""
 
     def __init__(self, tokens: AccessTokens, *, lifetime_seconds: int = SERVICE_TOKEN_SECONDS) -> None:
         self._tokens = tokens
         self._lifetime_seconds = lifetime_seconds
-        self._token = ""
+        self._token, self._key_id = "", ""
         self._renew_at = float("-inf")
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Add the header; httpx calls this for each request."""
-        if time.time() >= self._renew_at:
+        if time.time() >= self._renew_at or self._tokens.key_id != self._key_id:
+            self._key_id = self._tokens.key_id
             self._token = self._tokens.issue(
                 subject=SERVICE_NAME,
                 client_id=SERVICE_NAME,

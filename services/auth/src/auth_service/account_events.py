@@ -74,6 +74,7 @@ class AccountEvents:
         self._read_at = Gauge(
             "auth_account_events_read_timestamp_seconds",
             "When the events of users were last read to their end, in Unix time.",
+            multiprocess_mode="livemax",
             registry=registry,
         )
 

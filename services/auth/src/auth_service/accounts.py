@@ -8,7 +8,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 from servicekit.logs import get_logger
 
-from auth_service.errors import TemporarilyUnavailable
+from auth_service.errors import TemporarilyUnavailable, TooManyAttempts
 
 MAX_RETRY_AFTER_SECONDS = 60
 
@@ -41,12 +41,18 @@ class Accounts:
         self._http = http
         self._timeout_seconds = timeout_seconds
 
-    async def verify(self, username: str, password: str) -> Account | None:
-        """Return the account that these credentials open, or None whatever the reason."""
-        credentials = {"username": username, "password": password}
+    async def verify(self, username: str, password: str, *, address: str) -> Account | None:
+        """Return the account that these credentials open, or None whatever the reason.
+
+        Raises:
+            TooManyAttempts: at this name, or from this `address`.
+        """
+        credentials = {"username": username, "password": password, "address": address}
         response = await self._ask("POST", "/internal/credentials/verify", json=credentials)
         if response.status_code == 422:
             return None  # no account can have such a name or password
+        if response.status_code == 429:
+            raise TooManyAttempts(retry_after_seconds=_retry_after_seconds(response, at_most=3600))
         return _read(response, Verification).account
 
     async def find(self, account_id: str) -> Account | None:
@@ -79,7 +85,7 @@ def _read(response: httpx.Response, model: type[T]) -> T:
         raise TemporarilyUnavailable("accounts cannot be asked for now") from None
 
 
-def _retry_after_seconds(response: httpx.Response) -> int:
+def _retry_after_seconds(response: httpx.Response, at_most: int = MAX_RETRY_AFTER_SECONDS) -> int:
     """Pass on how long users wants to be left alone, within reason."""
     value = response.headers.get("Retry-After", "")
-    return min(int(value), MAX_RETRY_AFTER_SECONDS) if value.isascii() and value.isdigit() else 2
+    return min(int(value), at_most) if value.isascii() and value.isdigit() else 2

@@ -11,11 +11,15 @@ from uuid import UUID
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
 
+from auth_service.client_assertions import ClientAssertions
 from auth_service.client_rows import digest, live_secrets
-from auth_service.clients import PINHOLE_WEB, AuthMethod, Client
+from auth_service.clients import PINHOLE_WEB, PUBLIC, SIGNED, AuthMethod, Client
 from auth_service.errors import InvalidClient, InvalidRequest
+from auth_service.forms import required
 from auth_service.revocations import end_sessions
 from auth_service.tables import ClientRow, SessionRow
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 log = get_logger(__name__)
 
@@ -27,6 +31,7 @@ class Credentials:
     client_id: str
     method: AuthMethod = "none"
     secret: str = ""
+    """The secret, or the assertion in its place."""
 
 
 def read_credentials(form: Mapping[str, str], authorization: str | None) -> Credentials:
@@ -37,6 +42,12 @@ def read_credentials(form: Mapping[str, str], authorization: str | None) -> Cred
         InvalidClient: the Basic credentials are malformed, or a secret has no client.
     """
     basic = _read_basic(authorization)
+    if "client_assertion" in form or "client_assertion_type" in form:
+        if basic is not None or "client_secret" in form:
+            raise InvalidRequest("the client authenticates in two ways")
+        if form.get("client_assertion_type") != ASSERTION_TYPE:
+            raise InvalidRequest("client_assertion_type is not the one of RFC 7523")
+        return Credentials(form.get("client_id", ""), SIGNED, required(form, "client_assertion"))
     if basic is None:
         if "client_secret" not in form:
             return Credentials(form.get("client_id", PINHOLE_WEB.id))
@@ -76,23 +87,27 @@ def _required_id(client_id: str) -> str:
 class ClientAuthenticator:
     """Tells which registered client a request comes from."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, assertions: ClientAssertions) -> None:
         self._database = database
+        self._assertions = assertions
 
     async def authenticate(self, credentials: Credentials) -> Client:
         """Return the client that `credentials` prove.
 
         Raises:
             InvalidClient: there is none, or it has to prove itself in another way.
-            DatabaseUnavailable: nobody can tell now.
+            DatabaseUnavailable, KeysUnavailable: nobody can tell now.
         """
         if credentials == Credentials(PINHOLE_WEB.id):
             return PINHOLE_WEB
+        if credentials.method == SIGNED:
+            signer = await self._assertions.authenticate(credentials.secret, credentials.client_id)
+            return _client(signer, signer.key_credential_id)
         async with self._database.begin() as transaction:
             row = await transaction.get(ClientRow, credentials.client_id)
         if row is None or row.token_endpoint_auth_method != credentials.method:
             raise _refused()
-        if credentials.method == "none":
+        if credentials.method == PUBLIC:
             return _client(row, None)
         given = digest(credentials.secret)
         for secret in live_secrets(row, utc_now()):
@@ -123,7 +138,7 @@ def _still_holds(client: Client, row: ClientRow) -> bool:
     return (
         client.grant_types <= set(row.grant_types.split())
         and client.scopes <= set(row.scope.split())
-        and (client.credential_id is None or client.credential_id in {secret.id for secret in row.secrets})
+        and client.credential_id in {None, row.key_credential_id, *(secret.id for secret in row.secrets)}
     )
 
 

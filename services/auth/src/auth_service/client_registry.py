@@ -75,7 +75,7 @@ class ClientRegistry:
             async with self._database.begin() as transaction:
                 transaction.add(row)
         except IntegrityError:
-            raise ClientExists from None
+            raise ClientExists from None  # its id, or its ServiceAccount
         log.info("client_registered", client_id=row.id)
         return row, secret
 
@@ -86,6 +86,7 @@ class ClientRegistry:
             ClientNotFound: there is none of that id.
             ClientConfigured: the settings alone can change it.
             ScopeExceeded: it has, or would have, a scope that is not in `scopes`.
+            ClientExists: another client has the ServiceAccount.
             InvalidRequest: the fields contradict each other.
         """
         async with self._database.begin() as transaction:
@@ -96,6 +97,10 @@ class ClientRegistry:
                 raise InvalidRequest("the client is not valid", errors=_field_errors(invalid)) from None
             _check_scopes(after.scopes, scopes)
             await replace(transaction, row, after)
+            try:
+                await transaction.flush()
+            except IntegrityError:
+                raise ClientExists from None
         log.info("client_changed", client_id=client_id)
         return row
 

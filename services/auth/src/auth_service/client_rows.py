@@ -8,7 +8,7 @@ from servicekit.database import new_id, utc_now
 from servicekit.logs import get_logger
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from auth_service.clients import ClientRegistration
+from auth_service.clients import SIGNED, ClientRegistration
 from auth_service.revocations import end_sessions
 from auth_service.tables import ClientRow, ClientSecretRow, SessionRow
 
@@ -26,6 +26,9 @@ def registration(row: ClientRow) -> ClientRegistration:
             "scopes": row.scope.split(),
             "token_endpoint_auth_method": row.token_endpoint_auth_method,
             "first_party": row.first_party,
+            "jwks": row.jwks,
+            "jwks_uri": row.jwks_uri,
+            "service_account": row.service_account,
         }
     )
 
@@ -37,11 +40,17 @@ def write(row: ClientRow, client: ClientRegistration) -> None:
     row.scope = " ".join(sorted(client.scopes))
     row.token_endpoint_auth_method = client.token_endpoint_auth_method
     row.first_party = client.first_party
+    row.jwks, row.jwks_uri, row.service_account = client.jwks, client.jwks_uri, client.service_account
+    if client.token_endpoint_auth_method == SIGNED and row.key_credential_id is None:
+        row.key_credential_id = new_id()
 
 
 async def replace(transaction: AsyncSession, row: ClientRow, client: ClientRegistration) -> None:
     """Write a stored client anew, and end its sessions where it may do less than before."""
     before = registration(row)
+    if not _keeps_keys(before, client):
+        await end_sessions(transaction, SessionRow.credential_id == row.key_credential_id)
+        row.key_credential_id = None
     write(row, client)
     if not client.has_secrets:
         row.secrets = []
@@ -55,6 +64,17 @@ async def remove(transaction: AsyncSession, row: ClientRow) -> None:
     await transaction.delete(row)
     await end_sessions(transaction, SessionRow.client_id == row.id)
     log.info("client_deleted", client_id=row.id)
+
+
+def _keeps_keys(before: ClientRegistration, after: ClientRegistration) -> bool:
+    """Tell whether each key that a client could prove itself with is still good."""
+    if before.jwks is not None and after.jwks is not None:
+        return all(key in after.jwks for key in before.jwks)
+    return (before.jwks, before.jwks_uri, before.service_account) == (
+        after.jwks,
+        after.jwks_uri,
+        after.service_account,
+    )
 
 
 def digest(secret: str) -> bytes:

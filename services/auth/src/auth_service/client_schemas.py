@@ -1,13 +1,23 @@
 """What travels over HTTP when clients are registered."""
 
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import MISSING, AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 from servicekit.database import utc_now
 
 from auth_service.client_rows import live_secrets, registration
-from auth_service.clients import AuthMethod, FirstParty, GrantType, GrantTypes, Name, Scopes
+from auth_service.clients import (
+    AuthMethod,
+    FirstParty,
+    GrantType,
+    GrantTypes,
+    Keys,
+    KeysUri,
+    Name,
+    Scopes,
+    ServiceAccount,
+)
 from auth_service.tables import ClientRow, ClientSecretRow
 
 
@@ -41,6 +51,9 @@ class ClientResponse(BaseModel):
     scopes: list[str]
     token_endpoint_auth_method: AuthMethod
     first_party: bool
+    jwks: list[dict[str, Any]] | None
+    jwks_uri: str | None
+    service_account: str | None
     is_configured: bool = Field(description="It comes from the settings of the service, and only they can change it.")
     created_at: AwareDatetime
     secrets: list[SecretResponse]
@@ -83,6 +96,9 @@ class ClientPatch(BaseModel):
     scopes: Scopes | MISSING = MISSING
     token_endpoint_auth_method: AuthMethod | MISSING = MISSING
     first_party: FirstParty | MISSING = MISSING
+    jwks: Keys | MISSING | None = MISSING
+    jwks_uri: KeysUri | MISSING | None = MISSING
+    service_account: ServiceAccount | MISSING | None = MISSING
 
 
 class SecretRotation(BaseModel):

@@ -1,20 +1,24 @@
 """OAuth clients: what an application is here, and what it may do."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from servicekit.auth import SCOPES
+from servicekit.tokens import PublicKey
 
 GrantType = Literal["password", "refresh_token", "client_credentials"]
 GRANT_TYPES: tuple[GrantType, ...] = get_args(GrantType)
-AuthMethod = Literal["none", "client_secret_basic", "client_secret_post"]
+AuthMethod = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
 AUTH_METHODS: tuple[AuthMethod, ...] = get_args(AuthMethod)
 
 PUBLIC: AuthMethod = "none"
+SIGNED: AuthMethod = "private_key_jwt"
 
 CLIENT_ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+_KEY_MEMBERS = ("kid", "kty", "alg", "use", "n", "e", "crv", "x", "y")
 MAX_SECRETS = 2
 """One in use, and one that takes its place."""
 
@@ -51,6 +55,21 @@ def _is_no_account(client_id: str) -> str:
     raise ValueError("must not look like the id of an account")
 
 
+def _read_keys(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Check the keys of a set, and leave out what is not theirs to verify with."""
+    for key in keys:
+        PublicKey(key)
+        if "d" in key or "k" in key:
+            raise ValueError("expected public keys")
+    return [{name: key[name] for name in _KEY_MEMBERS if name in key} for key in keys]
+
+
+def _is_safe(url: str) -> str:
+    if not re.match(r"https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", url):
+        raise ValueError("expected an https address, or one of this machine")
+    return url
+
+
 def _may_repeat(schema: dict[str, Any]) -> None:
     del schema["uniqueItems"]  # a set: order and repetition mean nothing
 
@@ -71,6 +90,28 @@ Scopes = Annotated[
         json_schema_extra=_may_repeat,
     ),
 ]
+Keys = Annotated[
+    list[dict[str, Any]],
+    Field(
+        min_length=1,
+        max_length=10,
+        description="Public RS256 and ES256 keys that it signs its assertions with: the `keys` of a JWK set.",
+    ),
+    AfterValidator(_read_keys),
+]
+KeysUri = Annotated[
+    str,
+    Field(max_length=500, description="Where such keys are, in place of `jwks`; assertions need a `kid` then."),
+    AfterValidator(_is_safe),
+]
+ServiceAccount = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9-]{1,63}:[a-z0-9.-]{1,253}$",
+        description="`namespace:name` of a Kubernetes ServiceAccount whose tokens are taken as its assertions.",
+        examples=["reports:nightly"],
+    ),
+]
 FirstParty = Annotated[bool, Strict(), Field(description="Ours, so that people may type their passwords into it.")]
 
 
@@ -84,6 +125,9 @@ class ClientRegistration(BaseModel):
     scopes: Scopes
     token_endpoint_auth_method: AuthMethod = "client_secret_basic"  # noqa: S105 - the name of a method
     first_party: FirstParty = False
+    jwks: Keys | None = None
+    jwks_uri: KeysUri | None = None
+    service_account: ServiceAccount | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -91,6 +135,9 @@ class ClientRegistration(BaseModel):
             raise ValueError("the grant password is for first-party clients")
         if "client_credentials" in self.grant_types and self.is_public:
             raise ValueError("the grant client_credentials needs a client that authenticates")
+        sources = [source for source in (self.jwks, self.jwks_uri, self.service_account) if source is not None]
+        if len(sources) != (1 if self.token_endpoint_auth_method == SIGNED else 0):
+            raise ValueError("private_key_jwt needs one of jwks, jwks_uri and service_account, and they need it")
         return self
 
     @property

@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from servicekit.connections import DatabaseUnavailable
-from servicekit.problem import Conflict, Forbidden, NotFound, Problem, problem_response
+from servicekit.problem import Conflict, Forbidden, NotFound, Problem, ServiceUnavailable, problem_response
 
 from auth_service.schemas import ErrorCode, OAuthErrorResponse
 
@@ -107,6 +106,15 @@ class FormTooLarge(OAuthError):
         super().__init__(description, headers={"Connection": "close"})
 
 
+class TooManyAttempts(OAuthError):
+    """Passwords were tried too often; whether this one is right was not looked at."""
+
+    status, error = 429, "slow_down"
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("too many attempts at passwords", headers={"Retry-After": str(retry_after_seconds)})
+
+
 class TemporarilyUnavailable(OAuthError):
     """Accounts cannot be asked for now; the same request may be sent again later."""
 
@@ -140,13 +148,22 @@ class SecretNotFound(NotFound):
         super().__init__("the client has no such secret")
 
 
+class SigningKeyNotFound(NotFound):
+    """No such signing key, or it was revoked before."""
+
+    title, slug = "Signing key not found", "signing-key-not-found"
+
+    def __init__(self) -> None:
+        super().__init__("no such signing key")
+
+
 class ClientExists(Conflict):
-    """There is a client of this id."""
+    """There is a client of this id, or of this ServiceAccount."""
 
     title, slug = "Client exists", "client-exists"
 
     def __init__(self) -> None:
-        super().__init__("the id is taken")
+        super().__init__("the id or the ServiceAccount is taken")
 
 
 class ClientConfigured(Conflict):
@@ -198,11 +215,11 @@ def install_oauth_error_handler(app: FastAPI) -> None:
         body = OAuthErrorResponse(error=error.error, error_description=error.description)
         return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
 
-    async def on_database_unavailable(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, DatabaseUnavailable)
+    async def on_unavailable(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ServiceUnavailable)
         if request.url.path.rstrip("/") not in OAUTH_PATHS:
             return problem_response(error, request)
-        return await on_oauth_error(request, TemporarilyUnavailable("the database does not answer in time"))
+        return await on_oauth_error(request, TemporarilyUnavailable(error.detail or error.title))
 
     app.add_exception_handler(OAuthError, on_oauth_error)
-    app.add_exception_handler(DatabaseUnavailable, on_database_unavailable)
+    app.add_exception_handler(ServiceUnavailable, on_unavailable)

@@ -40,18 +40,28 @@ class Grants:
         self._access_token_seconds = access_token_seconds
 
     async def password(
-        self, client: Client, *, username: str, password: str, scope: str | None, device: str | None
+        self,
+        client: Client,
+        *,
+        username: str,
+        password: str,
+        scope: str | None,
+        device: str | None,
+        address: str,
     ) -> TokenResponse:
-        """Start a session for whom the credentials belong to (RFC 6749 section 4.3), from a `device` of that name.
+        """Start a session for whom the credentials belong to (RFC 6749 section 4.3).
+
+        It is from a `device` of that name, at that `address`.
 
         Raises:
             InvalidScope: nothing of `scope` can be granted.
             InvalidGrant: the credentials are refused.
+            TooManyAttempts: they are not looked at.
             InvalidClient: the client was taken away meanwhile.
             TemporarilyUnavailable: users cannot say.
         """
         requested = parse_scope(scope)
-        account = await self._accounts.verify(username, password)
+        account = await self._accounts.verify(username, password, address=address)
         if account is None:
             log.info("sign_in_refused", client_id=client.id)
             raise InvalidGrant("the user name or the password is wrong")

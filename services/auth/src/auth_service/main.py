@@ -9,7 +9,8 @@ import httpx
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
-from servicekit.database import SCHEMA_NEED, open_database
+from servicekit.connections import PoolMetrics
+from servicekit.database import SCHEMA_NEED, Database, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
@@ -21,18 +22,21 @@ from servicekit.tokens import TokenVerifier
 from auth_service.access_tokens import AccessTokens, ServiceToken
 from auth_service.account_events import follow_account_events
 from auth_service.accounts import Accounts
+from auth_service.client_assertions import ClientAssertions, Cluster
 from auth_service.client_authentication import ClientAuthenticator
+from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
 from auth_service.configured_clients import adopt_configured_clients
 from auth_service.dependencies import State
 from auth_service.errors import install_oauth_error_handler
 from auth_service.grants import Grants
+from auth_service.key_following import follow_keys
+from auth_service.key_rotation import signing_keys_of
 from auth_service.revocations import Revocations
 from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
 from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
-from auth_service.signing_keys import load_key_ring
 
 
 def create_app(settings: AuthSettings | None = None) -> FastAPI:
@@ -70,55 +74,77 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
 def _lifespan(
     settings: AuthSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    pool_metrics = PoolMetrics(registry)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        async with open_database(settings.database_url) as database:
+        async with open_database(settings.database_url, settings.connection_limits) as database:
+            pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
-            keys = await load_key_ring(database, settings.signing_algorithm)
-            readiness.is_met(KEYS_NEED)
             live_sessions, revocations = (
                 Sessions(database, _lifetimes(settings)),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
-            authenticator = ClientAuthenticator(database)
-            tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
-            # No proxy, whatever the environment says: what is asked of users holds passwords.
-            async with (
-                telemetry.watched(
-                    httpx.AsyncClient(
-                        base_url=settings.users_url,
-                        auth=ServiceToken(tokens),
-                        timeout=settings.users_timeout_seconds,
-                        trust_env=False,
+            async with follow_keys(
+                signing_keys_of(database, settings), rotation_days=settings.key_rotation_days
+            ) as keys:
+                readiness.is_met(KEYS_NEED)
+                tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
+                # No proxy, whatever the environment says: what is asked of users holds passwords.
+                async with (
+                    telemetry.watched(
+                        httpx.AsyncClient(
+                            base_url=settings.users_url,
+                            auth=ServiceToken(tokens),
+                            timeout=settings.users_timeout_seconds,
+                            trust_env=False,
+                        )
+                    ) as http,
+                    follow_account_events(http, database, registry),
+                    _open_client_assertions(database, settings) as assertions,
+                ):
+                    authenticator = ClientAuthenticator(database, assertions)
+                    grants = Grants(
+                        accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
+                        clients=authenticator,
+                        sessions=live_sessions,
+                        client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
+                        tokens=tokens,
+                        access_token_seconds=settings.access_token_seconds,
                     )
-                ) as http,
-                follow_account_events(http, database, registry),
-            ):
-                grants = Grants(
-                    accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
-                    clients=authenticator,
-                    sessions=live_sessions,
-                    client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
-                    tokens=tokens,
-                    access_token_seconds=settings.access_token_seconds,
-                )
-                yield State(
-                    settings=settings,
-                    keys=keys,
-                    verifier=TokenVerifier(
-                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
-                    ),
-                    clients=authenticator,
-                    client_registry=ClientRegistry(database),
-                    grants=grants,
-                    sessions=live_sessions,
-                    revocations=revocations,
-                )
+                    yield State(
+                        settings=settings,
+                        keys=keys,
+                        verifier=TokenVerifier(
+                            keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                        ),
+                        clients=authenticator,
+                        client_registry=ClientRegistry(database),
+                        grants=grants,
+                        sessions=live_sessions,
+                        revocations=revocations,
+                    )
 
     return lifespan
+
+
+@asynccontextmanager
+async def _open_client_assertions(database: Database, settings: AuthSettings) -> AsyncIterator[ClientAssertions]:
+    cluster = settings.cluster_issuer and Cluster(settings.cluster_issuer, settings.cluster_jwks_url)
+    async with (
+        open_remote_keys() as keys,
+        open_remote_keys(ca_file=settings.cluster_ca_file, token_file=settings.cluster_token_file) as cluster_keys,
+    ):
+        yield ClientAssertions(
+            database,
+            audiences=frozenset({settings.issuer, f"{settings.issuer.rstrip('/')}/token"}),
+            keys=keys,
+            cluster=cluster or None,
+            cluster_keys=cluster_keys,
+        )
 
 
 def _lifetimes(settings: AuthSettings) -> Lifetimes:

@@ -15,6 +15,7 @@ ErrorCode = Literal[
     "invalid_scope",
     "unauthorized_client",
     "unsupported_grant_type",
+    "slow_down",
     "temporarily_unavailable",
     "invalid_token",
     "insufficient_scope",
@@ -108,6 +109,11 @@ class ServerMetadata(BaseModel):
     introspection_endpoint_auth_methods_supported: list[str] = Field(
         description="A bearer token with the scope `users:read` is taken, too."
     )
+    token_endpoint_auth_signing_alg_values_supported: list[str] = Field(
+        description="How a client may sign its assertions for `private_key_jwt`."
+    )
+    revocation_endpoint_auth_signing_alg_values_supported: list[str]
+    introspection_endpoint_auth_signing_alg_values_supported: list[str]
     subject_types_supported: list[str]
 
 
@@ -131,6 +137,17 @@ _CLIENT_FIELDS = {
         "type": "string",
         "format": "password",
         "description": "Its secret, where it is registered for `client_secret_post`.",
+    },
+    "client_assertion_type": {
+        "type": "string",
+        "enum": ["urn:ietf:params:oauth:client-assertion-type:jwt-bearer", ""],
+        "description": "Goes with `client_assertion`.",
+    },
+    "client_assertion": {
+        "type": "string",
+        "format": "client-assertion",
+        "description": "A JWT that it has signed, where it is registered for `private_key_jwt` (RFC 7523); or the "
+        "token of its Kubernetes ServiceAccount.",
     },
 }
 

@@ -81,7 +81,7 @@ class Sessions:
         session = Session(new_id(), subject, client_id, scopes)
         refresh_token = _encode(secrets.token_bytes(32))
         now = utc_now()
-        async with self._database.sessions.begin() as transaction:
+        async with self._database.begin() as transaction:
             if events_seen is not None and await was_ended(transaction, subject, events_seen=events_seen):
                 raise InvalidGrant("the account was changed in this moment")
             await _purge(transaction, now)
@@ -126,7 +126,7 @@ class Sessions:
         Raises:
             InvalidGrant: the token is unknown, expired, another client's or used before.
         """
-        async with self._database.sessions.begin() as transaction:
+        async with self._database.begin() as transaction:
             row = await _live_session(transaction, refresh_token)
             usable = row is not None and row.client_id == client_id
             if row is not None and usable:
@@ -146,7 +146,7 @@ class Sessions:
         unused = update(RefreshTokenRow).where(
             RefreshTokenRow.hash == digest(refresh_token), RefreshTokenRow.used_at.is_(None)
         )
-        async with self._database.sessions.begin() as transaction:
+        async with self._database.begin() as transaction:
             # Of all who try at the same time, the database lets one set `used_at`. It comes before
             # any reading, so that the others wait here and then see what the first one did.
             is_first = await transaction.scalar(unused.values(used_at=now).returning(RefreshTokenRow.hash)) is not None
@@ -162,7 +162,7 @@ class Sessions:
 
     async def end(self, session_id: UUID) -> None:
         """End a session: none of its refresh tokens works any more."""
-        async with self._database.sessions.begin() as transaction:
+        async with self._database.begin() as transaction:
             await transaction.execute(
                 update(SessionRow)
                 .where(SessionRow.id == session_id, SessionRow.ended_at.is_(None))

@@ -1,18 +1,24 @@
 """Configuration of the auth service, read once from the environment."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
+from cryptography.fernet import Fernet
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Secret,
     field_validator,
     model_validator,
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
+from servicekit.connections import ConnectionSettings
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
@@ -28,7 +34,22 @@ def _read_clients(value: Any) -> Any:
         raise ValueError("expected a list of clients in YAML or JSON") from None
 
 
-class AuthSettings(TokenSettings):
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _is_fernet_key(key: str) -> str:
+    try:
+        Fernet(key)
+    except ValueError:
+        raise ValueError("expected 32 bytes in base64url, as Fernet.generate_key() makes") from None
+    return key
+
+
+FernetKey = Annotated[str, AfterValidator(_is_fernet_key)]
+
+
+class AuthSettings(TokenSettings, ConnectionSettings):
     """What the auth service is told."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
@@ -49,10 +70,33 @@ class AuthSettings(TokenSettings):
     clients: Annotated[tuple[ConfiguredClient, ...], NoDecode, BeforeValidator(_read_clients)] = ()
     """OAuth clients, as YAML or JSON; in a file by `AUTH_CLIENTS_FILE`. Others are registered over HTTP."""
 
+    cluster_issuer: str | None = None
+    """`iss` of a Kubernetes cluster's ServiceAccount tokens, which clients may prove themselves with."""
+
+    cluster_jwks_url: str = Field("https://kubernetes.default.svc/openid/v1/jwks", pattern=r"^https?://[^/]")
+    """Where the keys of those tokens are."""
+
+    cluster_ca_file: Path | None = None
+    """The CA of that address, where the system does not know it."""
+
+    cluster_token_file: Path | None = None
+    """The token to ask with, where that is needed; read anew each time."""
+
     password_grant: bool = True
     """Off where nobody shall type a password into a client; the web page needs it."""
 
     signing_algorithm: Algorithm = "RS256"
+    """Of the keys that are made from now on; those of another one retire."""
+
+    key_publish_seconds: NonNegativeInt = 600
+    """A new key is published for so long before it signs: longer than others keep the key set."""
+
+    key_rotation_days: NonNegativeFloat = 90.0
+    """A new key is made when the newest one is so old; 0 leaves that to `pinhole-auth rotate-keys`."""
+
+    key_encryption_keys: Secret[Annotated[tuple[FernetKey, ...], BeforeValidator(_split)]] = Secret(())
+    """Fernet keys, with commas between them, that signing keys are sealed with at rest: the first seals, each opens."""
+
     access_token_seconds: PositiveInt = 15 * 60
 
     refresh_idle_seconds: PositiveInt = 14 * 24 * 3600

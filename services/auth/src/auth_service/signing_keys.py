@@ -1,65 +1,90 @@
-"""The keys that sign access tokens: kept in the database, held in memory."""
+"""The keys that sign access tokens, as one process holds them: which one signs now, which ones verify."""
 
-import asyncio
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
 
-from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.database import utc_now
 from servicekit.tokens import Algorithm, PublicKey, SigningKey
-from sqlalchemy import select, text
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from auth_service.tables import SigningKeyRow
+KeyState = Literal["published", "active", "retiring", "over"]
+"""Known to all and signing later; signing; signing no more, but tokens that it has signed live; of no use."""
 
-log = get_logger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class KeyTimes:
+    """When a key was made, and from when on it signs: until another one does."""
+
+    id: str
+    algorithm: Algorithm
+    created_at: datetime
+    active_from: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RingKey:
+    """A key and its times."""
+
+    times: KeyTimes
+    signing_key: SigningKey
+
+
+def states(keys: Sequence[KeyTimes], now: datetime, *, overlap: timedelta) -> dict[str, KeyState]:
+    """Return the state of each key at a time.
+
+    Nothing but the clock moves a key on, so that all replicas change at the same moment without a
+    word. `overlap` is how long a token outlives the change of its key.
+    """
+    result: dict[str, KeyState] = {}
+    replaced_at: datetime | None = None
+    for key in sorted(keys, key=lambda key: (key.active_from, key.id), reverse=True):
+        if key.active_from > now:
+            result[key.id] = "published"
+            continue
+        if replaced_at is None:
+            result[key.id] = "active"
+        else:
+            result[key.id] = "retiring" if now < replaced_at + overlap else "over"
+        replaced_at = key.active_from
+    return result
 
 
 class KeyRing:
-    """Every key verifies and is published; the newest one of the set algorithm signs."""
+    """The keys of now. Who follows the database replaces them."""
 
-    def __init__(self, keys: Sequence[SigningKey], algorithm: Algorithm) -> None:
-        """Take `keys`, oldest first, at least one of them of `algorithm`."""
-        self.current = [key for key in keys if key.algorithm == algorithm][-1]
-        self.public_documents = [key.public_document for key in keys]
-        self._public_keys = {key.key_id: PublicKey(key.public_document) for key in keys}
+    def __init__(self, keys: Sequence[RingKey], *, overlap: timedelta) -> None:
+        """Take at least one key."""
+        self._overlap = overlap
+        self.replace(keys)
+
+    def replace(self, keys: Sequence[RingKey]) -> None:
+        """Hold `keys` from now on, at least one of them."""
+        self._keys = {key.times.id: key for key in sorted(keys, key=lambda key: (key.times.active_from, key.times.id))}
+        self._public_keys = {key_id: PublicKey(key.signing_key.public_document) for key_id, key in self._keys.items()}
+
+    @property
+    def current(self) -> SigningKey:
+        """The key that signs now."""
+        active = [key_id for key_id, state in self._states().items() if state == "active"]
+        # A replica with a clock ahead of ours may have made the first key in our future.
+        key_id = active[0] if active else next(iter(self._keys))
+        return self._keys[key_id].signing_key
+
+    @property
+    def key_ids(self) -> list[str]:
+        """The keys that verify now; a token of any other one is dead."""
+        current = self._states()
+        return [key_id for key_id in self._keys if current[key_id] != "over"]
+
+    @property
+    def public_documents(self) -> list[dict[str, str]]:
+        """The JWK of each key that verifies now or soon."""
+        return [self._keys[key_id].signing_key.public_document for key_id in self.key_ids]
 
     async def get(self, key_id: str) -> PublicKey | None:
         """Return the key of a token that we may have signed, as `TokenVerifier` asks for it."""
         return self._public_keys.get(key_id)
 
-
-async def load_key_ring(database: Database, algorithm: Algorithm) -> KeyRing:
-    """Return the stored keys. Where none is of `algorithm`, make one first."""
-    async with database.sessions.begin() as session:
-        keys = await _read(session)
-    if not _has(keys, algorithm):
-        # Outside the transaction: an RSA key takes a while.
-        key = await asyncio.to_thread(SigningKey.generate, algorithm)
-        keys = await _add_first(database, key)
-    return KeyRing(keys, algorithm)
-
-
-async def _add_first(database: Database, key: SigningKey) -> list[SigningKey]:
-    """Store `key` unless another replica was faster, and return what is stored then."""
-    async with database.sessions.begin() as session:
-        if session.get_bind().dialect.name == "postgresql":
-            # Replicas that start together wait here for each other; SQLite's transactions always do.
-            await session.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
-        keys = await _read(session)
-        if not _has(keys, key.algorithm):
-            session.add(
-                SigningKeyRow(id=key.key_id, algorithm=key.algorithm, private_pem=key.pem, created_at=utc_now())
-            )
-            keys.append(key)
-            log.info("signing_key_created", key_id=key.key_id, algorithm=key.algorithm)
-    return keys
-
-
-async def _read(session: AsyncSession) -> list[SigningKey]:
-    rows = await session.scalars(select(SigningKeyRow).order_by(SigningKeyRow.created_at, SigningKeyRow.id))
-    return [SigningKey(row.private_pem, cast(Algorithm, row.algorithm)) for row in rows]
-
-
-def _has(keys: Sequence[SigningKey], algorithm: Algorithm) -> bool:
-    return any(key.algorithm == algorithm for key in keys)
+    def _states(self) -> dict[str, KeyState]:
+        return states([key.times for key in self._keys.values()], utc_now(), overlap=self._overlap)

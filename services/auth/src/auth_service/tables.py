@@ -1,10 +1,11 @@
 """The tables of auth."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from servicekit.database import NAMING, UtcDateTime
-from sqlalchemy import BigInteger, ForeignKey, LargeBinary, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -24,7 +25,13 @@ class SigningKeyRow(Base):
 
     algorithm: Mapped[str] = mapped_column(String(5))
     private_pem: Mapped[str] = mapped_column(Text)
+    """Sealed where the settings have a key for that; empty once the key is revoked."""
+
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    active_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """It signs from then on, until another one does. None means from its making."""
+
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class SessionRow(Base):
@@ -82,6 +89,14 @@ class ClientRow(Base):
     scope: Mapped[str] = mapped_column(Text)
     token_endpoint_auth_method: Mapped[str] = mapped_column(String(24))
     first_party: Mapped[bool]
+    jwks: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    """The public keys that it signs with; or they are at `jwks_uri`; or it has the tokens of a ServiceAccount."""
+
+    jwks_uri: Mapped[str | None] = mapped_column(String(500))
+    service_account: Mapped[str | None] = mapped_column(String(320), index=True, unique=True)
+    key_credential_id: Mapped[UUID | None]
+    """Stands for these keys, as the id of a secret does for a secret; another one when they change."""
+
     is_configured: Mapped[bool]
     """It comes from the settings, and goes with them."""
 
@@ -120,3 +135,14 @@ class AccountEnding(Base):
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     subject: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class ClientAssertionRow(Base):
+    """An assertion that a client has used. It is taken once."""
+
+    __tablename__ = "client_assertions"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    """SHA-256 of the client's id and the assertion's `jti`."""
+
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -1,13 +1,8 @@
 """What the gateway answers when a service does not, in the words of the path that was asked."""
 
-from collections.abc import Callable
-
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from servicekit.problem import Problem
-
-ErrorResponse = Callable[[Problem, Request], JSONResponse]
-"""Renders a problem for one family of paths."""
 
 
 class BadRequest(Problem):

@@ -12,11 +12,11 @@ from fastapi import Request
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 from servicekit.logs import get_logger
-from servicekit.problem import ContentTooLarge, NotFound, Problem, ServiceUnavailable
+from servicekit.problem import ContentTooLarge, ErrorResponse, NotFound, Problem, ServiceUnavailable
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import BadGateway, BadRequest, ErrorResponse, GatewayTimeout
+from gateway.errors import BadGateway, BadRequest, GatewayTimeout
 from gateway.headers import content_length, downstream_fields, upstream_fields
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream

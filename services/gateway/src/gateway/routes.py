@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from servicekit.problem import problem_response
+from fastapi import Request, Response
+from servicekit.problem import ErrorResponse, Problem, problem_response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from gateway.errors import ErrorResponse, inference_protocol_error_response, oauth_error_response
+from gateway.errors import inference_protocol_error_response, oauth_error_response
 from gateway.proxy import Proxy
 
 
@@ -41,6 +42,15 @@ PREFIXES = (
     Prefix("/openapi/inference.json", "inference", is_exact=True),
 )
 """No prefix lies below another. `/livez`, `/readyz`, `/metrics` and `/internal` are not among them."""
+
+
+def error_response(problem: Problem, request: Request) -> Response:
+    """Render what the gateway itself has to say about a path in the words of that path."""
+    path = request.url.path
+    for prefix in PREFIXES:
+        if path == prefix.path or (not prefix.is_exact and path.startswith(f"{prefix.path}/")):
+            return prefix.error_response(problem, request)
+    return problem_response(problem, request)
 
 
 class ProxyRoute(Route):

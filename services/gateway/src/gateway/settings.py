@@ -21,8 +21,8 @@ class GatewaySettings(ServiceSettings):
     users_url: HttpOrigin = "http://127.0.0.1:8002"
     inference_url: HttpOrigin = "http://127.0.0.1:8003"
 
-    max_body_bytes: PositiveInt = 10 * 1024 * 1024 + 64 * 1024
-    """Longest body: the largest image, and what multipart puts around it."""
+    max_body_bytes: PositiveInt = 32 * 1024 * 1024
+    """Longest body: the largest request of the inference protocol. The services have limits of their own below it."""
 
     max_connections: PositiveInt = 128
     """Connections to one service; a request beyond them waits `connect_timeout_seconds` for one."""

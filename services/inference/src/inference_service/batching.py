@@ -233,7 +233,7 @@ class DynamicBatcher:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
             model = batch[0].request.model
-            self._metrics.batch_computed(computed.rows, device=model.device, seconds=computed.seconds)
+            self._metrics.batch_computed(model, computed.rows, computed.seconds)
             self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)

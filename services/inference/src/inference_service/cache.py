@@ -7,20 +7,20 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple
 from typing import Protocol
 
+import torch
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from servicekit.logs import get_logger
+from torch import Tensor
 
 from inference_service.metrics import InferenceMetrics
-from inference_service.postprocessing import Prediction
 
-REDIS_PREFIX = "pinhole:prediction:"
+REDIS_PREFIX = "pinhole:logits:"
 REDIS_TIMEOUT_SECONDS = 0.1
 REDIS_RETRY_SECONDS = 1.0
 """How long a Redis that failed is not asked: a request would wait for it in vain."""
@@ -118,26 +118,26 @@ class RedisStore:
         log.warning("cache_is_away", error=type(error).__name__)
 
 
-class PredictionCache:
-    """Predictions by what they depend on."""
+class LogitsCache:
+    """Logits by what they depend on: all that is asked of a picture comes from them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def get(self, key: str) -> list[Prediction] | None:
-        """Return what was computed before."""
+    async def get(self, key: str, classes: int) -> Tensor | None:
+        """Return what was computed before, float32 [classes]."""
         value = await self._store.get(key)
         if value is None:
             return None
-        try:
-            return [Prediction(int(index), str(label), float(score)) for index, label, score in json.loads(value)]
-        except (ValueError, TypeError):
+        if not isinstance(value, bytes) or len(value) != classes * torch.float32.itemsize:
             log.warning("cache_holds_something_else", key=key)
             return None
+        # A copy: the memory of `bytes` must not be written to.
+        return torch.frombuffer(bytearray(value), dtype=torch.float32)
 
-    async def put(self, key: str, predictions: list[Prediction]) -> None:
-        """Keep what was computed."""
-        await self._store.put(key, json.dumps([astuple(p) for p in predictions], separators=(",", ":")).encode())
+    async def put(self, key: str, logits: Tensor) -> None:
+        """Keep what was computed, float32 [classes]."""
+        await self._store.put(key, logits.numpy().tobytes())
 
 
 async def cache_key(data: bytes, *parameters: str) -> str:
@@ -159,13 +159,13 @@ def _size(value: bytes) -> int:
 @asynccontextmanager
 async def open_cache(
     *, max_bytes: int, ttl_seconds: float, redis_url: SecretStr | None, metrics: InferenceMetrics
-) -> AsyncIterator[PredictionCache | None]:
+) -> AsyncIterator[LogitsCache | None]:
     """Yield the cache, or None where `max_bytes` is 0. With `redis_url` the bound on bytes is that of Redis."""
     if not max_bytes:
         yield None
         return
     if redis_url is None:
-        yield PredictionCache(MemoryStore(max_bytes=max_bytes, ttl_seconds=ttl_seconds, metrics=metrics))
+        yield LogitsCache(MemoryStore(max_bytes=max_bytes, ttl_seconds=ttl_seconds, metrics=metrics))
         return
     async with Redis.from_url(
         redis_url.get_secret_value(),
@@ -173,4 +173,4 @@ async def open_cache(
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     ) as redis:
-        yield PredictionCache(RedisStore(redis, ttl_seconds=ttl_seconds, metrics=metrics))
+        yield LogitsCache(RedisStore(redis, ttl_seconds=ttl_seconds, metrics=metrics))

@@ -13,9 +13,11 @@ from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
 from inference_service.errors import BodyTooSlow
+from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
 from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
+from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
 from inference_service.uploads import declared_length, read_upload
 
@@ -30,6 +32,8 @@ class State(TypedDict):
     models: ModelRegistry
     bodies: BodyBudget
     pipeline: Pipeline
+    statistics: StatisticsBook
+    control: ModelControl
 
 
 async def get_settings(request: Request) -> InferenceSettings:
@@ -56,11 +60,26 @@ async def get_bodies(request: Request) -> BodyBudget:
     return bodies
 
 
+async def get_statistics(request: Request) -> StatisticsBook:
+    """Return what each model has done."""
+    statistics: StatisticsBook = request.state.statistics
+    return statistics
+
+
+async def get_control(request: Request) -> ModelControl:
+    """Return what loads and unloads models."""
+    control: ModelControl = request.state.control
+    return control
+
+
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
+StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
+ControlDep = Annotated[ModelControl, Depends(get_control)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
+Administrator = Annotated[Principal, require_scope("inference:admin")]
 
 
 _NAME = "efficientnet-lite0"
@@ -98,12 +117,18 @@ async def get_named_version(
     return models.get(name, version)
 
 
+async def get_named_model(_caller: Caller, models: ModelsDep, name: ModelName) -> ServedModel:
+    """Return the newest version that is ready of the model that the path names."""
+    return models.get(name)
+
+
 async def get_named_versions(_caller: Caller, models: ModelsDep, name: ModelName) -> list[ServedModel]:
     """Return each version of the model that the path names, the newest first."""
     return models.versions(name)
 
 
 ChosenModelDep = Annotated[ServedModel, Depends(get_chosen_model)]
+NamedModelDep = Annotated[ServedModel, Depends(get_named_model)]
 NamedVersionDep = Annotated[ServedModel, Depends(get_named_version)]
 NamedVersionsDep = Annotated[list[ServedModel], Depends(get_named_versions)]
 

@@ -1,6 +1,14 @@
 """What can be wrong with a request for a prediction."""
 
-from servicekit.problem import FieldError, InvalidRequest, NotFound, Problem, ServiceUnavailable, UnsupportedMediaType
+from servicekit.problem import (
+    FieldError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 
 
 class NotAnImage(UnsupportedMediaType):
@@ -13,6 +21,13 @@ class InvalidImage(InvalidRequest):
     """The picture is empty, damaged, cut short or has too many pixels."""
 
     slug, title = "invalid-image", "Invalid image"
+
+
+class InvalidItem(InvalidRequest):
+    """One of the pictures of a request is not valid."""
+
+    def __init__(self, index: int, detail: str) -> None:
+        super().__init__(f"item {index}: {detail}")
 
 
 class InvalidUpload(InvalidRequest):
@@ -32,6 +47,18 @@ class ModelNotReady(ServiceUnavailable):
     """The model is still being loaded, or could not be."""
 
     slug, title = "model-not-ready", "Model not ready"
+
+
+class ModelControlOff(Forbidden):
+    """Models are not loaded and unloaded over the network here."""
+
+    slug, title = "model-control-off", "Model control is off"
+
+
+class ModelNotLoaded(InvalidRequest):
+    """The model could not be loaded; it is served as it was before, or not at all."""
+
+    slug, title = "model-not-loaded", "Model not loaded"
 
 
 class Overloaded(ServiceUnavailable):

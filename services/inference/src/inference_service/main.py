@@ -28,8 +28,13 @@ from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
+from inference_service.model_control import ModelControl
 from inference_service.models_file import BadModelsFile
+from inference_service.oip.errors import error_response
+from inference_service.oip.grpc_server import open_grpc_server
+from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
@@ -63,7 +68,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
         # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
-        set_compute_threads = partial(torch.set_num_threads, settings.compute_threads or cpus)
+        compute_threads = settings.compute_threads or cpus
+        set_compute_threads = partial(torch.set_num_threads, compute_threads)
+        metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
@@ -73,7 +80,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
             ) as keys,
-            open_revocations(settings.auth_url, http, readiness) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
@@ -81,6 +88,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 readiness,
                 metrics,
                 max_batch_size=settings.max_batch_size,
+                modes=ModeSearch(
+                    settings.mode,
+                    budget_seconds=settings.mode_search_seconds,
+                    folder=settings.modes_dir,
+                    max_batch_size=settings.max_batch_size,
+                ),
                 prepare=set_compute_threads,
                 workers_dir=settings.workers_dir,
                 follow=_follower(settings) if sources is None else None,
@@ -115,16 +128,21 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 interval_seconds=settings.canary_seconds,
                 timeout_seconds=settings.request_timeout_seconds,
             )
-            async with running(canary):
-                yield State(
-                    settings=settings,
-                    verifier=TokenVerifier(
-                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
-                    ),
-                    models=served_models,
-                    bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
-                    pipeline=pipeline,
-                )
+            state = State(
+                settings=settings,
+                verifier=TokenVerifier(
+                    keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                ),
+                models=served_models,
+                bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
+                pipeline=pipeline,
+                statistics=metrics.statistics,
+                control=ModelControl(
+                    served_models, partial(_current_sources, settings, chosen), is_on=settings.model_control
+                ),
+            )
+            async with running(canary), open_grpc_server(state, readiness, heartbeat.stalled, registry):
+                yield state
 
     return build_app(
         settings,
@@ -132,11 +150,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         description="Classifies pictures with the models that it serves.",
         version=version("pinhole-inference"),
         lifespan=lifespan,
-        routers=[predict.router, models.router, pages_router()],
+        routers=[predict.router, models.router, *oip_routers(readiness, heartbeat.stalled), pages_router()],
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,
         telemetry=telemetry,
+        error_response=error_response,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 
@@ -149,6 +168,11 @@ def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
     except BadModelsFile as error:
         lines = "\n  ".join(str(error).splitlines())
         raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
+
+
+def _current_sources(settings: InferenceSettings, chosen: Sequence[ModelSource]) -> Sequence[ModelSource]:
+    """Return what `models.yaml` names now, or what was chosen at the start where there is no such file."""
+    return chosen if settings.models_file is None else read_sources(settings.models_file, settings.weights_dir)
 
 
 def _follower(settings: InferenceSettings) -> Callable[[ModelRegistry], Awaitable[None]] | None:

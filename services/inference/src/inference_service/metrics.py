@@ -10,6 +10,7 @@ from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
 
 from inference_service.model import Model, ModelSource
+from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
 
 Rejection = Literal["queue_full", "too_late", "body_bytes"]
@@ -26,6 +27,9 @@ class InferenceMetrics:
     """Requests, their stages and the models. Labels are bounded: known models, stages, outcomes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.statistics = StatisticsBook()
+        """The same in the counts that the inference protocol has."""
+
         self._stage_duration_seconds = Histogram(
             "inference_stage_duration_seconds",
             "Time that a request spent in one stage.",
@@ -95,15 +99,37 @@ class InferenceMetrics:
         self._model_info = Gauge(
             "inference_model_info",
             "1 for each model that is ready, 0 for one that was.",
-            ["model", "version", "source", "device", "dtype"],
+            ["model", "version", "source", "device", "dtype", "mode", "digest"],
             multiprocess_mode="livemax",
             registry=registry,
         )
 
+        self._model_images_per_second = Gauge(
+            "inference_model_images_per_second",
+            "What the search for the fastest mode has measured, in batches of the largest size.",
+            ["model", "version", "mode"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._model_loads = Counter(
             "inference_model_loads",
             "Versions of models that were loaded, by what came of it: ready or failed.",
             ["model", "outcome"],
+            registry=registry,
+        )
+
+        self._model_load_seconds = Gauge(
+            "inference_model_load_duration_seconds",
+            "Time from the source of a version to its being served, its warm-up included.",
+            ["model", "version"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._thread_budget = Gauge(
+            "inference_thread_budget",
+            "Threads that work at once: decode is the pool for pictures, compute those inside one forward pass.",
+            ["pool"],
+            multiprocess_mode="livemax",
             registry=registry,
         )
 
@@ -135,10 +161,11 @@ class InferenceMetrics:
         """Show how much is held."""
         self._body_bytes.set(held_bytes)
 
-    def batch_computed(self, rows: int, *, device: str, seconds: float) -> None:
-        """Count one batch, and the time that it took on `device`."""
+    def batch_computed(self, model: Model, rows: int, seconds: float) -> None:
+        """Count one batch, and the time that the device of its model took."""
         self._batch_size.observe(rows)
-        self._device_busy_seconds.labels(device).inc(seconds)
+        self._device_busy_seconds.labels(model.device).inc(seconds)
+        self.statistics.of(model.network).batch(rows, seconds)
 
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""
@@ -156,19 +183,34 @@ class InferenceMetrics:
         """Show how much is kept."""
         self._cache_bytes.set(size_bytes)
 
+    def show_thread_budget(self, *, decode: int, compute: int) -> None:
+        """Show how many threads there are for each kind of work."""
+        self._thread_budget.labels("decode").set(decode)
+        self._thread_budget.labels("compute").set(compute)
+
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
-        """Show a model and what it runs on."""
+        """Show a model, what it runs on, and how fast that is."""
         self._model_info.labels(*_info(source, model)).set(1)
+        for found in model.measurements:
+            if found.images_per_second is not None:
+                labels = source.name, source.version, found.mode
+                self._model_images_per_second.labels(*labels).set(found.images_per_second)
 
     def model_is_gone(self, source: ModelSource, model: Model | None) -> None:
         """Show that a model is no longer served."""
         if model is not None:
-            self._model_info.labels(*_info(source, model)).set(0)  # among several workers no labels can be removed
+            # Among several workers no labels can be removed.
+            self._model_info.labels(*_info(source, model)).set(0)
 
-    def model_was_loaded(self, source: ModelSource, outcome: Literal["ready", "failed"]) -> None:
-        """Count one attempt to load a version of a model."""
-        self._model_loads.labels(source.name, outcome).inc()
+    def model_was_loaded(self, source: ModelSource, seconds: float) -> None:
+        """Count one version that came to be served."""
+        self._model_loads.labels(source.name, "ready").inc()
+        self._model_load_seconds.labels(source.name, source.version).set(seconds)
+
+    def model_has_failed(self, source: ModelSource) -> None:
+        """Count one version that could not be loaded."""
+        self._model_loads.labels(source.name, "failed").inc()
 
 
 def _info(source: ModelSource, model: Model) -> tuple[str, ...]:
-    return source.name, source.version, source.uri, model.device, model.dtype_name
+    return source.name, source.version, source.uri, model.device, model.dtype_name, model.mode, model.digest

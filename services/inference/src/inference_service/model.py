@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from inference_service.modes import Measurement, Mode, ModeSetting
 from inference_service.preprocessing import Preprocessing
 
 
@@ -33,18 +34,25 @@ class Model:
     digest: str = ""
     """SHA-256 of the weights, in hexadecimal digits."""
 
+    mode: Mode = Mode.EAGER
+    measurements: tuple[Measurement, ...] = ()
+    """Of each mode that it was compared in; none where the mode was set."""
+
     batch_seconds: Mapping[int, float] = field(default_factory=dict)
     """What batches have taken in the warm-up, by their size."""
 
     @property
     def dtype_name(self) -> str:
-        """Return the dtype as in `float32`."""
+        """Return the dtype that it is computed in, as in `float32`."""
+        if self.mode is Mode.INT8:
+            return "int8"
         return str(self.dtype).removeprefix("torch.")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float32 [N, classes], of preprocessed pictures, float32 [N, 3, H, W]."""
+        layout = torch.contiguous_format if self.mode is Mode.EAGER else torch.channels_last
         with torch.inference_mode():
-            logits: Tensor = self.network(images.to(self.device, self.dtype))
+            logits: Tensor = self.network(images.to(self.device, self.dtype, memory_format=layout))
             return logits.float().cpu()
 
     def warm_up(self, max_batch_size: int = 1) -> Mapping[int, float]:
@@ -100,3 +108,9 @@ class ModelSource:
     golden: tuple[GoldenPicture, ...] = ()
     fingerprint: str = ""
     """Of all that `load` reads: a source with another one is loaded again."""
+
+    mode: ModeSetting | None = None
+    """How to compute it; by default as the service is told."""
+
+    calibration: Path | None = None
+    """Ranges for computing it in 8 bits."""

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from inference_service.builtin import imagenet_labels
+from inference_service.modes import ModeSetting
 
 BUILTIN = "builtin:efficientnet-lite0"
 TORCHVISION = re.compile(r"torchvision:(?P<name>[a-z0-9_]+)(/(?P<weights>[A-Z0-9_]+))?")
@@ -112,6 +113,8 @@ class ModelEntry(_Strict):
     preprocessing: PreprocessingEntry | None = None
     scaled_decoding: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    mode: Literal[ModeSetting, "int8"] | None = None
+    calibration: Annotated[str, StringConstraints(min_length=1)] | None = None
     golden: tuple[GoldenEntry, ...] = ()
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda(:[0-9]+)?)$")] = "cpu"
 
@@ -119,6 +122,14 @@ class ModelEntry(_Strict):
     def kind(self) -> str:
         """Return the scheme of the source."""
         return self.source.partition(":")[0]
+
+    @model_validator(mode="after")
+    def _int8_is_calibrated(self) -> Self:
+        if (self.mode == "int8") != (self.calibration is not None):
+            raise ValueError("calibration: is required with mode: int8, and has no meaning without it")
+        if self.mode == "int8" and (self.device != "cpu" or self.dtype != "float32"):
+            raise ValueError("mode: int8 is for dtype: float32 and device: cpu")
+        return self
 
     @model_validator(mode="after")
     def _fields_fit_the_source(self) -> Self:

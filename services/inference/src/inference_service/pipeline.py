@@ -2,20 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence, Set
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from inference_service.admission import Admission
 from inference_service.batching import Place, Priority
-from inference_service.cache import PredictionCache, cache_key
-from inference_service.decoding import decode_picture
-from inference_service.errors import DeadlineExceeded
+from inference_service.cache import LogitsCache, cache_key
+from inference_service.errors import DeadlineExceeded, InvalidImage, InvalidItem, NotAnImage
 from inference_service.metrics import CacheOutcome, InferenceMetrics
 from inference_service.model import Model
+from inference_service.pictures import EncodedPicture, Picture
 from inference_service.postprocessing import Prediction, top_predictions
 from inference_service.registry import ServedModel
 from inference_service.single_flight import SingleFlight
@@ -32,6 +34,14 @@ class Classified:
     cache: CacheOutcome
 
 
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """The logits of some pictures, float32 [N, classes], and where they came from."""
+
+    logits: Tensor
+    cache: CacheOutcome
+
+
 class Pipeline:
     """Classifies pictures: decode and preprocess on a pool of threads, compute in batches."""
 
@@ -40,14 +50,14 @@ class Pipeline:
         *,
         decode_pool: Executor,
         admission: Admission,
-        cache: PredictionCache | None,
+        cache: LogitsCache | None,
         max_image_pixels: int,
         metrics: InferenceMetrics,
     ) -> None:
         self._decode_pool = decode_pool
         self._admission = admission
         self._cache = cache
-        self._flights: SingleFlight[list[Prediction]] = SingleFlight()
+        self._flights: SingleFlight[Tensor] = SingleFlight()
         self._max_image_pixels = max_image_pixels
         self._metrics = metrics
 
@@ -68,7 +78,8 @@ class Pipeline:
 
     async def probe(self, data: bytes, served: ServedModel, *, timeout_seconds: float) -> None:
         """Take a picture through all stages, in no cache and no count of requests; raises as `classify` does."""
-        task = _Task(data, served, served.require(), 1, StageTimings(), Priority.INTERACTIVE, timeout_seconds)
+        picture = EncodedPicture(data)
+        task = _Task(picture, served, served.require(), StageTimings(), Priority.INTERACTIVE, timeout_seconds)
         with self._admit(task) as place:
             await _in_time(self._compute(task, place), timeout_seconds)
 
@@ -97,53 +108,107 @@ class Pipeline:
             DeadlineExceeded: there is no result within `timeout_seconds`.
         """
         model = served.require()
-        with self._metrics.request(served.source.name, timings):
-            task = _Task(data, served, model, top_k, timings, priority, timeout_seconds)
-            classified = await _in_time(self._classify(task), timeout_seconds)
-        self._metrics.answered(classified.cache)
-        return classified
+        task = _Task(EncodedPicture(data), served, model, timings, priority, timeout_seconds)
+        with self._metrics.statistics.of(model.network).request(timings), self._counted(task):
+            found = await self._logits_in_time(task)
+            with timings.measure("postprocess"):
+                return Classified(top_predictions(found.logits, model.labels, top_k), found.cache)
 
-    async def _classify(self, task: "_Task") -> Classified:
+    async def infer(
+        self,
+        pictures: Sequence[Picture],
+        served: ServedModel,
+        *,
+        timeout_seconds: float,
+        timings: StageTimings,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Inferred:
+        """Return the logits, float32 [N, classes], of N pictures in their order.
+
+        They go to the batches one by one. The first that fails ends the others. Of each stage `timings`
+        gets what the slowest picture took.
+
+        Raises:
+            InvalidItem: one of the pictures is not valid; it says which one.
+            Problem: as `classify` does.
+        """
+        model = served.require()
+        if self._cache is None:  # at once or not at all: what is turned away halfway was decoded in vain
+            self._admission.admit(model, rows=len(pictures), priority=priority, timeout_seconds=timeout_seconds).leave()
+        tasks = [
+            _Task(picture, served, model, timings if index == 0 else StageTimings(), priority, timeout_seconds)
+            for index, picture in enumerate(pictures)
+        ]
+        with self._metrics.statistics.of(model.network).request(timings):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    items = [group.create_task(self._item(index, task)) for index, task in enumerate(tasks)]
+            except ExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+            finally:
+                timings.take_longest(*(task.timings for task in tasks[1:]))
+        found = [item.result() for item in items]
+        return Inferred(torch.stack([one.logits for one in found]), _least({one.cache for one in found}))
+
+    async def _item(self, index: int, task: "_Task") -> "_Found":
+        try:
+            with self._counted(task):
+                return await self._logits_in_time(task)
+        except (NotAnImage, InvalidImage) as problem:
+            raise InvalidItem(index, str(problem)) from problem
+
+    def _counted(self, task: "_Task") -> AbstractContextManager[None]:
+        return self._metrics.request(task.served.source.name, task.timings)
+
+    async def _logits_in_time(self, task: "_Task") -> "_Found":
+        found = await _in_time(self._logits(task), task.timeout_seconds)
+        self._metrics.answered(found.cache)
+        return found
+
+    async def _logits(self, task: "_Task") -> "_Found":
         if self._cache is None:
             with self._admit(task) as place:
-                return Classified(await self._compute(task, place), "off")
+                return _Found(await self._compute(task, place), "off")
+        statistics = self._metrics.statistics.of(task.model.network)
+        started = time.perf_counter()
         source = task.served.source
-        key = await cache_key(task.data, source.name, source.version, source.uri, task.model.digest, str(task.top_k))
-        if self._flights.get(key) is None and (found := await self._cache.get(key)) is not None:
-            return Classified(found, "hit")
+        kind = task.picture.kind
+        digest, mode = task.model.digest, task.model.mode
+        key = await cache_key(task.picture.data, kind, source.name, source.version, source.uri, digest, mode)
+        if self._flights.get(key) is None:
+            found = await self._cache.get(key, len(task.model.labels))
+            if found is not None:
+                statistics.cache_hit.add(time.perf_counter() - started)
+                return _Found(found, "hit")
         if flight := self._flights.get(key):
             with task.timings.measure("queue"):
-                return Classified(await flight.join(), "shared")
+                return _Found(await flight.join(), "shared")
+        statistics.cache_miss.add(time.perf_counter() - started)
         place = self._admit(task)
-        return Classified(await self._flights.start(key, self._compute_and_keep(key, task, place)).join(), "miss")
+        return _Found(await self._flights.start(key, self._compute_and_keep(key, task, place)).join(), "miss")
 
     def _admit(self, task: "_Task") -> Place:
         return self._admission.admit(task.model, priority=task.priority, timeout_seconds=task.timeout_seconds)
 
-    async def _compute_and_keep(self, key: str, task: "_Task", place: Place) -> list[Prediction]:
+    async def _compute_and_keep(self, key: str, task: "_Task", place: Place) -> Tensor:
         assert self._cache is not None
         with place:
-            predictions = await self._compute(task, place)
-        await self._cache.put(key, predictions)
-        return predictions
+            logits = await self._compute(task, place)
+        await self._cache.put(key, logits)
+        return logits
 
-    async def _compute(self, task: "_Task", place: Place) -> list[Prediction]:
-        image = await self._prepare(task.data, task.model, task.timings)
-        logits = await place.infer(image.unsqueeze(0), task.timings)
-        with task.timings.measure("postprocess"):
-            return top_predictions(logits[0], task.model.labels, task.top_k)
+    async def _compute(self, task: "_Task", place: Place) -> Tensor:
+        image = await self._prepare(task.picture, task.model, task.timings)
+        return (await place.infer(image.unsqueeze(0), task.timings))[0]
 
-    async def _prepare(self, data: bytes, model: Model, timings: StageTimings) -> Tensor:
+    async def _prepare(self, picture: Picture, model: Model, timings: StageTimings) -> Tensor:
         """Return the input [3, H, W] of `model`; until a thread is free, the request is waiting."""
         submitted = time.perf_counter()
 
         def prepare() -> tuple[Tensor, float]:
             started = time.perf_counter()
             timings.add("queue", started - submitted)
-            with timings.measure("decode"):
-                picture = decode_picture(data, max_pixels=self._max_image_pixels, min_side=model.preprocessing.min_side)
-            with timings.measure("preprocess"):
-                prepared = model.preprocessing(picture)
+            prepared = picture.prepare(model.preprocessing, timings, max_pixels=self._max_image_pixels)
             return prepared, time.perf_counter() - started
 
         prepared, seconds = await asyncio.get_running_loop().run_in_executor(self._decode_pool, prepare)
@@ -155,13 +220,25 @@ class Pipeline:
 class _Task:
     """One picture on its way."""
 
-    data: bytes
+    picture: Picture
     served: ServedModel
     model: Model
-    top_k: int
     timings: StageTimings
     priority: Priority
     timeout_seconds: float
+
+
+class _Found(NamedTuple):
+    """The logits [classes] of one picture, and where they came from."""
+
+    logits: Tensor
+    cache: CacheOutcome
+
+
+def _least(outcomes: Set[CacheOutcome]) -> CacheOutcome:
+    """Return what several pictures together count as: computed, where one was."""
+    ranked: tuple[CacheOutcome, ...] = ("off", "miss", "shared", "hit")
+    return next(outcome for outcome in ranked if outcome in outcomes)
 
 
 async def _in_time(work: Coroutine[Any, Any, T], timeout_seconds: float) -> T:

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import gc
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
-from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from servicekit.health import Readiness
@@ -15,10 +16,10 @@ from torch.fx import GraphModule
 
 from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.executors import open_executor
-from inference_service.golden import check_golden
+from inference_service.loading import Loader
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import Model, ModelSource, ModelUnavailable
-from inference_service.shared_weights import share_weights
 
 MODEL_NEED = "model"
 """What `Readiness` calls having had every model loaded and warm."""
@@ -32,6 +33,7 @@ class ModelState(StrEnum):
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
+    UNLOADED = "unloaded"
 
 
 class ServedModel:
@@ -70,6 +72,7 @@ class ModelRegistry:
         metrics: InferenceMetrics,
         *,
         max_batch_size: int = 1,
+        modes: ModeSearch | None = None,
         prepare: Callable[[], object] = lambda: None,
         workers_dir: Path | None = None,
     ) -> None:
@@ -77,9 +80,9 @@ class ModelRegistry:
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
-        self._max_batch_size = max_batch_size
+        self._loader = Loader(max_batch_size, modes, workers_dir)
         self._prepare = prepare
-        self._workers_dir = workers_dir
+        self._changing = asyncio.Lock()
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -116,6 +119,28 @@ class ModelRegistry:
 
         A version that fails leaves the one before it in place, also one that `sources` no longer name.
         """
+        async with self._changing:
+            await self._serve(sources)
+
+    async def reload(self, sources: Sequence[ModelSource]) -> None:
+        """Load what `sources` name anew, whether it has changed or not; what they do not name stays as it is."""
+        async with self._changing:
+            for source in sources:
+                await self._load(self._models.setdefault((source.name, source.version), ServedModel(source)), source)
+
+    async def unload(self, name: str) -> None:
+        """Let go of every version of a model, until it is loaded again. Who has begun with it goes on to the end.
+
+        Raises:
+            UnknownModel: there is none of that name.
+        """
+        async with self._changing:
+            for served in self.versions(name):
+                self._metrics.model_is_gone(served.source, served.model)
+                served.model, served.state, served.reason = None, ModelState.UNLOADED, None
+                log.info("model_unloaded", model=name, version=served.source.version)
+
+    async def _serve(self, sources: Sequence[ModelSource]) -> None:
         wanted = {(source.name, source.version): source for source in sources}
         programs = [weakref.ref(program) for program in self._programs()]
         for key, source in wanted.items():
@@ -134,6 +159,8 @@ class ModelRegistry:
         elif MODEL_NEED in self._readiness.missing:
             # A process that has been ready stays so: the others it serves as before.
             self._readiness.is_missing(MODEL_NEED, "; ".join(failures))
+        for key in wanted:
+            await self._search_mode(self._models[key])
 
     def _programs(self) -> list[GraphModule]:
         networks = [served.model.network for served in self if served.model]
@@ -142,23 +169,49 @@ class ModelRegistry:
     async def _load(self, served: ServedModel, source: ModelSource) -> None:
         if served.model is None:
             served.state = ModelState.LOADING
+        # Where nothing answers yet, the model does at once and becomes faster while it is served.
+        answered = any(other.model for other in self.versions(source.name))
+        started = time.perf_counter()
         try:
-            async with open_executor("load", 1, prepare=self._prepare) as thread:
-                model = await asyncio.get_running_loop().run_in_executor(
-                    thread, _load_and_check, source, self._max_batch_size, self._workers_dir
-                )
+            model = await self._on_a_thread(partial(self._loader.load, source, search=answered))
         except Exception as error:
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
             if served.model is None:
                 served.source, served.state = source, ModelState.FAILED
-            self._metrics.model_was_loaded(source, "failed")
+            self._metrics.model_has_failed(source)
             log.exception("model_failed", model=source.name, source=source.uri, reason=served.reason)
         else:
-            self._metrics.model_is_gone(served.source, served.model)
-            served.model, served.source, served.state, served.reason = model, source, ModelState.READY, None
-            self._metrics.model_was_loaded(source, "ready")
-            self._metrics.model_is_ready(source, model)
-            log.info("model_ready", model=source.name, version=source.version, source=source.uri, device=model.device)
+            self._switch(served, source, model)
+            self._metrics.model_was_loaded(source, time.perf_counter() - started)
+
+    async def _search_mode(self, served: ServedModel) -> None:
+        """Go over to the fastest mode of a model for which none is set or known."""
+        if served.model is None or not self._loader.can_search(served.source, served.model):
+            return
+        try:
+            model = await self._on_a_thread(partial(self._loader.search, served.source, served.model))
+        except Exception:
+            log.exception("mode_search_failed", model=served.source.name)
+        else:
+            self._switch(served, served.source, model)
+
+    def _switch(self, served: ServedModel, source: ModelSource, model: Model) -> None:
+        self._metrics.model_is_gone(served.source, served.model)
+        served.model, served.source, served.state, served.reason = model, source, ModelState.READY, None
+        self._metrics.model_is_ready(source, model)
+        log.info(
+            "model_ready",
+            model=source.name,
+            version=source.version,
+            source=source.uri,
+            device=model.device,
+            mode=model.mode,
+            measured=[found.model_dump(exclude_none=True) for found in model.measurements],
+        )
+
+    async def _on_a_thread(self, work: Callable[[], Model]) -> Model:
+        async with open_executor("load", 1, prepare=self._prepare) as thread:
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
 
     def _retire(self, wanted: Set[tuple[str, str]]) -> None:
         """Let go of each version that is not wanted, but for one whose successors have failed."""
@@ -178,13 +231,20 @@ async def open_models(
     metrics: InferenceMetrics,
     *,
     max_batch_size: int = 1,
+    modes: ModeSearch | None = None,
     prepare: Callable[[], object],
     workers_dir: Path | None = None,
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
     models = ModelRegistry(
-        sources, readiness, metrics, max_batch_size=max_batch_size, prepare=prepare, workers_dir=workers_dir
+        sources,
+        readiness,
+        metrics,
+        max_batch_size=max_batch_size,
+        modes=modes,
+        prepare=prepare,
+        workers_dir=workers_dir,
     )
 
     async def load() -> None:
@@ -199,12 +259,3 @@ async def open_models(
         loading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loading
-
-
-def _load_and_check(source: ModelSource, max_batch_size: int, workers_dir: Path | None) -> Model:
-    model = source.load()
-    if workers_dir:
-        share_weights(model, workers_dir)
-    model = replace(model, batch_seconds=model.warm_up(max_batch_size))
-    check_golden(model, source.golden)
-    return model

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from inference_service.modes import Measurement, Mode
 from inference_service.registry import ModelState, ServedModel
 from inference_service.timings import STAGES, Stage
 
@@ -52,6 +53,7 @@ class ModelSummary(ModelRef):
     source: str = Field(examples=["builtin:efficientnet-lite0"])
     device: str | None = Field(examples=["cpu"])
     dtype: str | None = Field(examples=["float32"])
+    mode: Mode | None = Field(description="How it is computed.", examples=["bf16"])
     input_size: list[int] | None = Field(
         description="Channels, height and width that a picture is brought to.", examples=[[3, 224, 224]]
     )
@@ -63,6 +65,9 @@ class ModelDetails(ModelSummary):
     """One version of a model with the names of its classes."""
 
     labels: list[str] | None = Field(description="The name of each class, by its index.")
+    modes: list[Measurement] | None = Field(
+        description="The modes that it was compared in; none where its mode is set, or still searched for."
+    )
 
 
 class ModelVersions(ModelDetails):
@@ -82,6 +87,7 @@ def model_summary(served: ServedModel) -> ModelSummary:
         source=source.uri,
         device=model and model.device,
         dtype=model and model.dtype_name,
+        mode=model and model.mode,
         input_size=model and [3, model.preprocessing.input_size, model.preprocessing.input_size],
         label_count=model and len(model.labels),
         digest=(model and model.digest) or None,
@@ -91,4 +97,5 @@ def model_summary(served: ServedModel) -> ModelSummary:
 def model_details(served: ServedModel) -> ModelDetails:
     """Describe one model with its labels."""
     labels = served.model and list(served.model.labels)
-    return ModelDetails(**model_summary(served).model_dump(), labels=labels)
+    modes = served.model and list(served.model.measurements)
+    return ModelDetails(**model_summary(served).model_dump(), labels=labels, modes=modes)

@@ -1,7 +1,7 @@
 """Configuration of the inference service, read once from the environment."""
 
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from PIL import Image
 from pydantic import (
@@ -17,6 +17,8 @@ from pydantic import (
 from pydantic_settings import SettingsConfigDict
 from servicekit.settings import ResourceSettings
 
+from inference_service.modes import ModeSetting
+
 
 class InferenceSettings(ResourceSettings):
     """What the inference service is told."""
@@ -31,11 +33,23 @@ class InferenceSettings(ResourceSettings):
     models_poll_seconds: PositiveFloat | None = None
     """How often `models_file` is looked at for changes. By default it is read at the start only."""
 
+    model_control: bool = False
+    """Whether administrators may load and unload models through the inference protocol."""
+
     weights_dir: Path = Path(".pinhole/weights")
     """Where weights that are fetched are kept, and found again without a network."""
 
     max_image_bytes: PositiveInt = 10 * 1024 * 1024
     """Largest encoded picture; one byte more is 413."""
+
+    max_infer_bytes: PositiveInt = 32 * 1024 * 1024
+    """Largest body of a request of the inference protocol, before and after it is unpacked; one byte more is 413."""
+
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Where the inference protocol is served over gRPC, without TLS; 0 takes any free port. By default it is off."""
+
+    grpc_host: str = "127.0.0.1"
+    """The address of `grpc_port`: `0.0.0.0` or `[::]` for all of this machine."""
 
     max_image_pixels: PositiveInt = Field(64_000_000, le=Image.MAX_IMAGE_PIXELS)
     """Most pixels of a picture, whatever its file size. Pillow has its own limit above.
@@ -68,7 +82,7 @@ class InferenceSettings(ResourceSettings):
     """How long a batch may use no CPU before the process counts as stuck; ten times that ends any batch."""
 
     cache_max_bytes: NonNegativeInt = 32 * 1024 * 1024
-    """Bytes of answers that are kept in memory, about 500 a picture. 0 turns the cache off."""
+    """Bytes of answers that are kept in memory, about 4 for each class of a picture. 0 turns the cache off."""
 
     cache_ttl_seconds: PositiveFloat = 3600.0
     """How long an answer is kept."""
@@ -78,6 +92,15 @@ class InferenceSettings(ResourceSettings):
 
     decode_threads: PositiveInt | None = None
     """Pictures that are decoded at once. By default one for each CPU, shared by the workers."""
+
+    mode: ModeSetting = "auto"
+    """How models are computed; `models.yaml` may say otherwise for each. See docs/models.md."""
+
+    mode_search_seconds: NonNegativeFloat = 30.0
+    """Longest search for the fastest mode of a model, while it is served. 0 searches for none."""
+
+    modes_dir: Path = Path(".pinhole/modes")
+    """Where what a search found is kept, so that the next start needs none."""
 
     compute_threads: PositiveInt | None = None
     """Threads inside one forward pass. By default one for each CPU, shared by the workers."""
@@ -95,4 +118,6 @@ class InferenceSettings(ResourceSettings):
             raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
         if self.max_body_bytes_in_flight < self.max_image_bytes:
             raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES")
+        if self.max_body_bytes_in_flight < self.max_infer_bytes:
+            raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_INFER_BYTES")
         return self

@@ -20,7 +20,7 @@ def share_weights(model: Model, folder: Path) -> None:
     """
     if model.device != "cpu" or not model.digest:
         return
-    path = folder / f"{model.digest}-{model.dtype_name}.pt"
+    path = folder / f"{model.digest}-{model.dtype_name}-{model.mode}.pt"
     try:
         if not path.exists():
             _write(model, path)

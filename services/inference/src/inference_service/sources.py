@@ -33,6 +33,8 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
             load=partial(_load, entry, folder, weights_folder),
             golden=tuple(GoldenPicture(folder / golden.picture, golden.label) for golden in entry.golden)
             or (GOLDEN if entry.kind == "builtin" else ()),
+            mode=None if entry.mode == "int8" else entry.mode,
+            calibration=folder / entry.calibration if entry.calibration else None,
             fingerprint=_fingerprint(entry, folder),
         )
         for entry in read_models_file(models_file)
@@ -40,11 +42,14 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
 
 
 def _fingerprint(entry: ModelEntry, folder: Path) -> str:
-    """Return what changes when the entry or the file of weights that it names does."""
+    """Return what changes when the entry or a file that it names does."""
     text = entry.model_dump_json()
-    if entry.kind == "file":
+    files = [_path(entry, folder)] if entry.kind == "file" else []
+    if entry.calibration:
+        files.append(folder / entry.calibration)
+    for file in files:
         with contextlib.suppress(OSError):
-            stat = _path(entry, folder).stat()
+            stat = file.stat()
             text += f" {stat.st_size} {stat.st_mtime_ns}"
     return text
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Link, SpanContext, Tracer
@@ -45,6 +45,12 @@ class StageTimings:
             ended = time.time_ns()
             started = ended - int(seconds * 1e9)
             self._tracer.start_span(stage, self._context, start_time=started, links=links).end(ended)
+
+    def take_longest(self, *others: Self) -> None:
+        """Make each stage as long as the longest, of what went on at the same time."""
+        for other in others:
+            for stage, seconds in other.seconds().items():
+                self._seconds[stage] = max(seconds, self._seconds.get(stage, 0.0))
 
     def seconds(self) -> dict[Stage, float]:
         """Map each stage that was reached to its time."""

@@ -16,7 +16,7 @@ IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 FILE_FIELD = "file"
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 """What a form may have around the picture: boundaries, headers, other fields."""
-_MAX_PARTS = 8
+_MAX_PARTS = 100
 
 _BINARY = {"schema": {"type": "string", "format": "binary", "minLength": 1}}
 REQUEST_BODY: dict[str, Any] = {
@@ -58,22 +58,28 @@ async def read_upload(request: Request, *, max_bytes: int, count: Callable[[int]
         raise UnsupportedMediaType("expected multipart/form-data, image/* or application/octet-stream")
     limit = max_bytes + MULTIPART_OVERHEAD_BYTES if is_form else max_bytes
     if declared_length(request) > limit:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     try:
-        async with aclosing(_limited(request, limit, max_bytes, count)) as stream:
+        async with aclosing(limited_stream(request, limit, max_bytes, count)) as stream:
             return await _read_form(request, stream, max_bytes) if is_form else await _read_all(stream)
     except ClientDisconnect:
         raise CallerLeft("the connection was closed before the end of the body") from None
 
 
-async def _limited(
+async def limited_stream(
     request: Request, limit: int, max_bytes: int, count: Callable[[int], object]
 ) -> AsyncGenerator[bytes, None]:
+    """Yield the body up to `limit` bytes; `count` is told of each chunk.
+
+    Raises:
+        ContentTooLarge: there are more; it names `max_bytes`.
+        ClientDisconnect: the connection was closed before the end.
+    """
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > limit:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         count(len(chunk))
         yield chunk
 
@@ -121,9 +127,10 @@ async def _the_file(form: FormData, max_bytes: int) -> bytes:
         raise InvalidUpload(f"body.{FILE_FIELD}", "expected a file, got text: its part has no file name")
     data = await file.read()
     if len(data) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     return data
 
 
-def _too_large(max_bytes: int) -> ContentTooLarge:
+def too_large(max_bytes: int) -> ContentTooLarge:
+    """Return what a caller is told whose body passes `max_bytes`."""
     return ContentTooLarge(f"the limit is {max_bytes} bytes")

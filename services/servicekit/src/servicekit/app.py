@@ -18,7 +18,14 @@ from uuid_utils import uuid7
 from servicekit.health import Readiness, health_router
 from servicekit.logs import get_logger
 from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
-from servicekit.problem import ContentTooLarge, Problem, document_problems, install_problem_handlers, problem_response
+from servicekit.problem import (
+    ContentTooLarge,
+    ErrorResponse,
+    Problem,
+    document_problems,
+    install_problem_handlers,
+    problem_response,
+)
 from servicekit.revocations import REVOCATIONS_PATH
 from servicekit.settings import ServiceSettings
 from servicekit.telemetry import Telemetry, exemplar
@@ -48,13 +55,15 @@ def build_app(
     telemetry: Telemetry,
     max_body_bytes: int | None = MAX_BODY_BYTES,
     stuck: Callable[[], str | None] = lambda: None,
+    error_response: ErrorResponse = problem_response,
 ) -> FastAPI:
     """Return an application with probes, metrics, traces, problems, request ids and an access log.
 
     Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
     trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
     Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
-    `/livez` fails where `stuck` says why this process cannot go on.
+    `/livez` fails where `stuck` says why this process cannot go on. `error_response` renders errors,
+    where some paths have a form of their own.
     """
     app = FastAPI(
         title=title,
@@ -76,12 +85,12 @@ def build_app(
     )
     for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
-    install_problem_handlers(app)
+    install_problem_handlers(app, error_response)
     _replace_openapi(app)
     if max_body_bytes is not None:
-        app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+        app.add_middleware(BodyLimit, max_bytes=max_body_bytes, error_response=error_response)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(RequestRecorder, metrics=HttpMetrics(registry))
+    app.add_middleware(RequestRecorder, metrics=HttpMetrics(registry), error_response=error_response)
     return app
 
 
@@ -101,9 +110,10 @@ class TrailingSlash:
 class BodyLimit:
     """Refuses bodies over a size: by their declared length at once, else as soon as they pass it."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, error_response: ErrorResponse = problem_response) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._error_response = error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts."""
@@ -113,7 +123,7 @@ class BodyLimit:
         problem = ContentTooLarge(f"the limit is {self._max_bytes} bytes")
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_bytes:
-            await problem_response(problem, Request(scope))(scope, receive, send)
+            await self._error_response(problem, Request(scope))(scope, receive, send)
             return
         size = 0
 
@@ -140,9 +150,10 @@ class LimitedRoute(APIRoute):
 class RequestRecorder:
     """Gives each request an id, measures and logs it, and answers 500 for what nobody caught."""
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, error_response: ErrorResponse = problem_response) -> None:
         self._app = app
         self._metrics = metrics
+        self._error_response = error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other messages of the server pass through."""
@@ -169,7 +180,7 @@ class RequestRecorder:
                 log.exception("request_failed", route=_route(scope))
                 if answering:
                     raise
-                response = problem_response(Problem("the request could not be completed"), Request(scope))
+                response = self._error_response(Problem("the request could not be completed"), Request(scope))
                 await response(scope, receive, send_recorded)
             finally:
                 self._metrics.active.dec()

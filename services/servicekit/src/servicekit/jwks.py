@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import httpx
@@ -53,6 +53,7 @@ class JwksClient:
         self._http = http
         self._readiness = readiness
         self._keys: dict[str, PublicKey] = {}
+        self._was_fetched = False
         self._fetching = asyncio.Lock()
         self._tried_at = float("-inf")
 
@@ -64,14 +65,22 @@ class JwksClient:
         """
         if key_id not in self._keys:
             await self._refresh()
-            if not self._keys:
+            if not self._was_fetched:
                 raise KeysUnavailable
         return self._keys.get(key_id)
 
-    async def _refresh(self) -> None:
+    async def keep_only(self, key_ids: Sequence[str]) -> None:
+        """Forget the keys that are not among `key_ids`: they were given up. Fetch those that are not known yet."""
+        self._keys = {key_id: key for key_id, key in self._keys.items() if key_id in key_ids}
+        if self._was_fetched and len(self._keys) < len(set(key_ids)):
+            await self._refresh(min_interval_seconds=0.0)
+
+    async def _refresh(self, *, min_interval_seconds: float | None = None) -> None:
         """Fetch the keys, unless that was tried a moment ago."""
+        if min_interval_seconds is None:
+            min_interval_seconds = MIN_REFRESH_INTERVAL_SECONDS
         async with self._fetching:
-            if time.monotonic() - self._tried_at < MIN_REFRESH_INTERVAL_SECONDS:
+            if time.monotonic() - self._tried_at < min_interval_seconds:
                 return
             try:
                 response = await self._http.get(self._url)
@@ -81,6 +90,7 @@ class JwksClient:
                 log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
             else:
                 self._keys = {key.key_id: key for key in keys}
+                self._was_fetched = True
                 self._readiness.is_met(KEYS_NEED)
             finally:
                 self._tried_at = time.monotonic()
@@ -88,7 +98,7 @@ class JwksClient:
     async def _keep_fresh(self, interval_seconds: float) -> None:
         while True:
             await self._refresh()
-            await asyncio.sleep(interval_seconds if self._keys else MIN_REFRESH_INTERVAL_SECONDS)
+            await asyncio.sleep(interval_seconds if self._was_fetched else MIN_REFRESH_INTERVAL_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -1,12 +1,12 @@
 """Errors on the wire: problem details, `application/problem+json` (RFC 9457)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -143,20 +143,24 @@ def problem_response(problem: Problem, request: Request) -> JSONResponse:
     )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+ErrorResponse = Callable[[Problem, Request], Response]
+"""Renders a problem in the words of the path that was asked."""
+
+
+def install_problem_handlers(app: FastAPI, error_response: ErrorResponse = problem_response) -> None:
     """Make every error that leaves `app` a problem: ours, FastAPI's and Starlette's."""
 
-    async def on_problem(request: Request, problem: Exception) -> JSONResponse:
+    async def on_problem(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, Problem)
-        return problem_response(problem, request)
+        return error_response(problem, request)
 
-    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+    async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(InvalidRequest("the request is not valid", errors=_field_errors(error)), request)
+        return error_response(InvalidRequest("the request is not valid", errors=_field_errors(error)), request)
 
-    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return problem_response(_from_status(app, request, error), request)
+        return error_response(_from_status(app, request, error), request)
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_invalid)

@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from servicekit.health import Readiness
+from servicekit.jwks import JwksClient
 from servicekit.logs import get_logger
 
 POLL_SECONDS = 0.5
@@ -36,15 +37,19 @@ class RevocationPage(BaseModel):
     revocations: list[Revocation]
     next: str
     has_more: bool
+    key_ids: list[str] | None = None
+    """The keys that verify now. None from an auth service of the version before."""
 
 
 class EndedSessions:
     """The sessions that auth said have ended; while auth is away, what it said last."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, readiness: Readiness) -> None:
+    def __init__(self, url: str, http: httpx.AsyncClient, readiness: Readiness, keys: JwksClient | None = None) -> None:
+        """Take who keeps the keys, to be told which of them are good."""
         self._url = url
         self._http = http
         self._readiness = readiness
+        self._keys = keys
         self._expires_at: dict[str, int] = {}
         self._next: str | None = None
         self._is_following = True
@@ -65,6 +70,8 @@ class EndedSessions:
             self._is_following = False
         else:
             self._take(page)
+            if self._keys is not None and page.key_ids is not None:
+                await self._keys.keep_only(page.key_ids)
             self._readiness.is_met(REVOCATIONS_NEED)
             if not self._is_following:
                 log.info("revocations_regained")
@@ -99,10 +106,18 @@ class EndedSessions:
 
 @contextlib.asynccontextmanager
 async def open_revocations(
-    auth_url: str, http: httpx.AsyncClient, readiness: Readiness, *, interval_seconds: float = POLL_SECONDS
+    auth_url: str,
+    http: httpx.AsyncClient,
+    readiness: Readiness,
+    *,
+    keys: JwksClient | None = None,
+    interval_seconds: float = POLL_SECONDS,
 ) -> AsyncIterator[EndedSessions]:
-    """Yield the ended sessions, kept up to date; `readiness` is told when auth has answered for the first time."""
-    sessions = EndedSessions(auth_url + REVOCATIONS_PATH, http, readiness)
+    """Yield the ended sessions, kept up to date; `readiness` is told when auth has answered for the first time.
+
+    The same answers tell which keys verify: `keys` forgets the others.
+    """
+    sessions = EndedSessions(auth_url + REVOCATIONS_PATH, http, readiness, keys)
     await sessions.catch_up()
     task = asyncio.create_task(sessions.keep_up(interval_seconds), name="revocations")
     try:

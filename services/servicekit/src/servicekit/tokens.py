@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol, cast, get_args
 
@@ -26,8 +26,14 @@ Algorithm = Literal["RS256", "ES256"]
 
 MAX_TOKEN_BYTES = 8 * 1024
 TYPE = "at+jwt"
+MIN_RSA_BITS = 2048
+"""RFC 7518 section 3.3."""
+
 MAX_CLOCK_SKEW_SECONDS = 30
 """How far ahead of ours the clock that set `iat` and `nbf` may be. `exp` is taken as it is."""
+
+MAX_REMEMBERED_TOKENS = 10_000
+"""Verified tokens whose signature is not computed again; about 1 kB each."""
 
 _HEADER_NAMES = frozenset({"alg", "typ", "kid"})
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
@@ -64,11 +70,11 @@ class PublicKey:
         Raises:
             ValueError: it is not a public signature key of an algorithm that we use.
         """
-        algorithm = _ALGORITHM_OF.get(document.get("kty", ""), "")
+        algorithm = _ALGORITHM_OF.get(str(document.get("kty")), "")
         members = {"use": "sig", "alg": algorithm, **document}
         if members["alg"] not in get_args(Algorithm) or members["use"] != "sig" or "d" in members:
             raise ValueError("expected a public RS256 or ES256 signature key")
-        if members["alg"] != algorithm:
+        if members["alg"] != algorithm or (algorithm == "ES256" and members.get("crv") != "P-256"):
             raise ValueError(f"expected a key of {members['alg']}")
         self.algorithm = cast(Algorithm, algorithm)
         try:
@@ -77,6 +83,8 @@ class PublicKey:
             self.key_id = members.get("kid") or _thumbprint(members)
         except (JOSEError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError("expected a complete key") from error
+        if algorithm == "RS256" and self.key.prepared_key.key_size < MIN_RSA_BITS:
+            raise ValueError(f"expected an RSA key of {MIN_RSA_BITS} bits or more")
 
 
 class SigningKey:
@@ -128,15 +136,29 @@ class RevocationSource(Protocol):
 
 
 class TokenVerifier:
-    """Tells whether an access token is ours and current. Without `revocations` only its lifetime ends a token."""
+    """Tells whether an access token is ours and current. Without `revocations` only its lifetime ends a token.
+
+    A signature is computed once: a token that was verified is remembered by its hash until it
+    expires or its key is replaced or withdrawn. Whether its session has ended is asked each time.
+    """
 
     def __init__(
-        self, keys: KeySource, *, issuer: str, audience: str, revocations: RevocationSource | None = None
+        self,
+        keys: KeySource,
+        *,
+        issuer: str,
+        audience: str,
+        revocations: RevocationSource | None = None,
+        max_remembered_tokens: int = MAX_REMEMBERED_TOKENS,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._revocations = revocations
         self._issuer = issuer
         self._audience = audience
+        self._max_remembered_tokens = max_remembered_tokens
+        self._clock = clock
+        self._remembered: dict[bytes, tuple[PublicKey, Claims]] = {}
 
     async def verify(self, token: str) -> Claims:
         """Return what `token` says.
@@ -144,19 +166,41 @@ class TokenVerifier:
         Raises:
             InvalidToken: anything about it is not as we write it.
         """
+        if len(token) > MAX_TOKEN_BYTES:
+            _refuse("too long")
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        claims = await self._recall(digest)
+        if claims is None:
+            key, claims = await self._verify_signed(token)
+            self._remember(digest, key, claims)
+        session_id, revocations = claims.session_id, self._revocations
+        if revocations is not None and session_id is not None and await revocations.is_revoked(session_id):
+            _refuse("its session has ended")
+        return claims
+
+    async def _verify_signed(self, token: str) -> tuple[PublicKey, Claims]:
         header, payload = read_signed(token, types=(TYPE,))
         key = await self._keys.get(header["kid"])
         if key is None:
             _refuse("unknown key")
         check_signature(token, header, key)
-        claims = _read_claims(payload, issuer=self._issuer, audience=self._audience)
-        if (
-            self._revocations is not None
-            and claims.session_id is not None
-            and await self._revocations.is_revoked(claims.session_id)
-        ):
-            _refuse("its session has ended")
-        return claims
+        return key, _read_claims(payload, issuer=self._issuer, audience=self._audience, now=self._clock())
+
+    async def _recall(self, digest: bytes) -> Claims | None:
+        """Return the claims of a token that was verified before and still would be."""
+        if (remembered := self._remembered.get(digest)) is None:
+            return None
+        key, claims = remembered
+        # The same object, for a key source may have put another key under the same id.
+        if self._clock() < claims.expires_at and await self._keys.get(key.key_id) is key:
+            return claims
+        self._remembered.pop(digest, None)
+        return None
+
+    def _remember(self, digest: bytes, key: PublicKey, claims: Claims) -> None:
+        if len(self._remembered) >= self._max_remembered_tokens:
+            del self._remembered[next(iter(self._remembered))]  # the one that came first
+        self._remembered[digest] = (key, claims)
 
 
 def read_signed(
@@ -229,8 +273,7 @@ def _read_object(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _read_claims(payload: Mapping[str, Any], *, issuer: str, audience: str) -> Claims:
-    now = time.time()
+def _read_claims(payload: Mapping[str, Any], *, issuer: str, audience: str, now: float) -> Claims:
     audiences = payload.get("aud")
     if audiences != audience and not (isinstance(audiences, list) and audience in audiences):
         _refuse("not for this audience")

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from users_service import events
 from users_service.errors import AccountExists, LastAdministrator, UserNotFound
 from users_service.events import Occurrence
-from users_service.identifiers import canonical_email, canonical_username, normalize_email
+from users_service.identifiers import canonical_login
 from users_service.tables import Account, Role
 
 log = get_logger(__name__)
@@ -68,17 +68,10 @@ async def find(session: AsyncSession, account_id: str) -> Account:
 
 async def find_by_login(session: AsyncSession, login: str) -> Account | None:
     """Return the account whose user name or e-mail address somebody signs in with."""
-    if "@" in login:
-        try:
-            email = normalize_email(login)
-        except ValueError:
-            return None
-        matches = Account.email_canonical == canonical_email(email)
-    elif "\0" in login:
+    if "\0" in login:
         return None  # PostgreSQL takes none in a text
-    else:
-        matches = Account.username_canonical == canonical_username(login)
-    return (await session.scalars(select(Account).where(matches))).one_or_none()
+    column = Account.email_canonical if "@" in login else Account.username_canonical
+    return (await session.scalars(select(Account).where(column == canonical_login(login)))).one_or_none()
 
 
 async def change(

@@ -10,22 +10,34 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import access, accounts, events
+from users_service.attempts import Guard
 from users_service.errors import UserNotFound, WrongPassword
 from users_service.events import Occurrence
+from users_service.identifiers import canonical_login
 from users_service.passwords import Passwords
 from users_service.tables import Account
 
 log = get_logger(__name__)
 
 
-async def verify(database: Database, passwords: Passwords, login: str, password: str) -> tuple[Account, int] | None:
+async def verify(
+    database: Database, passwords: Passwords, guard: Guard, login: str, password: str, *, address: str
+) -> tuple[Account, int] | None:
     """Return the account that these credentials sign in to, and the number of the last event before it was read.
 
     Unknown, disabled, without a password, wrong password: each computes one hash and is None.
 
     Raises:
+        TooManyAttempts: at this name, or from this address; no hash is computed.
         Overloaded: too many hashes are being computed.
     """
+    async with guard.attempt(f"login {canonical_login(login)}", address) as attempt:
+        verified = await _verify(database, passwords, login, password)
+        attempt.is_right = verified is not None
+    return verified
+
+
+async def _verify(database: Database, passwords: Passwords, login: str, password: str) -> tuple[Account, int] | None:
     async with database.begin() as session:
         # Before the account: a change that comes between the two must not pass for known.
         last_event = await events.last_sequence(session)
@@ -41,18 +53,23 @@ async def verify(database: Database, passwords: Passwords, login: str, password:
     return account, last_event
 
 
-async def change_own(database: Database, passwords: Passwords, caller: Principal, current: str, new: str) -> None:
+async def change_own(
+    database: Database, passwords: Passwords, guard: Guard, caller: Principal, current: str, new: str, *, address: str
+) -> None:
     """Set the password of a caller who knows the current one.
 
     Raises:
         AccountGone: the caller has no account that can be used.
         WrongPassword: `current` is not right, or not any more.
+        TooManyAttempts: at `current`; no hash is computed.
         WeakPassword: `new` is easy to guess.
         Overloaded: too many hashes are being computed.
     """
     async with database.begin() as session:
         account = await access.find_own(session, caller)
-    if not (await passwords.verify(current, account.password_hash)).is_right:
+    async with guard.attempt(f"own {account.id}", address) as attempt:
+        attempt.is_right = (await passwords.verify(current, account.password_hash)).is_right
+    if not attempt.is_right:
         raise WrongPassword
     new_hash = await passwords.hash(
         new, field="body.new_password", about=(account.username, account.email, account.full_name)

@@ -12,6 +12,7 @@ from servicekit.tokens import TokenVerifier
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service.access import OWN, READ_ALL, WRITE_ALL
+from users_service.attempts import Guard
 from users_service.cursors import Cursors
 from users_service.passwords import Passwords
 from users_service.settings import UsersSettings
@@ -23,6 +24,7 @@ class State(TypedDict):
     settings: UsersSettings
     database: Database
     passwords: Passwords
+    guard: Guard
     cursors: Cursors
     verifier: TokenVerifier
 
@@ -45,6 +47,17 @@ async def get_passwords(request: Request) -> Passwords:
     return passwords
 
 
+async def get_guard(request: Request) -> Guard:
+    """Return what counts attempts at passwords."""
+    guard: Guard = request.state.guard
+    return guard
+
+
+async def get_address(request: Request) -> str:
+    """Return where the caller is, as far as the server trusts those who say so (`FORWARDED_ALLOW_IPS`)."""
+    return request.client.host if request.client else ""
+
+
 def get_cursors(request: Request) -> Cursors:
     """Return what seals the positions in lists."""
     cursors: Cursors = request.state.cursors
@@ -54,6 +67,8 @@ def get_cursors(request: Request) -> Cursors:
 SettingsDep = Annotated[UsersSettings, Depends(get_settings)]
 DatabaseDep = Annotated[Database, Depends(get_database)]
 PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
+GuardDep = Annotated[Guard, Depends(get_guard)]
+AddressDep = Annotated[str, Depends(get_address)]
 CursorsDep = Annotated[Cursors, Depends(get_cursors)]
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 

@@ -137,6 +137,15 @@ class LastAdministrator(Conflict):
         super().__init__("there is no other enabled administrator")
 
 
+class TooManyAttempts(Problem):
+    """The password was tried too often, or too many were tried from this address; nothing was computed."""
+
+    status, title, slug = 429, "Too many attempts", "too-many-attempts"
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("too many attempts at passwords", headers={"Retry-After": str(retry_after_seconds)})
+
+
 class Overloaded(ServiceUnavailable):
     """Too many passwords wait to be hashed; nothing was done."""
 

@@ -30,6 +30,16 @@ def canonical_email(email: str) -> str:
     return unicodedata.normalize("NFC", email.casefold())
 
 
+def canonical_login(login: str) -> str:
+    """Return what two spellings have in common that somebody signs in with: a user name, or an address with its `@`."""
+    if "@" not in login:
+        return canonical_username(login)
+    try:
+        return canonical_email(normalize_email(login))
+    except ValueError:
+        return canonical_email(login)  # nobody's
+
+
 # ASCII alone: no two names look the same, and none can be taken for an address.
 Username = Annotated[
     str,

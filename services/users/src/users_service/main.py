@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from servicekit.app import Lifespan, build_app
 from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, open_database
@@ -19,6 +20,7 @@ from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from users_service.administrators import create_first_administrator
+from users_service.attempts import Guard
 from users_service.cursors import open_cursors
 from users_service.dependencies import State
 from users_service.passwords import open_passwords
@@ -45,7 +47,7 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
         title="Pinhole users",
         description=DESCRIPTION,
         version=version("pinhole-users"),
-        lifespan=_lifespan(settings, readiness, PoolMetrics(registry), telemetry),
+        lifespan=_lifespan(settings, readiness, registry, telemetry),
         # `/users/me` before `/users/{user_id}`, which would take it for an id.
         routers=[profile.router, passwords.router, accounts.router, lists.router, events.router, internal.router],
         readiness=readiness,
@@ -55,8 +57,9 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
 
 
 def _lifespan(
-    settings: UsersSettings, readiness: Readiness, pool_metrics: PoolMetrics, telemetry: Telemetry
+    settings: UsersSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
 ) -> Lifespan:
+    pool_metrics = PoolMetrics(registry)
     jwks_url = f"{settings.auth_url}/.well-known/jwks.json"
 
     @asynccontextmanager
@@ -65,7 +68,7 @@ def _lifespan(
             open_database(settings.database_url, settings.connection_limits) as database,
             telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
-            open_revocations(settings.auth_url, http, readiness) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
         ):
             pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
@@ -81,6 +84,20 @@ def _lifespan(
                 verifier = TokenVerifier(
                     keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                 )
-                yield State(settings=settings, database=database, passwords=hashes, cursors=cursors, verifier=verifier)
+                guard = Guard(
+                    database,
+                    registry,
+                    per_pair=settings.attempts_per_name_and_address,
+                    per_address=settings.attempts_per_address,
+                    per_name=settings.attempts_per_name,
+                )
+                yield State(
+                    settings=settings,
+                    database=database,
+                    passwords=hashes,
+                    guard=guard,
+                    cursors=cursors,
+                    verifier=verifier,
+                )
 
     return lifespan

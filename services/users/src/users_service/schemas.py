@@ -151,6 +151,7 @@ class Credentials(BaseModel):
 
     username: TypedText = Field(description="User name or e-mail address.")
     password: Secret[TypedText]
+    address: str = Field("", max_length=256, description="Where somebody signs in from: attempts are counted by it.")
 
 
 class Identity(BaseModel):

@@ -42,6 +42,15 @@ class UsersSettings(ResourceSettings, ConnectionSettings):
     admin_password: Secret[NewPassword] | None = None
     """Of the administrator that is created where there is none."""
 
+    attempts_per_name_and_address: PositiveInt = 10
+    """Wrong passwords for one name from one address before the next has to wait: 30 s, then longer, up to 15 min."""
+
+    attempts_per_address: PositiveInt = 100
+    """The same for one address and every name; 1 s, up to 30 s. Addresses where the name is known are not held up."""
+
+    attempts_per_name: PositiveInt = 50
+    """The same for one name and every address; 1 s, up to 30 s. Addresses where the name is known are not held up."""
+
     hash_workers: PositiveInt = 2
     """Password hashes computed at once; each takes a core and 19 MiB."""
 

@@ -126,6 +126,24 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now, index=True)
 
 
+class AttemptCounter(Base):
+    """How often passwords were tried by somebody, or for somebody. Times are Unix times in milliseconds."""
+
+    __tablename__ = "attempt_counters"
+
+    key: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    count: Mapped[int]
+    """Attempts that were wrong or have no outcome yet, less those that are forgotten, at `counted_at`."""
+    counted_at: Mapped[int] = mapped_column(BigInteger)
+    retry_at: Mapped[int] = mapped_column(BigInteger)
+    pending: Mapped[int]
+    """Attempts without an outcome; none at `pending_until`."""
+    pending_until: Mapped[int] = mapped_column(BigInteger)
+    known_until: Mapped[int] = mapped_column(BigInteger)
+    """Until then this address is one where this name has signed in."""
+    forget_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
 class Secret(Base):
     """A key that the replicas share."""
 

@@ -81,7 +81,7 @@ async def read_client(client_id: ClientIdPath, caller: Administrator, registry: 
     return ClientResponse.of(await registry.get(client_id))
 
 
-@router.patch("/{client_id}", responses=problem_responses(*BODY, *CHANGE))
+@router.patch("/{client_id}", responses=problem_responses(*BODY, *CHANGE, ClientExists))
 async def change_client(
     client_id: ClientIdPath, body: ClientPatch, caller: Administrator, registry: ClientRegistryDep
 ) -> ClientResponse:

@@ -12,6 +12,7 @@ from auth_service.errors import (
     InvalidRequest,
     InvalidScope,
     TemporarilyUnavailable,
+    TooManyAttempts,
     UnauthorizedClient,
     UnsupportedGrantType,
     oauth_error_responses,
@@ -39,6 +40,7 @@ def supported_grant_types(settings: AuthSettings) -> list[str]:
         UnsupportedGrantType,
         InvalidClient,
         FormTooLarge,
+        TooManyAttempts,
         TemporarilyUnavailable,
     ),
     response_model_exclude_none=True,
@@ -66,6 +68,7 @@ async def token(
                 password=required_text(form, "password"),
                 scope=form.get("scope"),
                 device=request.headers.get("user-agent"),
+                address=request.client.host if request.client else "",
             )
         case "refresh_token":
             return await grants.refresh(client, refresh_token=required(form, "refresh_token"), scope=form.get("scope"))

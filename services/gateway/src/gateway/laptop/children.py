@@ -11,6 +11,10 @@ STOP_SECONDS = 3
 """How long requests may go on after the end was asked for; honcho kills what is left after 5 s."""
 
 
+PORTS = 5
+"""The gateway's, those of the three services, and that of inference for gRPC."""
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """One server process."""
@@ -61,6 +65,7 @@ def environment(port: int, folder: DataFolder, variables: Mapping[str, str]) -> 
         "USERS_SIGN_UP": "open",
         "INFERENCE_ISSUER": origin(port),
         "INFERENCE_AUTH_URL": auth,
+        "INFERENCE_GRPC_PORT": str(port + PORTS - 1),
         "GATEWAY_AUTH_URL": auth,
         "GATEWAY_USERS_URL": users,
         "GATEWAY_INFERENCE_URL": inference,

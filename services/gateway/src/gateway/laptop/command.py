@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.laptop.children import PORTS
 from gateway.laptop.data_folder import prepare_data_folder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.ports import check_ports
 from gateway.laptop.runner import run
 
-LAST_FIRST_PORT = 65535 - 3
+LAST_FIRST_PORT = 65536 - PORTS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(arguments)
     try:
-        check_ports(range(options.port, options.port + 4))
+        check_ports(range(options.port, options.port + PORTS))
         folder = prepare_data_folder(options.data, os.environ)
         run(options.port, folder, os.environ)
     except CannotStart as error:

@@ -17,5 +17,5 @@ def check_ports(ports: Iterable[int]) -> None:
             except OSError as error:
                 reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
                 raise CannotStart(
-                    f"port {port} {reason}; free it, or choose four others with --port (as in PORT=9000 make run)"
+                    f"port {port} {reason}; free it, or choose five others with --port (as in PORT=9000 make run)"
                 ) from None

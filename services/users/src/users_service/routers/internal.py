@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from users_service import accounts, credentials, events
-from users_service.dependencies import DatabaseDep, PasswordsDep, Service, SessionDep
+from users_service.dependencies import DatabaseDep, GuardDep, PasswordsDep, Service, SessionDep
 from users_service.errors import UserNotFound
 from users_service.schemas import Credentials, Event, EventPage, Identity, SignedIn, Verification
 
@@ -14,10 +14,12 @@ router = APIRouter(prefix="/internal", include_in_schema=False)
 
 @router.post("/credentials/verify")
 async def verify_credentials(
-    body: Credentials, _caller: Service, database: DatabaseDep, passwords: PasswordsDep
+    body: Credentials, _caller: Service, database: DatabaseDep, passwords: PasswordsDep, guard: GuardDep
 ) -> Verification:
     """Tell whose credentials these are; null whatever the reason not to let somebody in."""
-    verified = await credentials.verify(database, passwords, body.username, body.password.get_secret_value())
+    verified = await credentials.verify(
+        database, passwords, guard, body.username, body.password.get_secret_value(), address=body.address
+    )
     if verified is None:
         return Verification(account=None)
     account, last_event = verified

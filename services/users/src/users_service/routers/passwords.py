@@ -5,8 +5,8 @@ from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from users_service import credentials
-from users_service.dependencies import DatabaseDep, Owner, PasswordsDep, UserId, Writer
-from users_service.errors import AccountGone, MalformedBody, Overloaded, UserNotFound, WrongPassword
+from users_service.dependencies import AddressDep, DatabaseDep, GuardDep, Owner, PasswordsDep, UserId, Writer
+from users_service.errors import AccountGone, MalformedBody, Overloaded, TooManyAttempts, UserNotFound, WrongPassword
 from users_service.schemas import PasswordChange, PasswordReset
 
 router = APIRouter(tags=["passwords"])
@@ -22,14 +22,28 @@ router = APIRouter(tags=["passwords"])
         Forbidden,
         WrongPassword,
         ContentTooLarge,
+        TooManyAttempts,
         Overloaded,
         DatabaseUnavailable,
     ),
 )
-async def change_password(body: PasswordChange, caller: Owner, database: DatabaseDep, passwords: PasswordsDep) -> None:
+async def change_password(
+    body: PasswordChange,
+    caller: Owner,
+    database: DatabaseDep,
+    passwords: PasswordsDep,
+    guard: GuardDep,
+    address: AddressDep,
+) -> None:
     """Change one's own password, knowing the current one."""
     await credentials.change_own(
-        database, passwords, caller, body.current_password.get_secret_value(), body.new_password.get_secret_value()
+        database,
+        passwords,
+        guard,
+        caller,
+        body.current_password.get_secret_value(),
+        body.new_password.get_secret_value(),
+        address=address,
     )
 
 

@@ -1,0 +1,58 @@
+"""Keeps the keys of a process those of the database, and rotates them when they are due."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from servicekit.database import utc_now
+from servicekit.logs import get_logger
+
+from auth_service.key_rotation import SigningKeys
+from auth_service.key_sealing import UnreadableKey
+from auth_service.signing_keys import KeyRing, states
+
+POLL_SECONDS = 1.0
+
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def follow_keys(keys: SigningKeys, *, rotation_days: float) -> AsyncIterator[KeyRing]:
+    """Yield the key ring of this process, which follows what any process does to the keys.
+
+    Raises:
+        SystemExit: a stored key cannot be opened.
+    """
+    try:
+        await keys.ensure()
+        ring = KeyRing(await keys.load(), overlap=keys.overlap)
+    except UnreadableKey as unreadable:
+        raise SystemExit(str(unreadable)) from None
+    task = asyncio.create_task(_follow(keys, ring, rotation_days), name="signing keys")
+    try:
+        yield ring
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _follow(keys: SigningKeys, ring: KeyRing, rotation_days: float) -> None:
+    is_following = True
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        try:
+            if rotation_days > 0:
+                await keys.rotate_if_older(timedelta(days=rotation_days))
+            loaded = await keys.load()
+            ring.replace(loaded)
+            if "over" in states([key.times for key in loaded], utc_now(), overlap=keys.overlap).values():
+                await keys.remove_over()
+            is_following = True
+        except Exception as error:
+            # Whatever it is, the next attempt may succeed; until then the keys are as they were.
+            if is_following:
+                log.warning("signing_keys_lost", error=type(error).__name__)
+            is_following = False

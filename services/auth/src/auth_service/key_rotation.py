@@ -1,0 +1,203 @@
+"""The life of signing keys, in the database: published, activated, retired, revoked, removed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import cast
+
+from servicekit.database import Database, utc_now
+from servicekit.logs import get_logger
+from servicekit.tokens import Algorithm, SigningKey
+from sqlalchemy import delete, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from auth_service.access_tokens import SERVICE_TOKEN_SECONDS
+from auth_service.errors import SigningKeyNotFound
+from auth_service.key_sealing import KeySealing
+from auth_service.settings import AuthSettings
+from auth_service.signing_keys import KeyTimes, RingKey, states
+from auth_service.tables import SigningKeyRow
+
+CLOCK_MARGIN = timedelta(minutes=1)
+"""A replica whose clock is behind signs for so long with the key before."""
+
+REVOKED_KEPT = timedelta(days=30)
+"""So long is it known that a key was revoked. Its private half is erased at once."""
+
+log = get_logger(__name__)
+
+
+class SigningKeys:
+    """The stored keys. Each change is one transaction that no other one runs beside."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        algorithm: Algorithm,
+        publish_for: timedelta,
+        overlap: timedelta,
+        sealing: KeySealing,
+    ) -> None:
+        """Take how long a key is `publish`ed before it signs, and tokens live after it did."""
+        self._database = database
+        self._algorithm = algorithm
+        self._publish_for = publish_for
+        self._sealing = sealing
+        self._known: dict[str, SigningKey] = {}
+        self.overlap = overlap
+
+    async def list_times(self) -> list[KeyTimes]:
+        """Return the keys that were not revoked, without their secrets."""
+        async with self._database.begin() as transaction:
+            return await _read_times(transaction)
+
+    async def load(self) -> list[RingKey]:
+        """Return the keys that were not revoked; what is known of one before is not read again.
+
+        Raises:
+            UnreadableKey: one is sealed, and not with a key that is here.
+        """
+        async with self._database.begin() as transaction:
+            times = await _read_times(transaction)
+            unknown = {key.id for key in times} - self._known.keys()
+            if unknown:
+                query = select(SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.private_pem)
+                rows = (await transaction.execute(query.where(SigningKeyRow.id.in_(unknown)))).all()
+                for key_id, algorithm, stored in rows:
+                    # Checking an RSA key takes 40 ms.
+                    pem = self._sealing.open(stored)
+                    self._known[key_id] = await asyncio.to_thread(SigningKey, pem, cast(Algorithm, algorithm))
+        self._known = {key.id: self._known[key.id] for key in times}
+        return [RingKey(key, self._known[key.id]) for key in times]
+
+    async def ensure(self) -> None:
+        """Make the first key, or publish one where the newest is not of the set algorithm."""
+        await self._add(lambda keys: not keys, active_in=timedelta(0))
+        await self._add(lambda keys: max(keys, key=_age).algorithm != self._algorithm, active_in=self._publish_for)
+
+    async def publish(self, *, active_in: timedelta | None = None) -> str:
+        """Make a key that signs after `active_in`, by default when every cache knows it, and return its id."""
+        active_in = self._publish_for if active_in is None else active_in
+        key_id = await self._add(lambda _keys: True, active_in=active_in)
+        assert key_id is not None
+        return key_id
+
+    async def rotate_if_older(self, period: timedelta) -> None:
+        """Publish a key where the newest one was made a `period` ago, whichever replica is first."""
+        await self._add(lambda keys: utc_now() - max(keys, key=_age).created_at >= period, active_in=self._publish_for)
+
+    async def activate(self, key_id: str) -> None:
+        """Let a key that is published sign from now on; one that signs already goes on.
+
+        Raises:
+            SigningKeyNotFound: there is none of that id.
+        """
+        async with self._locked() as transaction:
+            row = await _get(transaction, key_id)
+            now = utc_now()
+            if _active_from(row) > now:
+                row.active_from = now
+                log.info("signing_key_activated", key_id=key_id)
+
+    async def revoke(self, key_id: str) -> None:
+        """Give a key up at once, with every token that it has signed, and erase its private half.
+
+        Where it was the one that signs, one that is published takes its place, else a new one.
+
+        Raises:
+            SigningKeyNotFound: there is none of that id.
+        """
+        spare = await asyncio.to_thread(SigningKey.generate, self._algorithm)
+        async with self._locked() as transaction:
+            row = await _get(transaction, key_id)
+            before = states(await _read_times(transaction), utc_now(), overlap=self.overlap)
+            now = row.revoked_at = utc_now()
+            row.private_pem = ""
+            if before[key_id] == "active":
+                published = [other for other, state in before.items() if state == "published"]
+                if published:
+                    (await _get(transaction, published[-1])).active_from = now
+                else:
+                    self._store(transaction, spare, now)
+        log.warning("signing_key_revoked", key_id=key_id)
+
+    async def remove_over(self) -> None:
+        """Forget keys of which no token lives any more."""
+        async with self._locked() as transaction:
+            now = utc_now()
+            current = states(await _read_times(transaction), now, overlap=self.overlap)
+            over = [key_id for key_id, state in current.items() if state == "over"]
+            await transaction.execute(delete(SigningKeyRow).where(SigningKeyRow.id.in_(over)))
+            await transaction.execute(delete(SigningKeyRow).where(SigningKeyRow.revoked_at < now - REVOKED_KEPT))
+        for key_id in over:
+            log.info("signing_key_removed", key_id=key_id)
+
+    async def _add(self, is_needed: Callable[[Sequence[KeyTimes]], bool], *, active_in: timedelta) -> str | None:
+        """Store a new key where one is needed, and return its id."""
+        if not is_needed(await self.list_times()):
+            return None
+        # Outside the transaction: an RSA key takes a while.
+        key = await asyncio.to_thread(SigningKey.generate, self._algorithm)
+        async with self._locked() as transaction:
+            if not is_needed(await _read_times(transaction)):
+                return None  # another replica was faster
+            self._store(transaction, key, utc_now() + active_in)
+        log.info("signing_key_created", key_id=key.key_id, algorithm=key.algorithm)
+        return key.key_id
+
+    def _store(self, transaction: AsyncSession, key: SigningKey, active_from: datetime) -> None:
+        transaction.add(
+            SigningKeyRow(
+                id=key.key_id,
+                algorithm=key.algorithm,
+                private_pem=self._sealing.seal(key.pem),
+                created_at=utc_now(),
+                active_from=active_from,
+            )
+        )
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[AsyncSession]:
+        async with self._database.begin() as transaction:
+            if transaction.get_bind().dialect.name == "postgresql":
+                # Replicas wait here for each other; SQLite's transactions always do.
+                await transaction.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
+            yield transaction
+
+
+def signing_keys_of(database: Database, settings: AuthSettings) -> SigningKeys:
+    """Return the stored keys, as the settings want them."""
+    longest_lived_seconds = max(settings.access_token_seconds, SERVICE_TOKEN_SECONDS)
+    return SigningKeys(
+        database,
+        algorithm=settings.signing_algorithm,
+        publish_for=timedelta(seconds=settings.key_publish_seconds),
+        overlap=timedelta(seconds=longest_lived_seconds) + CLOCK_MARGIN,
+        sealing=KeySealing(settings.key_encryption_keys.get_secret_value()),
+    )
+
+
+async def _read_times(transaction: AsyncSession) -> list[KeyTimes]:
+    columns = (SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.created_at, SigningKeyRow.active_from)
+    rows = await transaction.execute(select(*columns).where(SigningKeyRow.revoked_at.is_(None)))
+    return [
+        KeyTimes(row.id, cast(Algorithm, row.algorithm), row.created_at, row.active_from or row.created_at)
+        for row in rows
+    ]
+
+
+async def _get(transaction: AsyncSession, key_id: str) -> SigningKeyRow:
+    row = await transaction.get(SigningKeyRow, key_id)
+    if row is None or row.revoked_at is not None:
+        raise SigningKeyNotFound
+    return row
+
+
+def _active_from(row: SigningKeyRow) -> datetime:
+    return row.active_from or row.created_at
+
+
+def _age(key: KeyTimes) -> tuple[datetime, str]:
+    return key.created_at, key.id

@@ -1,0 +1,127 @@
+"""`pinhole-models`: what is done with models at the machine, with the settings of the service."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from servicekit.logs import configure_logs
+from servicekit.settings import load_settings
+from torch import Tensor
+
+from inference_service.agreement import compare, inputs
+from inference_service.builtin import EFFICIENTNET_LITE0
+from inference_service.cpu import available_cpus
+from inference_service.model import Model, ModelSource, ModelUnavailable
+from inference_service.models_file import BadModelsFile
+from inference_service.quantization import calibrate, quantized, save_ranges
+from inference_service.settings import InferenceSettings
+from inference_service.sources import read_sources
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_RUNS = 5
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Keep `calibrate` a command by its name, though there is no other."""
+
+
+@app.command("calibrate")
+def calibrate_model(
+    model: Annotated[str, typer.Option(help="The name of the model in models.yaml.")],
+    pictures: Annotated[Path, typer.Option(help="A folder of pictures like those that will be asked about.")],
+    output: Annotated[Path, typer.Option(help="The file to write: `calibration` in models.yaml.")],
+    version: Annotated[str | None, typer.Option(help="Which version. By default the newest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")] = False,
+) -> None:
+    """Make what a model needs to be computed in 8 bits, and report how well that agrees with it.
+
+    Every second picture is learnt from; the others, cut out at several scales and mirrored, are what
+    both are compared on.
+    """
+    settings = load_settings(InferenceSettings)
+    configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+    torch.set_num_threads(settings.compute_threads or available_cpus())
+    files = sorted(file for file in pictures.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if len(files) < 2:
+        raise _failed(f"{pictures} has {len(files)} pictures ({', '.join(sorted(SUFFIXES))}), and two are the least")
+    size = settings.max_batch_size
+    try:
+        loaded = _source(settings, model, version).load()
+        ranges = calibrate(loaded, _batches(loaded, size, files[::2], "learning"))
+        in_int8 = quantized(loaded, ranges)
+    except (ModelUnavailable, OSError) as error:
+        raise _failed(str(error)) from None
+    answers = [
+        (loaded.forward(batch), in_int8.forward(batch)) for batch in _batches(loaded, size, files[1::2], "comparing")
+    ]
+    agreement = compare(*(torch.cat(logits) for logits in zip(*answers, strict=True)))
+    save_ranges(output, ranges, digest=loaded.digest)
+    report = {
+        "pictures": len(files),
+        "views": sum(len(logits) for logits, _ in answers),
+        "agreement": round(agreement.top1, 4),
+        "score_difference": round(agreement.score_difference, 4),
+        "images_per_second": {"eager": _images_per_second(loaded, size), "int8": _images_per_second(in_int8, size)},
+        "output": str(output),
+    }
+    typer.echo(json.dumps(report) if as_json else _sentences(report))
+
+
+def _source(settings: InferenceSettings, name: str, version: str | None) -> ModelSource:
+    try:
+        sources = (
+            read_sources(settings.models_file, settings.weights_dir) if settings.models_file else (EFFICIENTNET_LITE0,)
+        )
+    except BadModelsFile as error:
+        raise ModelUnavailable(str(error)) from None
+    found = [source for source in sources if source.name == name and version in (None, source.version)]
+    if not found:
+        raise ModelUnavailable(f"there is no model {name}: there is {', '.join(source.name for source in sources)}")
+    return max(found, key=lambda source: int(source.version))
+
+
+def _batches(model: Model, size: int, files: Sequence[Path], what: str) -> Iterator[Tensor]:
+    """Yield the views of the pictures, with a bar that grows by the picture."""
+    for file in track(files, what, console=Console(stderr=True)):
+        yield from inputs(model, size, [file])
+
+
+def _images_per_second(model: Model, size: int) -> float:
+    side = model.preprocessing.input_size
+    images = torch.rand(size, 3, side, side)
+    model.forward(images)
+    seconds = []
+    for _ in range(_RUNS):
+        started = time.perf_counter()
+        model.forward(images)
+        seconds.append(time.perf_counter() - started)
+    return round(size / min(seconds), 1)
+
+
+def _sentences(report: dict[str, object]) -> str:
+    speeds = report["images_per_second"]
+    assert isinstance(speeds, dict)
+    return (
+        f"int8 names the same class as float32 on {report['agreement']:.2%} of {report['views']} views; "
+        f"a score differs by {report['score_difference']} at most\n"
+        f"{speeds['int8']} images/s instead of {speeds['eager']}\n"
+        f"wrote {report['output']}"
+    )
+
+
+def _failed(reason: str) -> typer.Exit:
+    typer.echo(reason, err=True)
+    return typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,51 @@
+"""From a source to a model that may be served: loaded, in its mode, warm and checked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from inference_service.golden import check_golden
+from inference_service.mode_search import ModeSearch
+from inference_service.model import Model, ModelSource
+from inference_service.modes import Mode
+from inference_service.quantization import quantized, read_ranges
+from inference_service.shared_weights import share_weights
+
+
+class Loader:
+    """Loads models for batches of up to `max_batch_size`; each method may take minutes. Without `modes` all are eager.
+
+    The workers that share `workers_dir` share the memory of the weights.
+    Every method raises `ModelUnavailable` where the model cannot be served.
+    """
+
+    def __init__(self, max_batch_size: int, modes: ModeSearch | None = None, workers_dir: Path | None = None) -> None:
+        self._max_batch_size = max_batch_size
+        self._modes = modes
+        self._workers_dir = workers_dir
+
+    def load(self, source: ModelSource, *, search: bool) -> Model:
+        """Return the model in the mode that is set or known for it; else, with `search`, in the one that is found."""
+        model = source.load()
+        if source.calibration is not None:
+            model = quantized(model, read_ranges(source.calibration, digest=model.digest))
+        elif self._modes is not None:
+            model = self._modes.settle(model, source.mode)
+            if search and self.can_search(source, model):
+                return self.search(source, model)
+        return self._tried(source, model)
+
+    def can_search(self, source: ModelSource, model: Model) -> bool:
+        """Tell whether the mode of a model is neither set nor known."""
+        return self._modes is not None and model.mode is Mode.EAGER and self._modes.is_open(model, source.mode)
+
+    def search(self, source: ModelSource, model: Model) -> Model:
+        """Return an eager model in the fastest mode that is as good. The model may be served meanwhile."""
+        assert self._modes is not None
+        return self._modes.search(self._tried(source, model), source.mode, accept=lambda m: self._tried(source, m))
+
+    def _tried(self, source: ModelSource, model: Model) -> Model:
+        if self._workers_dir is not None:
+            share_weights(model, self._workers_dir)
+        model = replace(model, batch_seconds=model.warm_up(self._max_batch_size))
+        check_golden(model, source.golden)
+        return model

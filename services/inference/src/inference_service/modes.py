@@ -1,0 +1,42 @@
+"""How a network is computed: what it was published as, and faster ways to much the same logits."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Mode(StrEnum):
+    """One way to compute a network."""
+
+    EAGER = "eager"
+    """Operator by operator, in the dtype that it was loaded in."""
+
+    CHANNELS_LAST = "channels-last"
+    """The same with the channels of a pixel side by side, as the convolutions of most processors read them."""
+
+    BF16 = "bf16"
+    """Channels last, weights and values in bfloat16."""
+
+    INT8 = "int8"
+    """8-bit integers, with ranges from a calibration: in no search, as it changes answers."""
+
+
+ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16"]
+"""A mode by its name; `auto` takes the fastest that agrees with eager, `auto-fp32` of those that keep the dtype."""
+
+
+class Measurement(BaseModel):
+    """What a search has found of one mode."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mode: Mode
+    images_per_second: float | None = Field(None, description="In batches of the largest size.", examples=[32.7])
+    agreement: float | None = Field(
+        None, ge=0, le=1, description="Share of real pictures with the same likeliest class as eager.", examples=[1.0]
+    )
+    score_difference: float | None = Field(
+        None, ge=0, le=1, description="Largest difference of a score from eager.", examples=[0.004]
+    )
+    reason: str | None = Field(None, description="Why it was not measured or is not taken.")

@@ -1,0 +1,166 @@
+"""The methods of `inference.GRPCInferenceService`: what they answer, and who may ask."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+
+import grpc
+from servicekit.health import Readiness
+from servicekit.problem import Problem
+
+from inference_service.dependencies import MAX_TIMEOUT_SECONDS, State
+from inference_service.errors import DeadlineExceeded
+from inference_service.oip import protocol_pb2 as pb
+from inference_service.oip.errors import BadRequest, message
+from inference_service.oip.grpc_messages import (
+    read_request,
+    write_answer,
+    write_config,
+    write_index,
+    write_model_metadata,
+    write_server_metadata,
+    write_statistics,
+)
+from inference_service.oip.inference import infer
+from inference_service.oip.metadata import (
+    index_entry,
+    loaded_statistics,
+    model_config,
+    model_metadata,
+    server_metadata,
+)
+from inference_service.registry import ServedModel
+from inference_service.timings import StageTimings
+
+_FINAL_ASKED, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
+"""Whether a client of a stream wants to be told which answer is the last to a request: here each one is."""
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class InferenceService:
+    """Answers as the paths of REST do; each method is named as in the protocol."""
+
+    def __init__(self, state: State, readiness: Readiness, stuck: Callable[[], str | None]) -> None:
+        self._state = state
+        self._readiness = readiness
+        self._stuck = stuck
+
+    async def ServerLive(self, _request: pb.ServerLiveRequest, _context: Context) -> pb.ServerLiveResponse:  # noqa: N802
+        """Tell whether the process runs."""
+        return pb.ServerLiveResponse(live=not self._stuck())
+
+    async def ServerReady(self, _request: pb.ServerReadyRequest, _context: Context) -> pb.ServerReadyResponse:  # noqa: N802
+        """Tell whether all models are loaded and answer."""
+        return pb.ServerReadyResponse(ready=not self._readiness.missing)
+
+    async def ServerMetadata(self, _request: pb.ServerMetadataRequest, _context: Context) -> pb.ServerMetadataResponse:  # noqa: N802
+        """Name the server and its extensions."""
+        return write_server_metadata(server_metadata(version("pinhole-inference")))
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, _context: Context) -> pb.ModelReadyResponse:  # noqa: N802
+        """Tell whether a model answers."""
+        return pb.ModelReadyResponse(ready=self._served(request.name, request.version).model is not None)
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, _context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
+        """Describe the inputs and the outputs of a model."""
+        served = self._served(request.name, request.version)
+        return write_model_metadata(model_metadata(served, self._state["models"].versions(request.name)))
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, _context: Context) -> pb.ModelConfigResponse:  # noqa: N802
+        """Describe how a model is served."""
+        return write_config(model_config(self._served(request.name, request.version), self._state["settings"]))
+
+    async def ModelStatistics(  # noqa: N802
+        self, request: pb.ModelStatisticsRequest, _context: Context
+    ) -> pb.ModelStatisticsResponse:
+        """Say what models have done since they were loaded."""
+        if request.version:
+            models = [self._served(request.name, request.version)]
+        else:
+            models = self._state["models"].versions(request.name) if request.name else list(self._state["models"])
+        return write_statistics(loaded_statistics(models, self._state["statistics"]))
+
+    async def RepositoryIndex(  # noqa: N802
+        self, request: pb.RepositoryIndexRequest, _context: Context
+    ) -> pb.RepositoryIndexResponse:
+        """List every version of every model."""
+        return write_index([index_entry(s) for s in self._state["models"] if s.model is not None or not request.ready])
+
+    async def RepositoryModelLoad(  # noqa: N802
+        self, request: pb.RepositoryModelLoadRequest, _context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Load a model, or load it again."""
+        await self._state["control"].load(request.model_name, request.parameters)
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(  # noqa: N802
+        self, request: pb.RepositoryModelUnloadRequest, _context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Let go of every version of a model."""
+        await self._state["control"].unload(request.model_name, request.parameters)
+        return pb.RepositoryModelUnloadResponse()
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+        """Ask a model about one picture or several."""
+        return await self._infer(request, self._seconds_left(context))
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answer each request of a stream, in their order; as many as fill a batch are on their way at once."""
+        answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(
+            self._state["settings"].max_batch_size
+        )
+
+        async def read() -> None:
+            async for request in requests:
+                await answers.put(group.create_task(self._answer_in_stream(request, context)))
+            await answers.put(None)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            while (answer := await answers.get()) is not None:
+                yield await answer
+
+    async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
+        """Return the answer or the error: one bad request does not end the stream."""
+        try:
+            answer = await self._infer(request, self._seconds_left(context))
+        except Problem as problem:
+            return pb.ModelStreamInferResponse(
+                error_message=message(problem), infer_response=pb.ModelInferResponse(id=request.id)
+            )
+        if request.parameters[_FINAL_ASKED].bool_param:
+            answer.parameters[_FINAL].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=answer)
+
+    async def _infer(self, message: pb.ModelInferRequest, timeout_seconds: float) -> pb.ModelInferResponse:
+        state = self._state
+        served = self._served(message.model_name, message.model_version)
+        state["pipeline"].check(served, timeout_seconds=timeout_seconds)
+        with state["bodies"].hold(0) as body:
+            body.add(message.ByteSize())
+            answer = await infer(
+                read_request(message),
+                served,
+                state["pipeline"],
+                max_items=state["settings"].max_queue_size,
+                timeout_seconds=timeout_seconds,
+                timings=StageTimings(),
+            )
+            return write_answer(answer, raw=bool(message.raw_input_contents))
+
+    def _served(self, name: str, version: str) -> ServedModel:
+        if not name:
+            raise BadRequest("the request names no model")
+        return self._state["models"].get(name, version or None)
+
+    def _seconds_left(self, context: Context) -> float:
+        """Return the time to the deadline of the call, or the default where it has none."""
+        left = context.time_remaining()
+        if left is None:
+            return self._state["settings"].request_timeout_seconds
+        if left <= 0:
+            raise DeadlineExceeded("the deadline of the call has passed")
+        return min(left, MAX_TIMEOUT_SECONDS)

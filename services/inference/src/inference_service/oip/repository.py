@@ -1,0 +1,121 @@
+"""The model repository over REST: which models there are, and how they come and go."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ValidationError
+from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized
+
+from inference_service.dependencies import Administrator, Caller, ControlDep, ModelName, ModelsDep, SettingsDep
+from inference_service.errors import BodyTooSlow, ModelControlOff, ModelNotLoaded, UnknownModel
+from inference_service.oip.bodies import read_body
+from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
+from inference_service.oip.metadata import index_entry
+from inference_service.oip.schemas import IndexEntry
+
+MAX_BODY_BYTES = 64 * 1024
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class IndexIn(BaseModel):
+    """Which models are to be listed."""
+
+    ready: bool = False
+
+
+class ControlIn(BaseModel):
+    """How a model is to be loaded or unloaded."""
+
+    parameters: dict[str, Any] = {}
+
+
+_CONTROL_BODY: dict[str, Any] = {
+    "description": "It may be left out.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"unload_dependents": {"type": "boolean", "description": "No model has any."}},
+                        "additionalProperties": False,
+                    }
+                },
+            }
+        }
+    },
+}
+_INDEX_BODY: dict[str, Any] = {
+    "description": "It may be left out.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {"ready": {"type": "boolean", "description": "Only those that answer."}},
+            }
+        }
+    },
+}
+
+
+def repository_router(*, prefix: str, tags: list[Any]) -> APIRouter:
+    """Return the paths of the repository."""
+    router = APIRouter(prefix=prefix, tags=tags)
+
+    @router.post(
+        "/index",
+        responses=error_responses(Unauthorized, Forbidden, BadRequest, BodyTooSlow, ContentTooLarge, UnknownEncoding),
+        openapi_extra={"requestBody": _INDEX_BODY},
+    )
+    async def list_repository(
+        _caller: Caller, request: Request, models: ModelsDep, settings: SettingsDep
+    ) -> list[IndexEntry]:
+        """List every version of every model, those that could not be loaded among them."""
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES, timeout_seconds=settings.body_timeout_seconds)
+        only_ready = _read(IndexIn, body).ready
+        return [index_entry(served) for served in models if served.model is not None or not only_ready]
+
+    async def get_parameters(_administrator: Administrator, request: Request, settings: SettingsDep) -> Iterable[str]:
+        """Return the names of the parameters in the body; nothing is read for who is no administrator."""
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES, timeout_seconds=settings.body_timeout_seconds)
+        return _read(ControlIn, body).parameters
+
+    ParametersDep = Annotated[Iterable[str], Depends(get_parameters)]  # noqa: N806
+    control_responses = error_responses(
+        Unauthorized,
+        Forbidden,
+        ModelControlOff,
+        UnknownModel,
+        ModelNotLoaded,
+        BadRequest,
+        BodyTooSlow,
+        ContentTooLarge,
+        UnknownEncoding,
+    )
+
+    @router.post("/models/{name}/load", responses=control_responses, openapi_extra={"requestBody": _CONTROL_BODY})
+    async def load_model(name: ModelName, parameters: ParametersDep, control: ControlDep) -> Response:
+        """Load a model, or load it again: checked as at the start, it then takes the place of the one before."""
+        await control.load(name, parameters)
+        return Response()
+
+    @router.post("/models/{name}/unload", responses=control_responses, openapi_extra={"requestBody": _CONTROL_BODY})
+    async def unload_model(name: ModelName, parameters: ParametersDep, control: ControlDep) -> Response:
+        """Let go of every version of a model; what has begun is answered."""
+        await control.unload(name, parameters)
+        return Response()
+
+    return router
+
+
+def _read(kind: type[T], body: bytes) -> T:
+    if not body:
+        return kind()
+    try:
+        return kind.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        [found, *_] = error.errors(include_url=False, include_input=False, include_context=False)
+        raise BadRequest(f"{'.'.join(map(str, found['loc'])) or 'body'}: {found['msg']}") from None

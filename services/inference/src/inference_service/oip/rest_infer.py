@@ -1,0 +1,128 @@
+"""Inference over REST."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import Field, WithJsonSchema
+from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
+
+from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep
+from inference_service.disconnects import while_connected
+from inference_service.errors import (
+    BodyTooSlow,
+    DeadlineExceeded,
+    InferenceFailed,
+    InvalidItem,
+    ModelNotReady,
+    Overloaded,
+    ShuttingDown,
+    UnknownModel,
+)
+from inference_service.oip.bodies import read_body
+from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
+from inference_service.oip.inference import infer
+from inference_service.oip.rest_answers import JSON_LENGTH_HEADER, InferOut, render
+from inference_service.oip.rest_requests import read_request
+from inference_service.oip.rest_schema import REQUEST_BODY, RESPONSE_HEADERS
+from inference_service.timings import StageTimings
+from inference_service.uploads import declared_length
+
+
+@dataclass(frozen=True, slots=True)
+class InferBody:
+    """The body of a request, and the clock of the request."""
+
+    data: bytes
+    json_length: int | None
+    timeout_seconds: float
+    timings: StageTimings
+
+
+JsonLength = Annotated[
+    Annotated[int, Field(ge=0)] | None,
+    # To leave the header out is valid, `null` is not.
+    WithJsonSchema({"type": "integer", "minimum": 0}),
+    Header(
+        alias=JSON_LENGTH_HEADER,
+        description="How many bytes of the body, as it is when unpacked, are the JSON object; the data of the "
+        "tensors follow. By default all. With 0 the body is one encoded picture.",
+    ),
+]
+
+
+def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
+    """Return the path for inferences of one model, or of one version of it."""
+    router = APIRouter(prefix=prefix, tags=tags)
+
+    async def get_body(
+        request: Request,
+        served: served_dep,
+        settings: SettingsDep,
+        pipeline: PipelineDep,
+        bodies: BodiesDep,
+        timeout_seconds: TimeoutDep,
+        json_length: JsonLength = None,
+    ) -> AsyncIterator[InferBody]:
+        """Yield the body; nothing is read for an unknown caller or model, or under overload."""
+        pipeline.check(served, timeout_seconds=timeout_seconds)
+        timings = StageTimings()
+        with bodies.hold(min(declared_length(request), settings.max_infer_bytes)) as held:
+            with timings.measure("receive"):
+                data = await read_body(
+                    request,
+                    max_bytes=settings.max_infer_bytes,
+                    timeout_seconds=settings.body_timeout_seconds,
+                    count=held.add,
+                )
+            yield InferBody(data, json_length, timeout_seconds, timings)
+
+    @router.post(
+        "/infer",
+        response_model=InferOut,
+        responses={
+            200: RESPONSE_HEADERS,
+            **error_responses(
+                BadRequest,
+                InvalidRequest,
+                InvalidItem,
+                Unauthorized,
+                Forbidden,
+                UnknownModel,
+                BodyTooSlow,
+                ContentTooLarge,
+                InferenceFailed,
+                UnknownEncoding,
+                ModelNotReady,
+                Overloaded,
+                ShuttingDown,
+                DeadlineExceeded,
+            ),
+        },
+        openapi_extra={"requestBody": REQUEST_BODY},
+    )
+    async def infer_pictures(
+        request: Request,
+        served: served_dep,
+        body: Annotated[InferBody, Depends(get_body)],
+        pipeline: PipelineDep,
+        settings: SettingsDep,
+    ) -> Response:
+        """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
+        answer = await while_connected(
+            request.receive,
+            infer(
+                read_request(body.data, body.json_length),
+                served,
+                pipeline,
+                max_items=settings.max_queue_size,
+                timeout_seconds=body.timeout_seconds,
+                timings=body.timings,
+            ),
+        )
+        response = render(answer, accept_encoding=request.headers.get("accept-encoding", ""))
+        response.headers["Server-Timing"] = body.timings.header()
+        return response
+
+    return router

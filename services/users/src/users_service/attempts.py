@@ -1,0 +1,218 @@
+"""Attempts at passwords: each is counted before its hash is computed, so that a burst gets no further than a loop.
+
+Three counters hold an attempt: of the name at the address, of the address, and of the name. Each
+lets some attempts through and then fewer and fewer, and forgets them with time. A right password
+takes its own attempt back. From an address where the name has signed in before, only the first
+counter decides: whoever guesses from elsewhere cannot keep its owner out.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter
+from servicekit.database import Database
+from servicekit.logs import get_logger
+from sqlalchemy import ColumnElement, case, delete, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from users_service.errors import Overloaded, TooManyAttempts
+from users_service.tables import AttemptCounter
+
+DELAYS_SECONDS = (30, 60, 120, 300, 900)
+"""Between the attempts beyond those that are free: the first, the second, ..., all further ones."""
+
+SLOW_DELAYS_SECONDS = (1, 2, 4, 8, 16, 30)
+"""The same where many people may stand behind one counter."""
+
+KNOWN_SECONDS = 90 * 24 * 3600
+"""How long an address is known for a name after a sign-in."""
+
+KEPT_SECONDS = 24 * 3600
+PURGE_AT_ONCE = 10
+
+PENDING_SECONDS = 10.0
+"""After this, an attempt that has told no outcome is a wrong one: its process is gone."""
+
+PATIENCE_SECONDS = 3.0
+"""Longest wait for the outcomes of others at the same time, which may make room."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many attempts one counter lets through, and how slowly it goes on after them."""
+
+    free: int
+    delays_seconds: Sequence[int]
+    recovery_seconds: int
+    """The time in which one attempt is forgotten, if there is no other."""
+
+    def retry_at(self, count: ColumnElement[int] | int, now: int) -> ColumnElement[int]:
+        """Return when the attempt after number `count` may come, in milliseconds."""
+        excess = literal(count) - self.free if isinstance(count, int) else count - self.free
+        delays = dict(enumerate(now + 1000 * seconds for seconds in self.delays_seconds))
+        return case(
+            (excess < 0, 0), *((excess == place, at) for place, at in delays.items()), else_=max(delays.values())
+        )
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A password that is being tried."""
+
+    is_right: bool = False
+
+
+class _Refused(Exception):
+    def __init__(self, counter: AttemptCounter, now: int) -> None:
+        super().__init__(counter.key.hex())
+        self.may_change_soon = counter.pending > 0 and counter.pending_until > now
+        self.retry_after_seconds = max(1, -(-(counter.retry_at - now) // 1000))
+
+
+class Guard:
+    """Lets attempts through, or refuses them; the counters are in the database, for all replicas."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: CollectorRegistry,
+        *,
+        per_pair: int,
+        per_address: int,
+        per_name: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._upsert = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
+        self._pair = Limit(per_pair, DELAYS_SECONDS, recovery_seconds=3600)
+        # Always in this order, pairs before addresses before names, so that no two wait for each other.
+        self._shared = (
+            Limit(per_address, SLOW_DELAYS_SECONDS, recovery_seconds=30),
+            Limit(per_name, SLOW_DELAYS_SECONDS, recovery_seconds=120),
+        )
+        self._attempts = Counter(
+            "users_password_attempts", "Attempts at passwords by what came of them.", ["outcome"], registry=registry
+        )
+
+    @contextlib.asynccontextmanager
+    async def attempt(self, name: str, address: str) -> AsyncIterator[Attempt]:
+        """Yield an attempt at the password of `name`, who need not exist, to be told whether it was right.
+
+        Raises:
+            TooManyAttempts: a limit is reached; nothing may be computed.
+        """
+        network = _network(address)
+        keys = (_key("pair", name, network), _key("address", network), _key("name", name))
+        held = await self._hold(keys)
+        attempt = Attempt()
+        try:
+            yield attempt
+        except Overloaded:
+            await self._settle(held, is_counted=False)
+            raise
+        await self._settle(held, is_counted=not attempt.is_right, is_known=attempt.is_right)
+        self._attempts.labels("right" if attempt.is_right else "wrong").inc()
+
+    async def _hold(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, Limit]]:
+        """Count an attempt with each counter that decides, or with none of them."""
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._try_to_hold(keys)
+            except _Refused as refused:
+                if not refused.may_change_soon or time.monotonic() > give_up_at:
+                    self._attempts.labels("refused").inc()
+                    # The key tells who looks for one name or address whether it is theirs, and nobody else.
+                    log.warning("password_attempts_refused", key=str(refused)[:16])
+                    raise TooManyAttempts(retry_after_seconds=refused.retry_after_seconds) from None
+            await asyncio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - only so that not all come at once
+
+    async def _try_to_hold(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, Limit]]:
+        now = self._now()
+        pair, *shared = keys
+        held = [(pair, self._pair)]
+        async with self._database.begin() as session:
+            if await self._count(session, pair, self._pair, now) <= now:
+                for key, limit in zip(shared, self._shared, strict=True):
+                    await self._count(session, key, limit, now)
+                    held.append((key, limit))
+            await _purge(session, now)
+        return held
+
+    async def _count(self, session: AsyncSession, key: bytes, limit: Limit, now: int) -> int:
+        """Count one attempt in one statement, and return until when the counter's address is known for its name."""
+        stored = AttemptCounter
+        forgotten = (literal(now) - stored.counted_at) // (1000 * limit.recovery_seconds)
+        count = case((stored.count > forgotten, stored.count - forgotten), else_=0) + 1
+        forget_at = now + int(1000 * KEPT_SECONDS)
+        always = {"counted_at": now, "pending_until": now + int(1000 * PENDING_SECONDS)}
+        insert = self._upsert(stored).values(
+            key=key, count=1, pending=1, retry_at=limit.retry_at(1, now), known_until=0, forget_at=forget_at, **always
+        )
+        statement = insert.on_conflict_do_update(
+            index_elements=[stored.key],
+            set_={
+                "count": count,
+                "pending": case((stored.pending_until > now, stored.pending + 1), else_=1),
+                "retry_at": limit.retry_at(count, now),
+                "forget_at": case((stored.known_until > forget_at, stored.known_until), else_=forget_at),
+                **always,
+            },
+            where=stored.retry_at <= now,
+        ).returning(stored.known_until)
+        known_until = await session.scalar(statement)
+        if known_until is None:
+            counter = (await session.scalars(select(stored).where(stored.key == key))).one()
+            raise _Refused(counter, now)
+        return known_until
+
+    async def _settle(self, held: Sequence[tuple[bytes, Limit]], *, is_counted: bool, is_known: bool = False) -> None:
+        """Tell the counters what came of an attempt: unless it `is_counted`, they take it back."""
+        stored = AttemptCounter
+        now = self._now()
+        async with self._database.begin() as session:
+            for place, (key, limit) in enumerate(held):
+                values: dict[str, object] = {"pending": case((stored.pending > 0, stored.pending - 1), else_=0)}
+                if not is_counted:
+                    values["count"] = case((stored.count > 0, stored.count - 1), else_=0)
+                    values["retry_at"] = case((stored.count <= limit.free, 0), else_=stored.retry_at)
+                if is_known and place == 0:
+                    known_until = now + 1000 * KNOWN_SECONDS
+                    values |= {"count": 0, "retry_at": 0, "known_until": known_until, "forget_at": known_until}
+                await session.execute(update(stored).where(stored.key == key).values(values))
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+
+async def _purge(session: AsyncSession, now: int) -> None:
+    """Remove a few counters that hold nothing any more."""
+    over = select(AttemptCounter.key).where(AttemptCounter.forget_at < now).limit(PURGE_AT_ONCE)
+    over = over.with_for_update(skip_locked=True)
+    await session.execute(delete(AttemptCounter).where(AttemptCounter.key.in_(over)))
+
+
+def _key(*parts: str) -> bytes:
+    """Return what a counter is known by: names and addresses are not stored."""
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _network(address: str) -> str:
+    """Return what one caller has of addresses: one of IPv4, 2**64 of IPv6."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

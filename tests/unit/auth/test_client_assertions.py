@@ -1,0 +1,373 @@
+"""Clients that sign: what of an assertion is checked, and the tokens of ServiceAccounts."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from auth_service.client_authentication import ASSERTION_TYPE
+from auth_service.main import create_app
+from auth_service.settings import AuthSettings
+from jose import jwt
+from servicekit.tokens import SigningKey
+
+from tests.asgi import running
+from tests.issuer import ISSUER
+from tests.unit.auth.requests import assert_oauth_error, basic, bearer, register, sign_in, verified
+
+KEY, NEW_KEY, RSA_KEY = SigningKey.generate("ES256"), SigningKey.generate("ES256"), SigningKey.generate("RS256")
+PROVES_BY_KEY = {"token_endpoint_auth_method": "private_key_jwt"}
+CLUSTER = "https://kubernetes.default.svc.cluster.local"
+SUBJECT = "system:serviceaccount:reports:nightly"
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    document = {
+        "iss": "nightly",
+        "sub": "nightly",
+        "aud": ISSUER,
+        "jti": uuid4().hex,
+        "iat": now,
+        "exp": now + 60,
+    } | changes
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def sign(document: dict[str, Any], key: SigningKey = KEY, **header: Any) -> str:
+    """Sign as client libraries do: `typ` is JWT, and `kid` is there."""
+    header = {"kid": key.key_id, "typ": "JWT"} | header
+    token: str = jwt.encode(
+        document,
+        key.pem,
+        algorithm=key.algorithm,
+        headers={name: value for name, value in header.items() if value is not None},
+    )
+    return token
+
+
+async def ask(client: httpx.AsyncClient, assertion: str, **form: str) -> httpx.Response:
+    form = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE, **form}
+    return await client.post("/token", data={"client_assertion": assertion, **form})
+
+
+async def register_key(client: httpx.AsyncClient, *keys: SigningKey, **fields: Any) -> dict[str, Any]:
+    jwks = [key.public_document for key in keys or (KEY,)]
+    return await register(client, **PROVES_BY_KEY, **({"jwks": jwks} | fields))
+
+
+@pytest.mark.parametrize("audience", [ISSUER, f"{ISSUER}/token", [ISSUER, f"{ISSUER}/token"]])
+@pytest.mark.parametrize("form", [{}, {"client_id": "nightly"}])
+async def test_a_client_gets_a_token_for_its_signature(
+    client: httpx.AsyncClient, audience: Any, form: dict[str, str]
+) -> None:
+    assert (await register_key(client))["secret"] is None
+    response = await ask(client, sign(claims(aud=audience)), **form)
+    assert response.status_code == 200, response.text
+    assert (await verified(client, response.json()["access_token"])).subject == "nightly"
+
+
+@pytest.mark.parametrize("header", [{"typ": "client-authentication+jwt"}, {"kid": None}])
+async def test_a_header_may_say_less_or_more(client: httpx.AsyncClient, header: dict[str, Any]) -> None:
+    await register_key(client)
+    assert (await ask(client, sign(claims(), **header))).status_code == 200
+
+
+async def test_without_a_key_id_the_only_key_of_the_algorithm_counts(client: httpx.AsyncClient) -> None:
+    await register_key(client, KEY, NEW_KEY, RSA_KEY)
+    assert (await ask(client, sign(claims(), RSA_KEY, kid=None))).status_code == 200
+    assert_oauth_error(await ask(client, sign(claims(), KEY, kid=None)), 401, "invalid_client")
+
+
+NOW = int(time.time())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "other"},
+        {"sub": "other", "iss": "other"},
+        {"sub": "pinhole-web", "iss": "pinhole-web"},
+        {"sub": None},
+        {"sub": ["nightly"], "iss": ["nightly"]},
+        {"aud": "https://elsewhere.example"},
+        {"aud": [ISSUER, "https://elsewhere.example"]},
+        {"aud": []},
+        {"aud": None},
+        {"aud": {"a": ISSUER}},
+        {"exp": NOW - 1},
+        {"exp": None},
+        {"exp": True},
+        {"exp": str(NOW + 60)},
+        {"exp": NOW + 86400},
+        {"exp": 2**70},
+        {"nbf": NOW + 600},
+        {"iat": NOW + 600},
+        {"iat": "now"},
+        {"jti": None},
+        {"jti": ""},
+        {"jti": 1},
+        {"jti": "x" * 256},
+    ],
+    ids=[str(number) for number in range(23)],
+)
+async def test_an_assertion_of_which_a_claim_is_wrong_is_401(
+    client: httpx.AsyncClient, changes: dict[str, Any]
+) -> None:
+    await register_key(client)
+    assert_oauth_error(await ask(client, sign(claims(**changes))), 401, "invalid_client")
+
+
+@pytest.mark.parametrize(
+    "header", [{"typ": "at+jwt"}, {"kid": "other"}, {"crit": ["exp"]}, {"jku": ISSUER}, {"jwk": KEY.public_document}]
+)
+async def test_an_assertion_of_which_the_header_is_wrong_is_401(
+    client: httpx.AsyncClient, header: dict[str, Any]
+) -> None:
+    await register_key(client)
+    assert_oauth_error(await ask(client, sign(claims(), **header)), 401, "invalid_client")
+
+
+@pytest.mark.parametrize("assertion", ["x", "a.b.c", "é", "x" * 9000, "e30.e30."])
+async def test_what_is_no_assertion_is_401(client: httpx.AsyncClient, assertion: str) -> None:
+    assert_oauth_error(await ask(client, assertion), 401, "invalid_client")
+
+
+async def test_a_signature_of_another_key_is_401(client: httpx.AsyncClient) -> None:
+    await register_key(client)
+    assert_oauth_error(await ask(client, sign(claims(), NEW_KEY, kid=KEY.key_id)), 401, "invalid_client")
+    assert_oauth_error(await ask(client, sign(claims(), RSA_KEY, kid=KEY.key_id)), 401, "invalid_client")
+
+
+async def test_an_access_token_is_no_assertion(client: httpx.AsyncClient) -> None:
+    await register_key(client)
+    token = (await ask(client, sign(claims()))).json()["access_token"]
+    assert_oauth_error(await ask(client, token), 401, "invalid_client")
+
+
+async def test_an_assertion_is_taken_once_however_many_send_it_at_once(client: httpx.AsyncClient) -> None:
+    await register_key(client)
+    assertion = sign(claims())
+    answers = await asyncio.gather(*(ask(client, assertion) for _ in range(10)))
+    assert sorted(answer.status_code for answer in answers) == [200, *[401] * 9]
+
+
+async def test_two_ways_at_once_or_half_of_one_are_an_invalid_request(client: httpx.AsyncClient) -> None:
+    form = {"grant_type": "client_credentials"}
+    signed = {"client_assertion": sign(claims()), "client_assertion_type": ASSERTION_TYPE}
+    for body, headers in (
+        (form | signed, basic("nightly:x")),
+        (form | signed | {"client_secret": "x"}, {}),
+        (form | {"client_assertion": "x"}, {}),
+        (form | {"client_assertion_type": ASSERTION_TYPE}, {}),
+        (form | signed | {"client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:saml2-bearer"}, {}),
+    ):
+        assert_oauth_error(await client.post("/token", data=body, headers=headers), 400, "invalid_request")
+
+
+async def test_another_client_id_beside_the_assertion_is_401(client: httpx.AsyncClient) -> None:
+    await register_key(client)
+    assert_oauth_error(await ask(client, sign(claims()), client_id="pinhole-web"), 401, "invalid_client")
+
+
+async def test_a_key_that_is_taken_away_takes_its_tokens_along_and_an_added_one_does_not(
+    client: httpx.AsyncClient,
+) -> None:
+    await register_key(client, scopes=["clients:admin"])
+    root = bearer((await sign_in(client, "root")).json())
+    token = (await ask(client, sign(claims()))).json()
+    both = [KEY.public_document, NEW_KEY.public_document]
+    for keys, status in ((both, 200), (both[1:], 401)):
+        changed = await client.patch("/clients/nightly", json={"jwks": keys}, headers=root)
+        assert changed.status_code == 200, changed.text
+        assert (await client.get("/clients", headers=bearer(token))).status_code == status
+    assert_oauth_error(await ask(client, sign(claims())), 401, "invalid_client")
+    assert (await ask(client, sign(claims(), NEW_KEY))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"jwks": []},
+        {"jwks": [{"kty": "oct", "k": "AAAA"}]},
+        {"jwks": [{"kty": ["RSA"]}]},
+        {"jwks": [KEY.public_document | {"d": "AAAA"}]},
+        {"jwks": [KEY.public_document | {"crv": "P-384"}]},
+        {"jwks": [KEY.public_document | {"x": "é"}]},
+        {"jwks": [KEY.public_document], "service_account": "a:b"},
+        {"jwks_uri": "http://elsewhere.example/jwks.json"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"service_account": "system:serviceaccount:a:b"},
+        {"service_account": "a:b", "token_endpoint_auth_method": "client_secret_basic"},
+    ],
+    ids=[str(number) for number in range(12)],
+)
+async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str, Any]) -> None:
+    root = bearer((await sign_in(client, "root")).json())
+    body = {"id": "nightly", "name": "x", "scopes": ["users:read"], **PROVES_BY_KEY, **fields}
+    response = await client.post("/clients", json=body, headers=root)
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+# Keys at an address
+
+
+class KeyServer:
+    """Serves a key set, to those who show the token that it wants."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.keys = [KEY]
+        self.token = ""
+        self.requests = 0
+
+
+@contextmanager
+def serve_keys() -> Iterator[KeyServer]:
+    server = KeyServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.requests += 1
+            is_allowed = not server.token or self.headers.get("Authorization") == f"Bearer {server.token}"
+            body = json.dumps({"keys": [key.public_document for key in server.keys]}).encode()
+            self.send_response(200 if is_allowed else 401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: a failing test prints enough."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        server.url = f"http://127.0.0.1:{http.server_address[1]}/jwks.json"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def key_server() -> Iterator[KeyServer]:
+    with serve_keys() as server:
+        yield server
+
+
+async def test_keys_at_an_address_are_fetched_once(client: httpx.AsyncClient, key_server: KeyServer) -> None:
+    await register(client, **PROVES_BY_KEY, jwks_uri=key_server.url)
+    for _ in range(3):
+        assert (await ask(client, sign(claims()))).status_code == 200
+    assert key_server.requests == 1
+    assert_oauth_error(await ask(client, sign(claims(), kid=None)), 401, "invalid_client")
+
+
+async def test_an_address_that_is_away_is_503(client: httpx.AsyncClient) -> None:
+    await register(client, **PROVES_BY_KEY, jwks_uri="http://127.0.0.1:9/jwks.json")
+    response = await ask(client, sign(claims()))
+    assert_oauth_error(response, 503, "temporarily_unavailable")
+    assert int(response.headers["retry-after"]) > 0
+
+
+# ServiceAccounts of a cluster
+
+
+def projected(**changes: Any) -> dict[str, Any]:
+    """Return what a token has that the kubelet puts into a pod (Kubernetes 1.30)."""
+    document = claims(
+        iss=CLUSTER,
+        sub=SUBJECT,
+        aud=[ISSUER],
+        exp=int(time.time()) + 7200,
+        nbf=int(time.time()),
+        **{
+            "kubernetes.io": {
+                "namespace": "reports",
+                "node": {"name": "node-1", "uid": str(uuid4())},
+                "pod": {"name": "nightly-28", "uid": str(uuid4())},
+                "serviceaccount": {"name": "nightly", "uid": str(uuid4())},
+            }
+        },
+    )
+    return document | changes
+
+
+@pytest.fixture
+async def in_cluster(settings: AuthSettings, key_server: KeyServer, tmp_path: Path) -> AuthSettings:
+    token = tmp_path / "token"
+    token.write_text("the pod's own\n")
+    key_server.token, key_server.keys = "the pod's own", [RSA_KEY]
+    return settings.model_copy(
+        update={"cluster_issuer": CLUSTER, "cluster_jwks_url": key_server.url, "cluster_token_file": token}
+    )
+
+
+async def test_a_service_account_needs_no_secret_and_its_token_may_come_again(in_cluster: AuthSettings) -> None:
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+        assertion = sign(projected(), RSA_KEY, typ=None)
+        for _ in range(2):
+            response = await ask(client, assertion)
+            assert response.status_code == 200, response.text
+        assert (await verified(client, response.json()["access_token"])).subject == "nightly"
+        assert (await ask(client, assertion, client_id="nightly")).status_code == 200
+        assert_oauth_error(await ask(client, assertion, client_id="other"), 401, "invalid_client")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sub": "system:serviceaccount:reports:other"},
+        {"sub": "system:serviceaccount:other:nightly"},
+        {"sub": "reports:nightly"},
+        {"sub": "nightly"},
+        {"iss": "https://other.cluster"},
+        {"aud": ["https://kubernetes.default.svc"]},
+        {"aud": [ISSUER, "https://kubernetes.default.svc"]},
+        {"exp": NOW - 1},
+    ],
+    ids=[str(number) for number in range(8)],
+)
+async def test_a_token_of_another_account_cluster_or_audience_is_401(
+    in_cluster: AuthSettings, changes: dict[str, Any]
+) -> None:
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+        assert_oauth_error(await ask(client, sign(projected(**changes), RSA_KEY, typ=None)), 401, "invalid_client")
+
+
+async def test_a_client_cannot_sign_as_the_cluster(in_cluster: AuthSettings) -> None:
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+        await register(client, "rogue", **PROVES_BY_KEY, jwks=[KEY.public_document])
+        assert_oauth_error(await ask(client, sign(projected(), KEY)), 401, "invalid_client")
+
+
+async def test_a_service_account_is_one_clients(in_cluster: AuthSettings) -> None:
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+        await register(client, "second", **PROVES_BY_KEY, service_account="reports:second")
+        root = bearer((await sign_in(client, "root")).json())
+        body = {"id": "third", "name": "x", "scopes": ["profile"], "service_account": "reports:nightly"}
+        for response in (
+            await client.post("/clients", json=body | PROVES_BY_KEY, headers=root),
+            await client.patch("/clients/second", json={"service_account": "reports:nightly"}, headers=root),
+        ):
+            assert response.status_code == 409, response.text
+
+
+async def test_without_a_cluster_in_the_settings_its_tokens_are_nothing(client: httpx.AsyncClient) -> None:
+    await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+    assert_oauth_error(await ask(client, sign(projected(), RSA_KEY, typ=None)), 401, "invalid_client")

@@ -1,0 +1,256 @@
+"""Keys over their lives: made once by many, rotated under load, revoked everywhere."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from auth_service.errors import SigningKeyNotFound
+from auth_service.key_following import follow_keys
+from auth_service.key_rotation import SigningKeys
+from auth_service.key_sealing import KeySealing, UnreadableKey
+from auth_service.main import create_app
+from auth_service.settings import AuthSettings
+from auth_service.signing_keys import states
+from auth_service.tables import SigningKeyRow
+from cryptography.fernet import Fernet
+from servicekit.database import Database, open_database, utc_now
+from servicekit.health import Readiness
+from servicekit.jwks import open_jwks
+from servicekit.revocations import open_revocations
+from servicekit.tokens import Algorithm, InvalidToken, TokenVerifier
+from sqlalchemy import select, update
+
+from tests.asgi import running
+from tests.eventually import eventually
+from tests.issuer import AUDIENCE, ISSUER
+from tests.unit.auth.requests import sign_in
+
+OVERLAP = timedelta(minutes=16)
+PUBLISHED_FOR = timedelta(minutes=10)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A database with the tables and nothing in them."""
+    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/auth.db") as database:
+        await database.migrate("auth_service")
+        yield database
+
+
+def keys_in(database: Database, algorithm: Algorithm = "ES256", *sealing: str) -> SigningKeys:
+    return SigningKeys(
+        database, algorithm=algorithm, publish_for=PUBLISHED_FOR, overlap=OVERLAP, sealing=KeySealing(sealing)
+    )
+
+
+async def states_in(database: Database) -> dict[str, str]:
+    return {**states(await keys_in(database).list_times(), utc_now(), overlap=OVERLAP)}
+
+
+async def let_pass(database: Database, time: timedelta) -> None:
+    """Make it `time` later for the keys."""
+    async with database.begin() as transaction:
+        for row in await transaction.scalars(select(SigningKeyRow)):
+            row.created_at -= time
+            row.active_from = row.active_from and row.active_from - time
+
+
+async def test_replicas_that_start_together_make_one_key(database: Database, tmp_path: Path) -> None:
+    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/auth.db") as second:
+        await asyncio.gather(*(keys_in(each, "RS256").ensure() for each in [database, second] * 3))
+    assert list((await states_in(database)).values()) == ["active"]
+
+
+async def test_a_change_of_algorithm_is_a_rotation(database: Database) -> None:
+    await keys_in(database, "RS256").ensure()
+    (old,) = await states_in(database)
+    for _ in range(2):
+        await keys_in(database, "ES256").ensure()
+    after = await states_in(database)
+    assert (after.pop(old), list(after.values())) == ("active", ["published"])
+    await let_pass(database, PUBLISHED_FOR)
+    assert (await states_in(database))[old] == "retiring"
+
+
+async def test_a_key_of_the_version_before_signs_from_its_making(database: Database) -> None:
+    await keys_in(database).ensure()
+    async with database.begin() as transaction:
+        await transaction.execute(update(SigningKeyRow).values(active_from=None))
+    assert list((await states_in(database)).values()) == ["active"]
+
+
+async def test_a_key_is_published_activated_retired_and_removed(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (old,) = await states_in(database)
+    new = await keys.publish()
+    assert await states_in(database) == {old: "active", new: "published"}
+    await keys.activate(new)
+    await keys.activate(new)
+    assert await states_in(database) == {old: "retiring", new: "active"}
+    await keys.remove_over()
+    assert await states_in(database) == {old: "retiring", new: "active"}
+    await let_pass(database, OVERLAP)
+    await keys.remove_over()
+    assert await states_in(database) == {new: "active"}
+
+
+async def test_the_schedule_makes_one_key_however_many_replicas_follow_it(database: Database) -> None:
+    keys, period = [keys_in(database) for _ in range(4)], timedelta(days=30)
+    await keys[0].ensure()
+    await asyncio.gather(*(each.rotate_if_older(period) for each in keys))
+    assert len(await states_in(database)) == 1
+    await let_pass(database, period)
+    for _ in range(2):
+        await asyncio.gather(*(each.rotate_if_older(period) for each in keys))
+    assert sorted((await states_in(database)).values()) == ["active", "published"]
+
+
+async def test_a_revoked_key_is_replaced_by_the_published_one_or_a_new_one(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (first,) = await states_in(database)
+    second = await keys.publish()
+    await keys.revoke(first)
+    assert await states_in(database) == {second: "active"}
+    await keys.revoke(second)
+    (third,) = await states_in(database)
+    assert await states_in(database) == {third: "active"}
+    with pytest.raises(SigningKeyNotFound):
+        await keys.revoke(second)
+    with pytest.raises(SigningKeyNotFound):
+        await keys.activate(second)
+    async with database.begin() as transaction:
+        assert (await transaction.get_one(SigningKeyRow, second)).private_pem == ""
+
+
+async def test_a_key_that_does_not_sign_is_revoked_without_a_change_of_the_one_that_does(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (first,) = await states_in(database)
+    await keys.revoke(await keys.publish())
+    assert await states_in(database) == {first: "active"}
+
+
+async def test_private_keys_are_sealed_where_there_is_a_key_for_that(database: Database) -> None:
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    await keys_in(database).ensure()  # stored before there was one
+    await keys_in(database, "ES256", old).publish()
+    await keys_in(database, "ES256", new, old).publish()
+    async with database.begin() as transaction:
+        query = select(SigningKeyRow.private_pem).order_by(SigningKeyRow.created_at)
+        stored = (await transaction.scalars(query)).all()
+    assert ["PRIVATE KEY" in pem for pem in stored] == [True, False, False]
+    assert len(await keys_in(database, "ES256", new, old).load()) == 3
+    for known in ((), (new,)):
+        with pytest.raises(UnreadableKey):
+            await keys_in(database, "ES256", *known).load()
+
+
+async def test_a_service_that_cannot_open_a_key_says_which_setting_is_wrong(database: Database) -> None:
+    async with follow_keys(keys_in(database, "ES256", Fernet.generate_key().decode()), rotation_days=0):
+        pass
+    with pytest.raises(SystemExit, match="AUTH_KEY_ENCRYPTION_KEYS"):
+        async with follow_keys(keys_in(database), rotation_days=0):
+            pass
+
+
+# Two replicas of auth, and a service that verifies
+
+
+@asynccontextmanager
+async def verifying(auth: httpx.AsyncClient) -> AsyncIterator[TokenVerifier]:
+    """Yield what a service verifies tokens with: keys and revocations from `auth`, asked for each second."""
+    readiness = Readiness()
+    async with (
+        open_jwks("/.well-known/jwks.json", auth, readiness, refresh_seconds=60) as keys,
+        open_revocations("", auth, readiness, keys=keys) as revocations,
+    ):
+        yield TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE, revocations=revocations)
+
+
+@pytest.fixture
+async def replicas(settings: AuthSettings) -> AsyncIterator[list[httpx.AsyncClient]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(running(create_app(settings))) for _ in range(2)]
+
+
+async def published(auth: httpx.AsyncClient) -> list[str]:
+    return [key["kid"] for key in (await auth.get("/.well-known/jwks.json")).json()["keys"]]
+
+
+async def is_active(database: Database, key_id: str) -> bool:
+    return (await states_in(database))[key_id] == "active"
+
+
+async def is_gone(auth: httpx.AsyncClient, key_id: str) -> bool:
+    return key_id not in await published(auth)
+
+
+async def is_refused(verifier: TokenVerifier, token: str) -> bool:
+    try:
+        await verifier.verify(token)
+    except InvalidToken:
+        return True
+    return False
+
+
+async def test_five_rotations_under_load_refuse_no_valid_token(
+    settings: AuthSettings, replicas: list[httpx.AsyncClient]
+) -> None:
+    tokens: list[str] = []
+    done = asyncio.Event()
+
+    async def use(auth: httpx.AsyncClient, verifier: TokenVerifier) -> None:
+        while not done.is_set():
+            response = await sign_in(auth)
+            assert response.status_code == 200, response.text
+            tokens.append(response.json()["access_token"])
+            for token in (tokens[-1], tokens[0], tokens[len(tokens) // 2]):
+                await verifier.verify(token)
+
+    async def rotate() -> None:
+        async with open_database(settings.database_url) as database:
+            keys = keys_in(database)
+            for _ in range(5):
+                new = await keys.publish(active_in=timedelta(seconds=3))
+                await eventually(partial(is_active, database, new))
+        done.set()
+
+    async with asyncio.timeout(90), verifying(replicas[0]) as one, verifying(replicas[1]) as other:
+        # The tokens of each replica are verified with what the other one has told.
+        async with asyncio.TaskGroup() as tasks:
+            for auth, verifier in ((replicas[0], other), (replicas[1], one)):
+                tasks.create_task(use(auth, verifier))
+            tasks.create_task(rotate())
+        for token, verifier in itertools.product(tokens, (one, other)):
+            await verifier.verify(token)
+    assert len(await published(replicas[0])) == 6
+    assert len({token.partition(".")[0] for token in tokens}) == 6
+
+
+async def test_a_revoked_key_is_dead_everywhere_within_seconds(
+    settings: AuthSettings, replicas: list[httpx.AsyncClient]
+) -> None:
+    async with verifying(replicas[0]) as one, verifying(replicas[1]) as other:
+        tokens = (await sign_in(replicas[0])).json()
+        for verifier in (one, other):
+            await verifier.verify(tokens["access_token"])
+        (compromised,) = await published(replicas[0])
+        async with open_database(settings.database_url) as database:
+            await keys_in(database).revoke(compromised)
+        async with asyncio.timeout(5):
+            for verifier in (one, other):
+                await eventually(partial(is_refused, verifier, tokens["access_token"]))
+            for auth in replicas:
+                await eventually(partial(is_gone, auth, compromised))
+                headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+                assert (await auth.get("/sessions", headers=headers)).status_code == 401
+        fresh = (await sign_in(replicas[0])).json()["access_token"]
+        await one.verify(fresh)

@@ -1,0 +1,190 @@
+"""Which mode is taken: the fastest that says the same, and never one that does not."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from inference_service.loading import Loader
+from inference_service.mode_search import ModeSearch
+from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
+from inference_service.modes import Mode, ModeSetting
+from inference_service.settings import InferenceSettings
+from torch import Tensor, nn
+
+from tests.unit.inference.conftest import serving
+from tests.unit.inference.networks import tiny_model
+from tests.unit.inference.pictures import DATA
+
+
+class Speeds(nn.Module):
+    """Takes its time by the mode that it finds its input in, and may be wrong or fail in bfloat16."""
+
+    def __init__(self, *, eager: float = 0.02, last: float = 0.008, bf16: float = 0.002, wrong: str = "") -> None:
+        super().__init__()
+        self.seconds = {"eager": eager, "last": last, "bf16": bf16}
+        self.wrong = wrong
+        self.weight = nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        is_last = images.is_contiguous(memory_format=torch.channels_last)
+        mode = "bf16" if images.dtype is torch.bfloat16 else "last" if is_last else "eager"
+        time.sleep(self.seconds[mode])
+        if self.wrong == f"{mode} fails":
+            raise RuntimeError("no such operator\nand advice")
+        logits = images.mean((2, 3)) * self.weight
+        return -logits if self.wrong == mode else logits
+
+
+def model(digest: str = "abc", **speeds: Any) -> Model:
+    return replace(tiny_model(Speeds(**speeds)), digest=digest)
+
+
+def loaded(
+    folder: Path,
+    candidate: Model,
+    *,
+    setting: ModeSetting = "auto",
+    wanted: ModeSetting | None = None,
+    budget_seconds: float = 60.0,
+    missing: Mapping[Mode, str] | None = None,
+    golden: tuple[GoldenPicture, ...] = (),
+    search: bool = True,
+) -> Model:
+    lacks = missing or {}
+    modes = ModeSearch(
+        setting,
+        budget_seconds=budget_seconds,
+        folder=folder,
+        max_batch_size=4,
+        missing=lambda mode, _device: lacks.get(mode),
+    )
+    source = ModelSource("tiny", "1", "test:tiny", lambda: candidate, golden=golden, mode=wanted)
+    return Loader(4, modes).load(source, search=search)
+
+
+def reasons(found: Model) -> dict[str, str | None]:
+    return {measured.mode.value: measured.reason for measured in found.measurements}
+
+
+def test_the_fastest_mode_that_agrees_is_taken_and_it_is_warm(tmp_path: Path) -> None:
+    found = loaded(tmp_path, model())
+    assert (found.mode, found.dtype) == (Mode.BF16, torch.bfloat16)
+    assert list(found.batch_seconds) == [1, 2, 4]
+    eager, last, bf16 = found.measurements
+    assert (eager.images_per_second or 0) < (last.images_per_second or 0) < (bf16.images_per_second or 0)
+    assert (eager.agreement, last.agreement, bf16.agreement) == (None, None, 1.0)
+    assert 0 < (bf16.score_difference or 0) < 0.01
+
+
+def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) -> None:
+    found = loaded(tmp_path, model(wrong="bf16"))
+    assert found.mode is Mode.CHANNELS_LAST, found.measurements
+    assert reasons(found) == {
+        "eager": None,
+        "channels-last": None,
+        "bf16": "it agrees on fewer than 99.5% of the pictures",
+    }
+
+
+def test_one_that_is_hardly_faster_is_not_taken(tmp_path: Path) -> None:
+    found = loaded(tmp_path, model(last=0.02, bf16=0.03))
+    assert found.mode is Mode.EAGER
+    assert len(found.measurements) == 3
+
+
+def test_one_that_fails_or_that_the_machine_cannot_compute_is_not_taken_and_says_why(tmp_path: Path) -> None:
+    assert reasons(loaded(tmp_path, model(wrong="bf16 fails")))["bf16"] == "it fails: no such operator"
+    lacking = loaded(tmp_path, model("other"), missing={Mode.BF16: "not on this processor"})
+    assert (lacking.mode, reasons(lacking)["bf16"]) == (Mode.CHANNELS_LAST, "not on this processor")
+
+
+def test_one_that_is_wrong_about_a_golden_picture_is_not_taken(tmp_path: Path) -> None:
+    class Fussy(Speeds):
+        def forward(self, images: Tensor) -> Tensor:
+            logits = super().forward(images)
+            # The golden picture comes alone, and those of the agreement in fours.
+            return -logits if len(images) == 1 and images.dtype is torch.bfloat16 else logits
+
+    candidate = replace(tiny_model(Fussy()), digest="abc")
+    golden = (GoldenPicture(DATA / "chelsea.png", "red"),)
+    found = loaded(tmp_path, candidate, golden=golden)
+    assert found.mode is Mode.CHANNELS_LAST, found.measurements
+    assert "chelsea.png is red" in (reasons(found)["bf16"] or "")
+
+
+def test_what_was_found_is_kept_for_the_next_start(tmp_path: Path) -> None:
+    first = loaded(tmp_path, model())
+    again = loaded(tmp_path, model(eager=0.0, wrong="bf16"), search=False)
+    assert (again.mode, again.measurements) == (first.mode, first.measurements)
+    assert loaded(tmp_path, model("another model"), search=False).mode is Mode.EAGER
+    assert loaded(tmp_path, model(), setting="auto-fp32", search=False).mode is Mode.EAGER
+
+
+def test_a_file_that_cannot_be_read_is_searched_for_anew(tmp_path: Path) -> None:
+    loaded(tmp_path, model())
+    [kept] = tmp_path.iterdir()
+    kept.write_text('{"mode": "warp"}')
+    assert loaded(tmp_path, model()).mode is Mode.BF16
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_next_search(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert loaded(tmp_path / "file" / "modes", model()).mode is Mode.BF16
+
+
+def test_a_search_that_runs_out_of_time_leaves_eager_and_is_not_kept(tmp_path: Path) -> None:
+    found = loaded(tmp_path, model(eager=0.05, last=0.04, bf16=0.03), budget_seconds=0.3)
+    assert found.mode is Mode.EAGER
+    assert "there was no time left" in reasons(found).values()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_time_is_no_search(tmp_path: Path) -> None:
+    found = loaded(tmp_path, model(), budget_seconds=0)
+    assert (found.mode, found.measurements) == (Mode.EAGER, ())
+
+
+@pytest.mark.parametrize(("setting", "wanted"), [("channels-last", None), ("auto", "channels-last"), ("eager", "bf16")])
+def test_a_mode_that_is_set_is_taken_without_a_search(
+    tmp_path: Path, setting: ModeSetting, wanted: ModeSetting | None
+) -> None:
+    found = loaded(tmp_path, model(), setting=setting, wanted=wanted)
+    assert (found.mode.value, found.measurements) == (wanted or setting, ())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mode_that_is_set_and_cannot_be_had_fails(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="mode: bf16 cannot be had: not here"):
+        loaded(tmp_path, model(), setting="bf16", missing={Mode.BF16: "not here"})
+
+
+async def test_a_model_is_served_eagerly_first_and_faster_later_and_all_of_it_is_shown(
+    settings: InferenceSettings, bearer: Mapping[str, str], tmp_path: Path
+) -> None:
+    candidate = model()
+    source = ModelSource("tiny", "1", "test:tiny", lambda: candidate)
+    searching = settings.model_copy(update={"mode": "auto-fp32", "modes_dir": tmp_path})
+    async with serving(searching, source) as client:
+        found = await until_mode(client, bearer, "channels-last")
+        metrics = (await client.get("/metrics")).text
+    assert [measured["mode"] for measured in found["modes"]] == ["eager", "channels-last"]
+    assert found["modes"][1]["agreement"] == 1.0
+    info = 'inference_model_info{device="cpu",digest="abc",dtype="float32",mode="'
+    assert f'{info}channels-last",' in metrics
+    assert f'{info}eager",' not in metrics
+    assert 'inference_model_images_per_second{mode="eager",model="tiny",version="1"}' in metrics
+
+
+async def until_mode(client: httpx.AsyncClient, bearer: Mapping[str, str], mode: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            found: dict[str, Any] = (await client.get("/models/tiny", headers=bearer)).json()
+            if found["mode"] == mode:
+                return found
+            await asyncio.sleep(0.005)
