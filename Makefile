@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock images test-charts chart-schemas manifests clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e requisites lock images test-charts chart-schemas manifests e2e clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real proce
 
 test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered objects, kube-score.
 	$(PYTEST) tests/charts
+
+e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
+	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster" >&2; exit 1; }
+	$(BIN)/pytest tests/cluster
 
 chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
 	$(BIN)/python charts/schemas.py
