@@ -169,7 +169,7 @@ def helm(*arguments: str, document: str = "") -> "subprocess.CompletedProcess[st
 def template(flavour: Flavour, *, charts: Path = CHARTS) -> "subprocess.CompletedProcess[str]":
     """Run `helm template`."""
     chart = charts / flavour.chart
-    arguments = ["template", flavour.release, str(chart), "--namespace", "ns"]
+    arguments = ["template", flavour.release, str(chart), "--namespace", "ns", "--kube-version", "1.37.0"]
     for name in flavour.files:
         arguments += ["--values", str(chart / f"values-{name}.yaml")]
     for setting in flavour.settings:

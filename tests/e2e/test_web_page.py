@@ -143,6 +143,43 @@ def test_with_several_models_there_is_a_choice(visit: Visit, cat: bytes) -> None
     visit.expected_refusals = [("/predict", 404)]
 
 
+def test_the_page_shows_what_speaks_for_the_likeliest_name(visit: Visit, cat: bytes, tmp_path: Path) -> None:
+    visit.sign_in()
+    requests = visit.requests_for("/explain")
+    answer = visit.answer_of(lambda: visit.choose("chelsea.png", cat))
+    preview = visit.page.get_by_role("img", name="Preview of chelsea.png")
+    plain = preview.get_attribute("src")
+    toggle = visit.page.get_by_role("button", name=f"Show what speaks for {answer['label']}")
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    with visit.page.expect_response("**/explain?*"):
+        toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    expect(visit.page.get_by_role("status")).to_contain_text("the warmer, the more")
+    assert preview.get_attribute("src") != plain
+    expect(preview).to_have_js_property("naturalWidth", 451)
+    assert f"class={answer['predicted_class']}" in requests[0].url
+    visit.page.screenshot(path=tmp_path / "heat.png", full_page=True)
+    assert find_violations(visit.page) == []
+    toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "false")
+    assert preview.get_attribute("src") == plain
+
+
+def test_without_time_for_a_heat_map_the_page_says_so_and_keeps_the_answer(visit: Visit, cat: bytes) -> None:
+    visit.sign_in()
+    visit.answer_of(lambda: visit.choose("chelsea.png", cat))
+    visit.page.route("**/explain?*", refuse(503, headers={"Retry-After": "3"}, detail="the queue is full"), times=1)
+    toggle = visit.page.get_by_role("button", name="Show what speaks for")
+    toggle.click()
+    expect(visit.alert).to_contain_text("Predictions go first.")
+    expect(visit.names).to_have_count(5)
+    with visit.page.expect_response("**/explain?*"):
+        visit.page.get_by_role("button", name="Try again").click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    expect(visit.alert).to_be_empty()
+    visit.expected_refusals = [("/explain", 503)]
+
+
 # What is refused, and how it says so
 
 

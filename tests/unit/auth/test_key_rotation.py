@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
@@ -36,9 +35,9 @@ PUBLISHED_FOR = timedelta(minutes=10)
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(database_url: str) -> AsyncIterator[Database]:
     """A database with the tables and nothing in them."""
-    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/auth.db") as database:
+    async with open_database(database_url) as database:
         await database.migrate("auth_service")
         yield database
 
@@ -61,8 +60,8 @@ async def let_pass(database: Database, time: timedelta) -> None:
             row.active_from = row.active_from and row.active_from - time
 
 
-async def test_replicas_that_start_together_make_one_key(database: Database, tmp_path: Path) -> None:
-    async with open_database(f"sqlite+aiosqlite:///{tmp_path}/auth.db") as second:
+async def test_replicas_that_start_together_make_one_key(database: Database, database_url: str) -> None:
+    async with open_database(database_url) as second:
         await asyncio.gather(*(keys_in(each, "RS256").ensure() for each in [database, second] * 3))
     assert list((await states_in(database)).values()) == ["active"]
 

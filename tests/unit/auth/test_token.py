@@ -382,6 +382,19 @@ async def test_users_overloaded_is_passed_on_with_its_delay(
     assert response.headers["retry-after"] == str(passed_on)
 
 
+async def test_requests_from_one_address_are_limited_before_anything_is_read(
+    settings: AuthSettings, users: FakeUsers
+) -> None:
+    async with running(create_app(settings.model_copy(update={"token_requests_per_minute": 2}))) as client:
+        token = await signed_in(client)
+        assert (await refresh(client, token)).status_code == 200
+        users.asked.clear()
+        for response in (await refresh(client, token), await sign_in(client), await client.post("/token")):
+            assert_oauth_error(response, 429, "slow_down")
+            assert 1 <= int(response.headers["retry-after"]) <= 60
+        assert not users.asked
+
+
 @pytest.mark.parametrize(("told", "passed_on"), [("30", 30), ("900", 900), ("86400", 3600)])
 async def test_too_many_attempts_at_passwords_are_429_with_the_time_to_wait(
     client: httpx.AsyncClient, users: FakeUsers, told: str, passed_on: int

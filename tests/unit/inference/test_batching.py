@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tried
 from hypothesis import strategies as st
-from inference_service.batching import Priority
+from inference_service.batching import MOST_PASSED_OVER, Priority
 from inference_service.errors import InferenceFailed, Overloaded, ShuttingDown
 from inference_service.model import Model
 from inference_service.timings import StageTimings
@@ -137,6 +137,22 @@ async def test_the_interactive_are_computed_before_the_low() -> None:
             await setup.until_queued(5)
         await asyncio.gather(*low, *interactive)
     assert network.batches == [[1000.0], [3.0, 4.0], [5.0, 1.0], [2.0]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+async def test_a_low_priority_is_passed_over_so_often_and_no_more(batch_size: int) -> None:
+    network = Watched(gated=True)
+    model = tiny_model(network)
+    async with batching(max_batch_size=batch_size) as setup:
+        async with busy(setup, network, model):
+            low = [asyncio.create_task(setup.infer(model, value, priority=Priority.LOW)) for value in (-2.0, -3.0)]
+            await setup.until_queued(2)
+            others = (MOST_PASSED_OVER * 2 + 2) * batch_size
+            interactive = [asyncio.create_task(setup.infer(model, float(value))) for value in range(others)]
+            await setup.until_queued(2 + others)
+        await asyncio.gather(*low, *interactive)
+    turns = [index for index, batch in enumerate(network.batches[1:]) if min(batch) < 0]
+    assert turns == [MOST_PASSED_OVER, 2 * MOST_PASSED_OVER + 1]
 
 
 async def test_many_rows_of_one_request_come_back_in_order_from_several_batches() -> None:

@@ -1,10 +1,8 @@
 """Answers that were computed before, in memory and in a real Redis."""
 
 import asyncio
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -19,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from tests.redis_server import serve_redis
 from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import Gate, tiny_model, tiny_source
 from tests.unit.inference.pictures import encoded
@@ -158,39 +157,10 @@ async def test_a_hundred_equal_posts_at_once_are_one_computation_though_the_firs
 # In Redis
 
 
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
-
-
-@contextmanager
-def redis_server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run a Redis of our own; yield its URL and its process."""
-    socket = folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
-    try:
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    except FileNotFoundError:
-        pytest.fail("this test needs redis-server (Debian: apt-get install redis-server)")
-    try:
-        with redis.Redis.from_url(f"unix://{socket}") as client:
-            gives_up_at = time.monotonic() + 30
-            while not _answers(client):
-                assert server.poll() is None
-                assert time.monotonic() < gives_up_at
-                time.sleep(0.01)
-        yield f"unix://{socket}", server
-    finally:
-        server.kill()
-        server.wait(10)
-
-
 async def test_replicas_share_redis_and_its_end_costs_hits_only(
     settings: InferenceSettings, bearer: Mapping[str, str], tmp_path: Path
 ) -> None:
-    with redis_server(tmp_path) as (url, server):
+    with serve_redis(tmp_path) as (url, server):
         async with caching(settings, url) as one, caching(settings, url) as other:
             assert [await ask(one, bearer), await ask(one, bearer), await ask(other, bearer)] == ["miss", "hit", "hit"]
             with redis.Redis.from_url(url) as client:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
+from users_service.routers import internal
 
 from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem
 
@@ -72,6 +74,72 @@ async def test_each_caller_reaches_what_they_may(
         if status == 403:
             assert "insufficient_scope" in response.headers["www-authenticate"]
         await users.http.delete(f"/users/{owner['id']}", headers=users.admin)
+
+
+async def test_no_route_is_missing_from_the_table(users: Users) -> None:
+    document = (await users.http.get("/openapi/users.json")).json()
+    routes = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    routes |= {
+        (method, route.path)
+        for route in internal.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    covered = {(method, path.partition("?")[0]) for method, path, *_ in ROUTES}
+    assert {(method, path.replace("{user_id}", "{id}").replace("{account_id}", "{id}")) for method, path in routes} == (
+        covered
+    )
+
+
+# A field of an account, another value for it, and what comes of it where its user and where an administrator sets it.
+FIELDS: dict[str, tuple[Any, str, str]] = {
+    "username": ("renamed", "changed", "changed"),
+    "email": ("renamed@example.com", "changed", "changed"),
+    "full_name": ("Ada King", "changed", "changed"),
+    "roles": (["user", "admin"], "forbidden", "changed"),
+    "disabled": (True, "forbidden", "changed"),
+    "id": (NOBODY, "ignored", "ignored"),
+    "created_at": ("2000-01-01T00:00:00Z", "ignored", "ignored"),
+    "updated_at": ("2000-01-01T00:00:00Z", "ignored", "ignored"),
+    "password_hash": ("x", "unknown", "unknown"),
+    "username_canonical": ("x", "unknown", "unknown"),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+async def test_each_caller_sets_the_fields_that_they_may(users: Users, field: str) -> None:
+    value, by_its_user, by_an_administrator = FIELDS[field]
+    statuses = {"changed": 200, "ignored": 200, "forbidden": 403, "unknown": 422}
+    await users.create("root", roles=["admin"])  # so that no other is the last administrator
+    stranger = await users.create("eve")
+    for method, path in (("PATCH", "/users/me"), ("PATCH", "/users/{id}"), ("PUT", "/users/{id}")):
+        for is_administrator in (False, True):
+            if is_administrator and path == "/users/me":
+                continue  # `/users/me` is the caller's, who has these scopes or has not
+            before = await users.create("ada")
+            body = {field: value}
+            if method == "PUT":
+                body = {"username": "ada", "email": "ada@example.com"} | body
+            url = path.format(id=before["id"])
+            if path != "/users/me":
+                refused = await users.http.request(method, url, json=body, headers=users.own(stranger))
+                assert refused.status_code == (422 if by_its_user == "unknown" else 404)
+            headers = users.admin if is_administrator else users.own(before)
+            outcome = by_an_administrator if is_administrator else by_its_user
+            response = await users.http.request(method, url, json=body, headers=headers)
+            assert response.status_code == statuses[outcome], (method, path, is_administrator, response.text)
+            after = (await users.http.get(f"/users/{before['id']}", headers=users.admin)).json()
+            expected = before | ({field: value} if outcome == "changed" else {})
+            assert after | {"updated_at": ""} == expected | {"updated_at": ""}
+            await users.http.delete(f"/users/{before['id']}", headers=users.admin)
+
+
+async def test_no_field_is_missing_from_the_table(users: Users) -> None:
+    schemas = (await users.http.get("/openapi/users.json")).json()["components"]["schemas"]
+    for name in ("UserPatch", "UserReplacement"):
+        assert schemas[name]["properties"].keys() == FIELDS.keys() - {"password_hash", "username_canonical"}
+    assert schemas["User"]["properties"].keys() <= FIELDS.keys()
+    assert schemas["NewUser"]["properties"].keys() == schemas["UserPatch"]["properties"].keys() | {"password"}
 
 
 async def test_another_users_account_looks_like_one_that_does_not_exist(users: Users) -> None:

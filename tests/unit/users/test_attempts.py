@@ -45,8 +45,16 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 def guard_of(database: Database, clock: Clock, *, per_address: int = 1000, per_name: int = 1000) -> Guard:
-    registry = CollectorRegistry()
-    return Guard(database, registry, per_pair=LIMIT, per_address=per_address, per_name=per_name, clock=clock)
+    """Return a guard with more patience than a busy machine needs."""
+    return Guard(
+        database,
+        CollectorRegistry(),
+        per_pair=LIMIT,
+        per_address=per_address,
+        per_name=per_name,
+        patience_seconds=60,
+        clock=clock,
+    )
 
 
 @pytest.fixture

@@ -2,7 +2,11 @@
 
 from typing import Any
 
-from tests.unit.users.driver import PASSWORD, Users, assert_problem
+from users_service.dependencies import get_passwords
+from users_service.passwords import Passwords
+
+from tests.issuer import Issuer
+from tests.unit.users.driver import PASSWORD, Users, assert_problem, serving, users_settings
 
 ADA = {"username": "ada", "email": "ada@example.com"}
 
@@ -62,3 +66,18 @@ async def test_an_account_without_a_password_lets_nobody_in_until_one_is_set(use
     path = f"/users/{account['id']}/password"
     assert (await users.http.post(path, json={"new_password": PASSWORD}, headers=users.admin)).status_code == 204
     assert await users.sign_in("john_doe") == {"id": account["id"], "roles": ["user"]}
+
+
+async def test_sign_ups_from_one_address_are_limited_and_administrators_are_not(
+    database_url: str, issuer: Issuer, cheap_passwords: Passwords
+) -> None:
+    settings = users_settings(database_url, issuer, sign_up="open", sign_ups_per_hour=3)
+    async with serving(settings, issuer) as users:
+        users.app.dependency_overrides[get_passwords] = lambda: cheap_passwords
+        for headers in ({}, issuer.bearer(scope="profile"), {}):
+            assert_problem(await users.http.post("/users", json=ADA, headers=headers), 422)
+        for headers in ({}, issuer.bearer(scope="profile")):
+            refused = await users.http.post("/users", json=ADA | {"password": PASSWORD}, headers=headers)
+            assert_problem(refused, 429)
+            assert 1 <= int(refused.headers["retry-after"]) <= 3600
+        await users.create("ada")

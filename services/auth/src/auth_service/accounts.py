@@ -8,7 +8,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 from servicekit.logs import get_logger
 
-from auth_service.errors import TemporarilyUnavailable, TooManyAttempts
+from auth_service.errors import TemporarilyUnavailable, TooManyRequests
 
 MAX_RETRY_AFTER_SECONDS = 60
 
@@ -45,14 +45,15 @@ class Accounts:
         """Return the account that these credentials open, or None whatever the reason.
 
         Raises:
-            TooManyAttempts: at this name, or from this `address`.
+            TooManyRequests: at this name, or from this `address`.
         """
         credentials = {"username": username, "password": password, "address": address}
         response = await self._ask("POST", "/internal/credentials/verify", json=credentials)
         if response.status_code == 422:
             return None  # no account can have such a name or password
         if response.status_code == 429:
-            raise TooManyAttempts(retry_after_seconds=_retry_after_seconds(response, at_most=3600))
+            wait_seconds = _retry_after_seconds(response, at_most=3600)
+            raise TooManyRequests("too many attempts at passwords", retry_after_seconds=wait_seconds)
         return _read(response, Verification).account
 
     async def find(self, account_id: str) -> Account | None:

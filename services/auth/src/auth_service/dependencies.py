@@ -3,12 +3,15 @@
 from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
+from servicekit.addresses import AddressDep
 from servicekit.auth import get_verifier
+from servicekit.rate_limits import RateLimit
 from servicekit.tokens import TokenVerifier
 
 from auth_service.client_authentication import ClientAuthenticator, read_credentials
 from auth_service.client_registry import ClientRegistry
 from auth_service.clients import Client
+from auth_service.errors import TooManyRequests
 from auth_service.forms import Form, read_form
 from auth_service.grants import Grants
 from auth_service.revocations import Revocations
@@ -21,6 +24,7 @@ class State(TypedDict):
     """What the lifespan holds open."""
 
     settings: AuthSettings
+    token_limit: RateLimit
     keys: KeyRing
     verifier: TokenVerifier
     clients: ClientAuthenticator
@@ -34,6 +38,17 @@ async def get_settings(request: Request) -> AuthSettings:
     """Return the settings of this process."""
     settings: AuthSettings = request.state.settings
     return settings
+
+
+async def limit_token_requests(request: Request, address: AddressDep) -> None:
+    """Refuse a caller who asks for tokens too often, before the body is read.
+
+    Raises:
+        TooManyRequests: the limit of the settings is reached.
+    """
+    limit: RateLimit = request.state.token_limit
+    if wait_seconds := await limit.hit(address):
+        raise TooManyRequests("too many requests from this address", retry_after_seconds=wait_seconds)
 
 
 async def get_key_ring(request: Request) -> KeyRing:

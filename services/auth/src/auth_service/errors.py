@@ -106,13 +106,13 @@ class FormTooLarge(OAuthError):
         super().__init__(description, headers={"Connection": "close"})
 
 
-class TooManyAttempts(OAuthError):
-    """Passwords were tried too often; whether this one is right was not looked at."""
+class TooManyRequests(OAuthError):
+    """Too many requests from this address, or attempts at passwords; what was sent was not looked at."""
 
     status, error = 429, "slow_down"
 
-    def __init__(self, *, retry_after_seconds: int) -> None:
-        super().__init__("too many attempts at passwords", headers={"Retry-After": str(retry_after_seconds)})
+    def __init__(self, description: str, *, retry_after_seconds: int) -> None:
+        super().__init__(description, headers={"Retry-After": str(retry_after_seconds)})
 
 
 class TemporarilyUnavailable(OAuthError):

@@ -56,7 +56,7 @@ class Grants:
         Raises:
             InvalidScope: nothing of `scope` can be granted.
             InvalidGrant: the credentials are refused.
-            TooManyAttempts: they are not looked at.
+            TooManyRequests: they are not looked at.
             InvalidClient: the client was taken away meanwhile.
             TemporarilyUnavailable: users cannot say.
         """

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from limits import RateLimitItemPerMinute
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
 from servicekit.connections import PoolMetrics
@@ -15,6 +15,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.rate_limits import open_rate_limit
 from servicekit.settings import load_settings
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
@@ -35,7 +36,7 @@ from auth_service.key_following import follow_keys
 from auth_service.key_rotation import signing_keys_of
 from auth_service.revocations import Revocations
 from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
-from auth_service.sessions import Lifetimes, Sessions
+from auth_service.sessions import Sessions
 from auth_service.settings import AuthSettings
 
 
@@ -84,51 +85,56 @@ def _lifespan(
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             live_sessions, revocations = (
-                Sessions(database, _lifetimes(settings)),
+                Sessions(database, settings.lifetimes),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
-            async with follow_keys(
-                signing_keys_of(database, settings), rotation_days=settings.key_rotation_days
-            ) as keys:
+            async with (
+                follow_keys(signing_keys_of(database, settings), rotation_days=settings.key_rotation_days) as keys,
+                telemetry.watched(
+                    _users_client(
+                        settings, tokens := AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
+                    )
+                ) as http,
+                follow_account_events(http, database, registry),
+                open_rate_limit(settings, RateLimitItemPerMinute, settings.token_requests_per_minute) as token_limit,
+                _open_client_assertions(database, settings) as assertions,
+            ):
                 readiness.is_met(KEYS_NEED)
-                tokens = AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
-                # No proxy, whatever the environment says: what is asked of users holds passwords.
-                async with (
-                    telemetry.watched(
-                        httpx.AsyncClient(
-                            base_url=settings.users_url,
-                            auth=ServiceToken(tokens),
-                            timeout=settings.users_timeout_seconds,
-                            trust_env=False,
-                        )
-                    ) as http,
-                    follow_account_events(http, database, registry),
-                    _open_client_assertions(database, settings) as assertions,
-                ):
-                    authenticator = ClientAuthenticator(database, assertions)
-                    grants = Grants(
-                        accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
-                        clients=authenticator,
-                        sessions=live_sessions,
-                        client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
-                        tokens=tokens,
-                        access_token_seconds=settings.access_token_seconds,
-                    )
-                    yield State(
-                        settings=settings,
-                        keys=keys,
-                        verifier=TokenVerifier(
-                            keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
-                        ),
-                        clients=authenticator,
-                        client_registry=ClientRegistry(database),
-                        grants=grants,
-                        sessions=live_sessions,
-                        revocations=revocations,
-                    )
+                authenticator = ClientAuthenticator(database, assertions)
+                grants = Grants(
+                    accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),
+                    clients=authenticator,
+                    sessions=live_sessions,
+                    client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
+                    tokens=tokens,
+                    access_token_seconds=settings.access_token_seconds,
+                )
+                yield State(
+                    settings=settings,
+                    token_limit=token_limit,
+                    keys=keys,
+                    verifier=TokenVerifier(
+                        keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
+                    ),
+                    clients=authenticator,
+                    client_registry=ClientRegistry(database),
+                    grants=grants,
+                    sessions=live_sessions,
+                    revocations=revocations,
+                )
 
     return lifespan
+
+
+def _users_client(settings: AuthSettings, tokens: AccessTokens) -> httpx.AsyncClient:
+    """Return a client of users. It takes no proxy, whatever the environment says: what it sends holds passwords."""
+    return httpx.AsyncClient(
+        base_url=settings.users_url,
+        auth=ServiceToken(tokens),
+        timeout=settings.users_timeout_seconds,
+        trust_env=False,
+    )
 
 
 @asynccontextmanager
@@ -145,11 +151,3 @@ async def _open_client_assertions(database: Database, settings: AuthSettings) ->
             cluster=cluster or None,
             cluster_keys=cluster_keys,
         )
-
-
-def _lifetimes(settings: AuthSettings) -> Lifetimes:
-    return Lifetimes(
-        idle=timedelta(seconds=settings.refresh_idle_seconds),
-        absolute=timedelta(seconds=settings.refresh_absolute_seconds),
-        grace=timedelta(seconds=settings.refresh_grace_seconds),
-    )

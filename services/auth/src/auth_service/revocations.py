@@ -55,9 +55,9 @@ class Revocations:
         """End one session of `subject`, and tell whether there was such a one."""
         return bool(await self._end(SessionRow.id == session_id, SessionRow.subject == subject))
 
-    async def end_all(self, subject: str) -> None:
-        """End every session of `subject`."""
-        await self._end(SessionRow.subject == subject)
+    async def end_all(self, subject: str) -> int:
+        """End every session of `subject`, and tell how many there were."""
+        return len(await self._end(SessionRow.subject == subject))
 
     async def is_revoked(self, session_id: str) -> bool:
         """Tell whether a session has ended, as `TokenVerifier` asks; one that nobody knows has."""

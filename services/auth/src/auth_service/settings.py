@@ -1,5 +1,6 @@
 """Configuration of the auth service, read once from the environment."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -19,10 +20,12 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 from servicekit.connections import ConnectionSettings
+from servicekit.rate_limits import RateLimitSettings
 from servicekit.settings import TokenSettings
 from servicekit.tokens import Algorithm
 
 from auth_service.clients import ConfiguredClient
+from auth_service.sessions import Lifetimes
 
 
 def _read_clients(value: Any) -> Any:
@@ -49,7 +52,7 @@ def _is_fernet_key(key: str) -> str:
 FernetKey = Annotated[str, AfterValidator(_is_fernet_key)]
 
 
-class AuthSettings(TokenSettings, ConnectionSettings):
+class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     """What the auth service is told."""
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
@@ -85,6 +88,9 @@ class AuthSettings(TokenSettings, ConnectionSettings):
     password_grant: bool = True
     """Off where nobody shall type a password into a client; the web page needs it."""
 
+    token_requests_per_minute: NonNegativeInt = 600
+    """Requests for tokens that one address may send; 0 is no limit."""
+
     signing_algorithm: Algorithm = "RS256"
     """Of the keys that are made from now on; those of another one retire."""
 
@@ -114,6 +120,15 @@ class AuthSettings(TokenSettings, ConnectionSettings):
         if len({client.id for client in clients}) < len(clients):
             raise ValueError("expected each id once")
         return clients
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """What `Sessions` takes."""
+        return Lifetimes(
+            idle=timedelta(seconds=self.refresh_idle_seconds),
+            absolute=timedelta(seconds=self.refresh_absolute_seconds),
+            grace=timedelta(seconds=self.refresh_grace_seconds),
+        )
 
     @model_validator(mode="after")
     def _a_session_outlives_its_access_tokens(self) -> Self:

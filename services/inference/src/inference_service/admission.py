@@ -25,6 +25,11 @@ class Admission:
         self._decode_seconds: MovingAverage | None = None
         self._metrics = metrics
 
+    @property
+    def max_batch_size(self) -> int:
+        """Return the most pictures that are computed together."""
+        return self._batcher.max_batch_size
+
     def admit(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float) -> Place:
         """Take a place in the queue.
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Self
 
@@ -19,8 +19,12 @@ from inference_service.timings import StageTimings
 class QueuedRequest:
     """The inputs of one request, and what is known of their logits."""
 
-    def __init__(self, model: Model, images: Tensor, timings: StageTimings) -> None:
+    def __init__(
+        self, model: Model, images: Tensor, timings: StageTimings, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.model = model
+        self.forward = forward or model.forward
+        self.is_plain = forward is None
         self.images = images
         self.timings = timings
         self.waiting_since = time.perf_counter()
@@ -36,7 +40,8 @@ class QueuedRequest:
     def goes_with(self, other: Self) -> bool:
         """Tell whether rows of both can be in one batch."""
         one, two = self.images, other.images
-        return self.model is other.model and one.shape[1:] == two.shape[1:] and one.dtype == two.dtype
+        are_alike = self is other or (self.is_plain and other.is_plain)
+        return are_alike and self.model is other.model and one.shape[1:] == two.shape[1:] and one.dtype == two.dtype
 
     def take(self, most: int) -> "Part":
         """Take up to `most` rows, in order."""
@@ -103,7 +108,7 @@ def compute(batch: Sequence[Part], tracer: Tracer) -> Computed:
         request.timings.add("queue", started - request.waiting_since)
     with _batch_span(parts, tracer) as span:
         images = _joined([part.request.images[part.start : part.stop] for part in parts])
-        logits = parts[0].request.model.forward(images)
+        logits = parts[0].request.forward(images)
         if len(logits) != len(images):
             raise ValueError(f"{len(logits)} rows of logits for {len(images)} pictures")
     ended = time.perf_counter()

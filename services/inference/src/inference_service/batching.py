@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Executor
 from enum import IntEnum
 from functools import partial
@@ -25,8 +26,12 @@ from inference_service.timings import StageTimings
 log = get_logger(__name__)
 
 
+MOST_PASSED_OVER = 8
+"""So many batches may go before a request of a later priority that waits: the next begins with it."""
+
+
 class Priority(IntEnum):
-    """Who is computed first. Nobody of the later ones is while one of the earlier ones waits."""
+    """Who is computed first."""
 
     INTERACTIVE = 0
     LOW = 1
@@ -51,8 +56,12 @@ class Place:
         """Give the room back, where it was not used; more than once is as good as once."""
         self._batcher._leave(self)
 
-    async def infer(self, images: Tensor, timings: StageTimings) -> Tensor:
+    async def infer(
+        self, images: Tensor, timings: StageTimings, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Return the logits, float32 [N, classes], of inputs of the model, [N, 3, H, W]; N is `rows`.
+
+        With `forward`, which is called in place of that of the model, the rows are alone in their batches.
 
         Rows keep their order, in however many batches they were. When the caller is cancelled, the
         rows that are not in a batch yet leave the queue at once. To be called once.
@@ -60,7 +69,7 @@ class Place:
         Raises:
             InferenceFailed: the forward pass of a batch with one of the rows raised.
         """
-        return await self._batcher._infer(self, images, timings)
+        return await self._batcher._infer(self, QueuedRequest(self.model, images, timings, forward))
 
 
 class DynamicBatcher:
@@ -96,6 +105,7 @@ class DynamicBatcher:
         self._running: list[Part] = []
         self._free_at = 0.0  # when the running batch is expected to end
         self._times = BatchTimes(max_batch_size)
+        self._passed_over = 0  # batches since a row of the last priority that waits was taken
         self._filling: asyncio.TimerHandle | None = None
         self._closing = False
         self._drained = asyncio.Event()
@@ -109,6 +119,11 @@ class DynamicBatcher:
         self._closing = True
         self._start_next()
         await self._drained.wait()
+
+    @property
+    def max_batch_size(self) -> int:
+        """Return the most rows that are computed together."""
+        return self._max_batch_size
 
     @property
     def queue_size(self) -> int:
@@ -163,10 +178,9 @@ class DynamicBatcher:
             self._places.remove(place)
             self._start_next()  # it may have been the one that a batch waits for
 
-    async def _infer(self, place: Place, images: Tensor, timings: StageTimings) -> Tensor:
-        assert len(images) == place.rows
+    async def _infer(self, place: Place, request: QueuedRequest) -> Tensor:
+        assert len(request.images) == place.rows
         self._places.remove(place)
-        request = QueuedRequest(place.model, images, timings)
         queue = self._queues[place.priority]
         queue[request] = None
         self._start_next()
@@ -191,32 +205,35 @@ class DynamicBatcher:
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
-        oldest = next(chain(*self._queues), None)
-        if oldest is None:
+        heads = [next(iter(queue)) for queue in self._queues if queue]
+        if not heads:
             if self._closing and not self._places:
                 self._drained.set()
             return
+        oldest = heads[-1] if self._passed_over >= MOST_PASSED_OVER else heads[0]
         may_wait = oldest.waiting_since + self._max_queue_delay_seconds - time.perf_counter()
         if self._places and may_wait > 0 and self._queued_rows < self._max_batch_size:
             self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
             return
         batch = self._running = self._take_batch(oldest)
+        is_passed_over = len(heads) > 1 and all(part.request is not heads[-1] for part in batch)
+        self._passed_over = self._passed_over + 1 if is_passed_over else 0
         self._free_at = time.perf_counter() + self._times.expected_seconds(oldest.model, sum(p.rows for p in batch))
         computing = asyncio.get_running_loop().run_in_executor(self._model_thread, self._compute, batch)
         computing.add_done_callback(partial(self._finish, batch))
 
     def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
-        """Take rows that go together with those of `oldest` out of the queue, in order."""
+        """Take `oldest`, and what goes together with it, out of the queue: by priority, then in order."""
         batch: list[Part] = []
         room = self._max_batch_size
+        for request in [oldest, *chain(*self._queues)]:
+            if room and request.rows_left and request.goes_with(oldest):
+                taken = request.take(room)
+                batch.append(taken)
+                room -= taken.rows
         for queue in self._queues:
-            for request in list(queue):
-                if room and request.goes_with(oldest):
-                    taken = request.take(room)
-                    batch.append(taken)
-                    room -= taken.rows
-                    if not request.rows_left:
-                        del queue[request]
+            for request in [request for request in queue if not request.rows_left]:
+                del queue[request]
         return batch
 
     def _compute(self, batch: list[Part]) -> Computed:
@@ -233,8 +250,9 @@ class DynamicBatcher:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
             model = batch[0].request.model
-            self._metrics.batch_computed(model, computed.rows, computed.seconds)
-            self._times.add(model, computed.rows, computed.seconds)
+            if batch[0].request.is_plain:
+                self._metrics.batch_computed(model, computed.rows, computed.seconds)
+                self._times.add(model, computed.rows, computed.seconds)
             for answer in computed.answers:
                 answer.request.add(answer.logits)
         self._start_next()

@@ -1,7 +1,7 @@
 """What the endpoints are given: the state of the lifespan, the caller and the picture."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
@@ -12,7 +12,9 @@ from servicekit.auth import Principal, get_tracer, require_scope
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
+from inference_service.batching import Priority
 from inference_service.errors import BodyTooSlow
+from inference_service.explaining import Explainer
 from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
 from inference_service.registry import ModelRegistry, ServedModel
@@ -32,6 +34,7 @@ class State(TypedDict):
     models: ModelRegistry
     bodies: BodyBudget
     pipeline: Pipeline
+    explainer: Explainer
     statistics: StatisticsBook
     control: ModelControl
 
@@ -52,6 +55,12 @@ async def get_pipeline(request: Request) -> Pipeline:
     """Return the way from a picture to its classes."""
     pipeline: Pipeline = request.state.pipeline
     return pipeline
+
+
+async def get_explainer(request: Request) -> Explainer:
+    """Return the way from a picture to what speaks for its class."""
+    explainer: Explainer = request.state.explainer
+    return explainer
 
 
 async def get_bodies(request: Request) -> BodyBudget:
@@ -75,6 +84,7 @@ async def get_control(request: Request) -> ModelControl:
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
+ExplainerDep = Annotated[Explainer, Depends(get_explainer)]
 BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
 ControlDep = Annotated[ModelControl, Depends(get_control)]
@@ -162,30 +172,36 @@ class Upload:
     timings: StageTimings
 
 
-async def get_upload(
-    request: Request,
-    chosen: ChosenModelDep,
-    settings: SettingsDep,
-    pipeline: PipelineDep,
-    bodies: BodiesDep,
-    timeout_seconds: TimeoutDep,
-    tracer: Annotated[Tracer, Depends(get_tracer)],
-) -> AsyncIterator[Upload]:
-    """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
+def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
+    """Return the dependency that reads the picture of a request of this priority."""
 
-    Raises:
-        BodyTooSlow: the body did not come in time.
-    """
-    pipeline.check(chosen, timeout_seconds=timeout_seconds)
-    timings = StageTimings(tracer)
-    with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
-        try:
-            async with asyncio.timeout(settings.body_timeout_seconds):
-                with timings.measure("receive"):
-                    data = await read_upload(request, max_bytes=settings.max_image_bytes, count=body.add)
-        except TimeoutError:
-            raise BodyTooSlow(f"the body did not come within {settings.body_timeout_seconds:g} s") from None
-        yield Upload(data, timeout_seconds, timings)
+    async def get_upload(
+        request: Request,
+        chosen: ChosenModelDep,
+        settings: SettingsDep,
+        pipeline: PipelineDep,
+        bodies: BodiesDep,
+        timeout_seconds: TimeoutDep,
+        tracer: Annotated[Tracer, Depends(get_tracer)],
+    ) -> AsyncIterator[Upload]:
+        """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
+
+        Raises:
+            BodyTooSlow: the body did not come in time.
+        """
+        pipeline.check(chosen, timeout_seconds=timeout_seconds, priority=priority)
+        timings = StageTimings(tracer)
+        with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
+            try:
+                async with asyncio.timeout(settings.body_timeout_seconds):
+                    with timings.measure("receive"):
+                        data = await read_upload(request, max_bytes=settings.max_image_bytes, count=body.add)
+            except TimeoutError:
+                raise BodyTooSlow(f"the body did not come within {settings.body_timeout_seconds:g} s") from None
+            yield Upload(data, timeout_seconds, timings)
+
+    return get_upload
 
 
-UploadDep = Annotated[Upload, Depends(get_upload)]
+UploadDep = Annotated[Upload, Depends(read_uploads(Priority.INTERACTIVE))]
+LowPriorityUploadDep = Annotated[Upload, Depends(read_uploads(Priority.LOW))]

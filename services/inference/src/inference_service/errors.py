@@ -37,6 +37,12 @@ class InvalidUpload(InvalidRequest):
         super().__init__("the upload is not valid", errors=[FieldError(field=field, detail=detail)])
 
 
+class UnknownClass(InvalidRequest):
+    """The model has no class of that index."""
+
+    slug, title = "unknown-class", "Unknown class"
+
+
 class UnknownModel(NotFound):
     """There is no model of that name."""
 

@@ -26,6 +26,7 @@ from inference_service.canary import Canary, running
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
+from inference_service.explaining import Explainer
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.mode_search import ModeSearch
@@ -38,7 +39,7 @@ from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
-from inference_service.routers import models, predict
+from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
 from inference_service.sources import read_sources
@@ -114,9 +115,10 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
             ) as cache,
         ):
+            admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
             pipeline = Pipeline(
                 decode_pool=decode_pool,
-                admission=Admission(batcher, decode_threads=decode_threads, metrics=metrics),
+                admission=admission,
                 cache=cache,
                 max_image_pixels=settings.max_image_pixels,
                 metrics=metrics,
@@ -136,6 +138,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 models=served_models,
                 bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                 pipeline=pipeline,
+                explainer=Explainer(
+                    pipeline,
+                    admission,
+                    decode_pool,
+                    max_image_pixels=settings.max_image_pixels,
+                    metrics=metrics,
+                ),
                 statistics=metrics.statistics,
                 control=ModelControl(
                     served_models, partial(_current_sources, settings, chosen), is_on=settings.model_control
@@ -150,7 +159,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         description="Classifies pictures with the models that it serves.",
         version=version("pinhole-inference"),
         lifespan=lifespan,
-        routers=[predict.router, models.router, *oip_routers(readiness, heartbeat.stalled), pages_router()],
+        routers=[
+            predict.router,
+            explain.router,
+            models.router,
+            *oip_routers(readiness, heartbeat.stalled),
+            pages_router(),
+        ],
         readiness=readiness,
         stuck=heartbeat.stalled,
         registry=registry,

@@ -81,7 +81,7 @@ class Pipeline:
         picture = EncodedPicture(data)
         task = _Task(picture, served, served.require(), StageTimings(), Priority.INTERACTIVE, timeout_seconds)
         with self._admit(task) as place:
-            await _in_time(self._compute(task, place), timeout_seconds)
+            await in_time(self._compute(task, place), timeout_seconds)
 
     async def classify(
         self,
@@ -110,7 +110,7 @@ class Pipeline:
         model = served.require()
         task = _Task(EncodedPicture(data), served, model, timings, priority, timeout_seconds)
         with self._metrics.statistics.of(model.network).request(timings), self._counted(task):
-            found = await self._logits_in_time(task)
+            found = await self._logitsin_time(task)
             with timings.measure("postprocess"):
                 return Classified(top_predictions(found.logits, model.labels, top_k), found.cache)
 
@@ -153,15 +153,15 @@ class Pipeline:
     async def _item(self, index: int, task: "_Task") -> "_Found":
         try:
             with self._counted(task):
-                return await self._logits_in_time(task)
+                return await self._logitsin_time(task)
         except (NotAnImage, InvalidImage) as problem:
             raise InvalidItem(index, str(problem)) from problem
 
     def _counted(self, task: "_Task") -> AbstractContextManager[None]:
         return self._metrics.request(task.served.source.name, task.timings)
 
-    async def _logits_in_time(self, task: "_Task") -> "_Found":
-        found = await _in_time(self._logits(task), task.timeout_seconds)
+    async def _logitsin_time(self, task: "_Task") -> "_Found":
+        found = await in_time(self._logits(task), task.timeout_seconds)
         self._metrics.answered(found.cache)
         return found
 
@@ -198,10 +198,10 @@ class Pipeline:
         return logits
 
     async def _compute(self, task: "_Task", place: Place) -> Tensor:
-        image = await self._prepare(task.picture, task.model, task.timings)
+        image = await self.prepare(task.picture, task.model, task.timings)
         return (await place.infer(image.unsqueeze(0), task.timings))[0]
 
-    async def _prepare(self, picture: Picture, model: Model, timings: StageTimings) -> Tensor:
+    async def prepare(self, picture: Picture, model: Model, timings: StageTimings) -> Tensor:
         """Return the input [3, H, W] of `model`; until a thread is free, the request is waiting."""
         submitted = time.perf_counter()
 
@@ -241,7 +241,12 @@ def _least(outcomes: Set[CacheOutcome]) -> CacheOutcome:
     return next(outcome for outcome in ranked if outcome in outcomes)
 
 
-async def _in_time(work: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+async def in_time(work: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
+    """Return what `work` does.
+
+    Raises:
+        DeadlineExceeded: it took longer than `timeout_seconds`, and was cancelled.
+    """
     try:
         async with asyncio.timeout(timeout_seconds):
             return await work

@@ -65,6 +65,14 @@ class Preprocessing:
         normalized = levels.to(torch.float32, memory_format=torch.contiguous_format)
         return normalized.sub_(_channels(self.mean)).div_(_channels(self.std))
 
+    def seen_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of what of a picture of `size` (width, height) is seen, in pixels."""
+        width, height = size
+        whole = self.resize_size or self.input_size + self.crop_padding
+        side = min(1.0, self.input_size / whole) * min(size)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
     def _crop_then_resize(self, picture: Image.Image | Levels) -> Tensor:
         kept = self.input_size / (self.input_size + self.crop_padding)
         width, height = _size(picture)

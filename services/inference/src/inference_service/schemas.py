@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from inference_service.explaining import Method
 from inference_service.modes import Measurement, Mode
 from inference_service.registry import ModelState, ServedModel
 from inference_service.timings import STAGES, Stage
@@ -11,6 +12,13 @@ from inference_service.timings import STAGES, Stage
 ModelName = Annotated[str, Field(examples=["efficientnet-lite0"])]
 ClassIndex = Annotated[int, Field(ge=0, examples=[282])]
 Label = Annotated[str, Field(examples=["tiger cat"])]
+Timings = Annotated[
+    dict[Stage, float],
+    Field(
+        description="Seconds that each stage took.",
+        examples=[dict(zip(STAGES, (0.0004, 0.006, 0.002, 0.0001, 0.02, 0.0001), strict=True))],
+    ),
+]
 Score = Annotated[float, Field(ge=0, le=1, description="Softmax over all classes.", examples=[0.41])]
 
 
@@ -37,10 +45,25 @@ class PredictResponse(BaseModel):
     score: Score
     predictions: list[PredictionOut] = Field(min_length=1, description="The likeliest classes, best first.")
     model: ModelRef
-    timings: dict[Stage, float] = Field(
-        description="Seconds that each stage took.",
-        examples=[dict(zip(STAGES, (0.0004, 0.006, 0.002, 0.0001, 0.02, 0.0001), strict=True))],
+    timings: Timings
+
+
+class ExplainResponse(BaseModel):
+    """Which part of a picture speaks for a class."""
+
+    explained_class: ClassIndex = Field(serialization_alias="class")
+    label: Label
+    score: Score
+    method: Method = Field(
+        description="`grad-cam`, or `occlusion` where the last feature map of the network cannot be used."
     )
+    saliency: list[list[Annotated[float, Field(ge=0, le=1)]]] = Field(
+        description="Rows of a map over what the model sees, the middle square of the upright picture: "
+        "1 where most speaks for the class, 0 where nothing does.",
+        examples=[[[0.0, 0.31], [0.12, 1.0]]],
+    )
+    model: ModelRef
+    timings: Timings
 
 
 class ModelSummary(ModelRef):

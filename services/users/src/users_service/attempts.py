@@ -9,13 +9,13 @@ counter decides: whoever guesses from elsewhere cannot keep its owner out.
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
+from servicekit.addresses import network_of
 from servicekit.database import Database
 from servicekit.logs import get_logger
 from sqlalchemy import ColumnElement, case, delete, literal, select, update
@@ -89,9 +89,11 @@ class Guard:
         per_pair: int,
         per_address: int,
         per_name: int,
+        patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
+        self._patience_seconds = patience_seconds
         self._clock = clock
         self._upsert = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
         self._pair = Limit(per_pair, DELAYS_SECONDS, recovery_seconds=3600)
@@ -111,7 +113,7 @@ class Guard:
         Raises:
             TooManyAttempts: a limit is reached; nothing may be computed.
         """
-        network = _network(address)
+        network = network_of(address)
         keys = (_key("pair", name, network), _key("address", network), _key("name", name))
         held = await self._hold(keys)
         attempt = Attempt()
@@ -125,7 +127,7 @@ class Guard:
 
     async def _hold(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, Limit]]:
         """Count an attempt with each counter that decides, or with none of them."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        give_up_at = time.monotonic() + self._patience_seconds
         while True:
             try:
                 return await self._try_to_hold(keys)
@@ -205,14 +207,3 @@ async def _purge(session: AsyncSession, now: int) -> None:
 def _key(*parts: str) -> bytes:
     """Return what a counter is known by: names and addresses are not stored."""
     return hashlib.sha256("\0".join(parts).encode()).digest()
-
-
-def _network(address: str) -> str:
-    """Return what one caller has of addresses: one of IPv4, 2**64 of IPv6."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)

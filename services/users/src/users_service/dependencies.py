@@ -8,6 +8,7 @@ from opentelemetry.trace import Tracer
 from pydantic.json_schema import SkipJsonSchema
 from servicekit.auth import Principal, authenticate, bearer, get_tracer, get_verifier, require_scope
 from servicekit.database import Database, get_session
+from servicekit.rate_limits import RateLimit
 from servicekit.tokens import TokenVerifier
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +26,7 @@ class State(TypedDict):
     database: Database
     passwords: Passwords
     guard: Guard
+    sign_up_limit: RateLimit
     cursors: Cursors
     verifier: TokenVerifier
 
@@ -53,9 +55,10 @@ async def get_guard(request: Request) -> Guard:
     return guard
 
 
-async def get_address(request: Request) -> str:
-    """Return where the caller is, as far as the server trusts those who say so (`FORWARDED_ALLOW_IPS`)."""
-    return request.client.host if request.client else ""
+async def get_sign_up_limit(request: Request) -> RateLimit:
+    """Return what counts sign-ups."""
+    limit: RateLimit = request.state.sign_up_limit
+    return limit
 
 
 def get_cursors(request: Request) -> Cursors:
@@ -68,7 +71,7 @@ SettingsDep = Annotated[UsersSettings, Depends(get_settings)]
 DatabaseDep = Annotated[Database, Depends(get_database)]
 PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
 GuardDep = Annotated[Guard, Depends(get_guard)]
-AddressDep = Annotated[str, Depends(get_address)]
+SignUpLimitDep = Annotated[RateLimit, Depends(get_sign_up_limit)]
 CursorsDep = Annotated[Cursors, Depends(get_cursors)]
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 

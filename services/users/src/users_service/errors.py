@@ -146,6 +146,15 @@ class TooManyAttempts(Problem):
         super().__init__("too many attempts at passwords", headers={"Retry-After": str(retry_after_seconds)})
 
 
+class TooManySignUps(Problem):
+    """Too many accounts were created from this address."""
+
+    status, title, slug = 429, "Too many sign-ups", "too-many-sign-ups"
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__("too many sign-ups from this address", headers={"Retry-After": str(retry_after_seconds)})
+
+
 class Overloaded(ServiceUnavailable):
     """Too many passwords wait to be hashed; nothing was done."""
 

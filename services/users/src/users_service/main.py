@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import httpx
 from fastapi import FastAPI
+from limits import RateLimitItemPerHour
 from prometheus_client import CollectorRegistry
 from servicekit.app import Lifespan, build_app
 from servicekit.connections import PoolMetrics
@@ -14,6 +15,7 @@ from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
+from servicekit.rate_limits import open_rate_limit
 from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.settings import load_settings
 from servicekit.telemetry import Telemetry
@@ -69,6 +71,7 @@ def _lifespan(
             telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
             open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
+            open_rate_limit(settings, RateLimitItemPerHour, settings.sign_ups_per_hour) as sign_up_limit,
         ):
             pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
@@ -96,6 +99,7 @@ def _lifespan(
                     database=database,
                     passwords=hashes,
                     guard=guard,
+                    sign_up_limit=sign_up_limit,
                     cursors=cursors,
                     verifier=verifier,
                 )

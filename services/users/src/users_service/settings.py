@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, Secret, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from servicekit.connections import ConnectionSettings
+from servicekit.rate_limits import RateLimitSettings
 from servicekit.settings import ResourceSettings
 
 from users_service.identifiers import Email, Username
@@ -14,7 +15,7 @@ from users_service.strength import MIN_SCORE, find_weakness
 SignUp = Literal["open", "admin"]
 
 
-class UsersSettings(ResourceSettings, ConnectionSettings):
+class UsersSettings(ResourceSettings, ConnectionSettings, RateLimitSettings):
     """What the users service is told."""
 
     model_config = SettingsConfigDict(env_prefix="USERS_", frozen=True)
@@ -30,6 +31,9 @@ class UsersSettings(ResourceSettings, ConnectionSettings):
 
     sign_up: SignUp = "admin"
     """Who creates accounts: everybody, or administrators."""
+
+    sign_ups_per_hour: NonNegativeInt = 100
+    """Accounts that one address may create where sign-up is open, tried ones included; 0 is no limit."""
 
     require_if_match: bool = False
     """Refuse a change that does not say which version it changes (428)."""

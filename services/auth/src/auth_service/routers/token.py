@@ -1,9 +1,10 @@
 """The token endpoint (RFC 6749 section 3.2)."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from servicekit.addresses import AddressDep
 
 from auth_service.clients import GRANT_TYPES
-from auth_service.dependencies import ClientDep, FormDep, GrantsDep, SettingsDep
+from auth_service.dependencies import ClientDep, FormDep, GrantsDep, SettingsDep, limit_token_requests
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
@@ -12,7 +13,7 @@ from auth_service.errors import (
     InvalidRequest,
     InvalidScope,
     TemporarilyUnavailable,
-    TooManyAttempts,
+    TooManyRequests,
     UnauthorizedClient,
     UnsupportedGrantType,
     oauth_error_responses,
@@ -32,6 +33,7 @@ def supported_grant_types(settings: AuthSettings) -> list[str]:
 
 @router.post(
     "/token",
+    dependencies=[Depends(limit_token_requests)],
     responses=oauth_error_responses(
         InvalidRequest,
         InvalidGrant,
@@ -40,14 +42,20 @@ def supported_grant_types(settings: AuthSettings) -> list[str]:
         UnsupportedGrantType,
         InvalidClient,
         FormTooLarge,
-        TooManyAttempts,
+        TooManyRequests,
         TemporarilyUnavailable,
     ),
     response_model_exclude_none=True,
     openapi_extra=TOKEN_FORM,
 )
 async def token(
-    request: Request, form: FormDep, client: ClientDep, grants: GrantsDep, settings: SettingsDep, response: Response
+    request: Request,
+    address: AddressDep,
+    form: FormDep,
+    client: ClientDep,
+    grants: GrantsDep,
+    settings: SettingsDep,
+    response: Response,
 ) -> TokenResponse:
     """Sign in with a password, get the next tokens for a refresh token, or a token for a client itself.
 
@@ -68,7 +76,7 @@ async def token(
                 password=required_text(form, "password"),
                 scope=form.get("scope"),
                 device=request.headers.get("user-agent"),
-                address=request.client.host if request.client else "",
+                address=address,
             )
         case "refresh_token":
             return await grants.refresh(client, refresh_token=required(form, "refresh_token"), scope=form.get("scope"))

@@ -1,6 +1,7 @@
 /** The camera: take a picture in, send it, show what the model sees. */
 
 import { percent, showPredictions, showTimings } from "./answer.js";
+import { Heat } from "./heat.js";
 import { Refusal, send } from "./http.js";
 import { Light } from "./light.js";
 import { explain, mayPass, showNotice } from "./notices.js";
@@ -34,6 +35,7 @@ export class Camera {
   #modelField = document.getElementById("model-field");
   #model = document.getElementById("model");
   #status = document.getElementById("status");
+  #heat;
   #light;
   #file = null;
   #answer = null;
@@ -41,6 +43,7 @@ export class Camera {
 
   constructor(session) {
     this.#session = session;
+    this.#heat = new Heat(session, this.#preview, (notice, action) => showNotice(this.#notice, notice, action));
     this.#light = new Light(this.#section, () => this.#beams());
     onPicture(this.#section, (file) => this.#take(file));
     for (const button of this.#section.querySelectorAll("[data-sample]")) {
@@ -138,6 +141,7 @@ export class Camera {
     showTimings(this.#timings, answer.timings, roundTripSeconds);
     document.getElementById("model-name").textContent = `${answer.model.name}, version ${answer.model.version}`;
     this.#timings.hidden = false;
+    this.#heat.offer(this.#file, answer);
     const [best] = answer.predictions;
     this.#status.textContent = `Most likely ${best.label}, ${percent(best.score)}.`;
     this.#light.draw();
@@ -165,6 +169,7 @@ export class Camera {
     this.#waiting.textContent = "The five most likely names appear here.";
     this.#predictions.replaceChildren();
     this.#timings.hidden = true;
+    this.#heat.clear();
     showNotice(this.#notice, null);
     this.#light.draw();
   }

@@ -9,6 +9,7 @@ export class Preview {
   #projection = document.getElementById("projection");
   #caption = document.getElementById("caption");
   #url = null;
+  #cover = null;
 
   constructor() {
     this.#image.addEventListener("load", () => this.#frame());
@@ -26,6 +27,13 @@ export class Preview {
     this.#caption.textContent = `${file.name}, ${formatSize(file.size)}`;
   }
 
+  /** Show another rendering of the picture in its place; null brings the picture back. */
+  cover(blob) {
+    if (this.#cover !== null) URL.revokeObjectURL(this.#cover);
+    this.#cover = blob && URL.createObjectURL(blob);
+    if (this.#url !== null) this.#image.src = this.#cover ?? this.#url;
+  }
+
   clear() {
     this.#hide();
     this.#caption.textContent = "";
@@ -33,6 +41,7 @@ export class Preview {
 
   #hide() {
     if (this.#url === null) return;
+    this.cover(null);
     URL.revokeObjectURL(this.#url);
     this.#url = null;
     for (const image of [this.#image, this.#projection]) {

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from servicekit.addresses import AddressDep
 from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import (
     ContentTooLarge,
@@ -16,7 +17,16 @@ from servicekit.problem import (
 from users_service import access, accounts, deletion, idempotency
 from users_service.access import READ_ALL, WRITE_ALL
 from users_service.accounts import Condition
-from users_service.dependencies import Caller, Creator, IdempotencyKey, PasswordsDep, SessionDep, UserId, Writer
+from users_service.dependencies import (
+    Caller,
+    Creator,
+    IdempotencyKey,
+    PasswordsDep,
+    SessionDep,
+    SignUpLimitDep,
+    UserId,
+    Writer,
+)
 from users_service.errors import (
     AccountExists,
     AccountGone,
@@ -27,6 +37,7 @@ from users_service.errors import (
     Overloaded,
     PreconditionFailed,
     PreconditionRequired,
+    TooManySignUps,
     UserNotFound,
 )
 from users_service.idempotency import AlreadyCreated
@@ -68,6 +79,7 @@ CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}, **C
             AccountExists,
             IdempotencyKeyReused,
             ContentTooLarge,
+            TooManySignUps,
             Overloaded,
             DatabaseUnavailable,
         ),
@@ -81,6 +93,8 @@ async def create_user(
     passwords: PasswordsDep,
     session: SessionDep,
     response: Response,
+    sign_ups: SignUpLimitDep,
+    address: AddressDep,
     idempotency_key: IdempotencyKey = None,
 ) -> User:
     """Sign up, or create an account for somebody.
@@ -91,6 +105,9 @@ async def create_user(
     enabled `user`. A request that is repeated with the same `Idempotency-Key` within a day creates
     nothing anew: it is answered with the account that is there.
     """
+    is_administrator = creator is not None and WRITE_ALL in creator.scopes
+    if not is_administrator and (wait_seconds := await sign_ups.hit(address)):
+        raise TooManySignUps(retry_after_seconds=wait_seconds)
     fields = body.changes()
     access.check_fields(creator, fields)
     password_hash = None
@@ -98,7 +115,7 @@ async def create_user(
         # Before the session is used: no transaction waits for a hash.
         about = (body.username, body.email, body.full_name)
         password_hash = await passwords.hash(body.password.get_secret_value(), field="body.password", about=about)
-    elif creator is None or WRITE_ALL not in creator.scopes:
+    elif not is_administrator:
         raise InvalidRequest(
             "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
         )

@@ -1,11 +1,12 @@
 """Changing passwords."""
 
 from fastapi import APIRouter
+from servicekit.addresses import AddressDep
 from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from users_service import credentials
-from users_service.dependencies import AddressDep, DatabaseDep, GuardDep, Owner, PasswordsDep, UserId, Writer
+from users_service.dependencies import DatabaseDep, GuardDep, Owner, PasswordsDep, UserId, Writer
 from users_service.errors import AccountGone, MalformedBody, Overloaded, TooManyAttempts, UserNotFound, WrongPassword
 from users_service.schemas import PasswordChange, PasswordReset
 

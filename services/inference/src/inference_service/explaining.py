@@ -1,0 +1,140 @@
+"""The way of a picture to what speaks for its class, behind all predictions."""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from inference_service.admission import Admission
+from inference_service.batching import Place, Priority
+from inference_service.errors import UnknownClass
+from inference_service.metrics import InferenceMetrics
+from inference_service.model import Model
+from inference_service.overlay import draw_overlay
+from inference_service.pictures import EncodedPicture
+from inference_service.pipeline import Pipeline, in_time
+from inference_service.registry import ServedModel
+from inference_service.saliency import (
+    WINDOWS,
+    Saliency,
+    grad_cam,
+    has_feature_map,
+    occluded,
+    read_grad_cam,
+    read_occlusion,
+)
+from inference_service.timings import StageTimings
+
+Method = Literal["grad-cam", "occlusion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which part of a picture speaks for a class; as a PNG where that was asked for."""
+
+    saliency: Saliency
+    label: str
+    method: Method
+    png: bytes | None
+
+
+class Explainer:
+    """Computes explanations where nobody waits for a prediction."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        admission: Admission,
+        decode_pool: Executor,
+        *,
+        max_image_pixels: int,
+        metrics: InferenceMetrics,
+    ) -> None:
+        self._pipeline = pipeline
+        self._admission = admission
+        self._decode_pool = decode_pool
+        self._max_image_pixels = max_image_pixels
+        self._metrics = metrics
+
+    async def explain(
+        self,
+        data: bytes,
+        served: ServedModel,
+        *,
+        target: int | None,
+        draw: bool,
+        timeout_seconds: float,
+        timings: StageTimings,
+    ) -> Explanation:
+        """Return which part of the encoded picture `data` speaks for the class `target`, or for the likeliest.
+
+        Raises:
+            UnknownClass: the model has no class `target`.
+            Problem: as `Pipeline.classify` does.
+        """
+        model = served.require()
+        if target is not None and target >= len(model.labels):
+            raise UnknownClass(f"the model has the classes 0 to {len(model.labels) - 1}")
+        request = _Request(EncodedPicture(data), model, target, timings, timeout_seconds)
+        with self._metrics.request(served.source.name, timings):
+            return await in_time(self._explain(request, draw=draw), timeout_seconds)
+
+    async def _explain(self, request: "_Request", *, draw: bool) -> Explanation:
+        model, timings = request.model, request.timings
+        by_gradient = has_feature_map(model.network)
+        with self._admit(request) as place:
+            image = await self._pipeline.prepare(request.picture, model, timings)
+            if by_gradient:
+                saliency = await _by_gradient(request, image, place)
+            else:
+                [whole] = await place.infer(image.unsqueeze(0), timings)
+                saliency = read_occlusion(whole, await self._without_parts(request, image), request.target)
+        with timings.measure("postprocess"):
+            png = await self._draw(request, saliency) if draw else None
+        method: Method = "grad-cam" if by_gradient else "occlusion"
+        return Explanation(saliency, model.labels[saliency.index], method, png)
+
+    async def _without_parts(self, request: "_Request", image: Tensor) -> Tensor:
+        """Return the logits [WINDOWS, classes] of `image` without each of its windows."""
+        logits = []
+        at_once = self._admission.max_batch_size
+        for start in range(0, WINDOWS, at_once):
+            images = occluded(image, range(start, min(start + at_once, WINDOWS)))
+            with self._admit(request, rows=len(images)) as place:
+                logits.append(await place.infer(images, request.timings))
+        return torch.cat(logits)
+
+    def _admit(self, request: "_Request", rows: int = 1) -> Place:
+        return self._admission.admit(
+            request.model, rows=rows, priority=Priority.LOW, timeout_seconds=request.timeout_seconds
+        )
+
+    async def _draw(self, request: "_Request", saliency: Saliency) -> bytes:
+        # Decoded anew: kept while it waited, the pixels of a large picture would take 200 MB.
+        draw = partial(
+            draw_overlay,
+            request.picture.data,
+            saliency.map,
+            request.model.preprocessing,
+            max_pixels=self._max_image_pixels,
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._decode_pool, draw)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    picture: EncodedPicture
+    model: Model
+    target: int | None
+    timings: StageTimings
+    timeout_seconds: float
+
+
+async def _by_gradient(request: _Request, image: Tensor, place: Place) -> Saliency:
+    forward = partial(grad_cam, request.model, target=request.target)
+    [row] = await place.infer(image.unsqueeze(0), request.timings, forward)
+    return read_grad_cam(row, len(request.model.labels), request.target)

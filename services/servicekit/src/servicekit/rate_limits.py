@@ -1,0 +1,99 @@
+"""Limits on requests from one address: counted in Redis for all replicas, or in this process."""
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import AsyncIterator
+
+from limits import RateLimitItem
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from pydantic import SecretStr, field_validator
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from servicekit.addresses import network_of
+from servicekit.logs import get_logger
+from servicekit.settings import ServiceSettings
+
+REDIS_TIMEOUT_SECONDS = 0.1
+REDIS_RETRY_SECONDS = 1.0
+"""How long a Redis that failed is not asked: a request would wait for it in vain."""
+
+log = get_logger(__name__)
+
+
+class RateLimitSettings(ServiceSettings):
+    """Where requests are counted."""
+
+    rate_limit_redis_url: SecretStr | None = None
+    """`redis://`, `rediss://` or `unix://`: all replicas count together. Without it each counts by itself."""
+
+    @field_validator("rate_limit_redis_url")
+    @classmethod
+    def _is_of_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected redis://, rediss:// or unix://")
+        return url
+
+
+class RateLimit:
+    """One limit, over a window that slides. While Redis is away, this process counts by itself."""
+
+    def __init__(self, item: RateLimitItem | None, redis: RedisStorage | None) -> None:
+        """Take what is allowed; with None that is everything."""
+        self._item = item
+        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = None if redis is None else SlidingWindowCounterRateLimiter(redis)
+        self._away_until = float("-inf")
+
+    async def hit(self, address: str) -> int:
+        """Count a request, and return 0 where it may go on, else the seconds until another may."""
+        if self._item is None:
+            return 0
+        # Redis may be everybody's: it learns no address.
+        key = hashlib.sha256(network_of(address).encode()).hexdigest()[:32]
+        if self._shared is not None and time.monotonic() >= self._away_until:
+            try:
+                return await _hit(self._shared, self._item, key)
+            except (RedisError, OSError) as error:
+                self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
+                log.warning("rate_limits_are_away", error=type(error).__name__)
+        return await _hit(self._own, self._item, key)
+
+
+async def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> int:
+    if await limiter.hit(item, key):
+        return 0
+    stats = await limiter.get_window_stats(item, key)
+    return max(1, math.ceil(stats.reset_time - time.time()))
+
+
+@contextlib.asynccontextmanager
+async def open_rate_limit(
+    settings: RateLimitSettings, item: type[RateLimitItem], amount: int
+) -> AsyncIterator[RateLimit]:
+    """Yield the limit of `amount` requests in the time of `item`; 0 is no limit."""
+    limit = item(amount, namespace=f"pinhole:{settings.service}") if amount else None
+    url = settings.rate_limit_redis_url
+    if url is None:
+        yield RateLimit(limit, None)
+        return
+    pool = ConnectionPool.from_url(
+        url.get_secret_value(),
+        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        redis = RedisStorage(
+            "async+redis://",  # where it is, the pool knows
+            implementation="redispy",
+            connection_pool=pool,  # type: ignore[arg-type]  # documented, and not in its types
+        )
+        yield RateLimit(limit, redis)
+    finally:
+        await pool.aclose()

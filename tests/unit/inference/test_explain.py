@@ -1,0 +1,135 @@
+"""`POST /explain`: why a picture is taken for what it is."""
+
+import asyncio
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from inference_service.settings import InferenceSettings
+from PIL import Image
+from torch import Tensor, nn
+
+from tests.issuer import Issuer
+from tests.unit.inference.conftest import serving
+from tests.unit.inference.networks import Gate, tiny_source
+from tests.unit.inference.test_predict import RED
+
+CHELSEA = (Path(__file__).parents[2] / "data" / "chelsea.png").read_bytes()
+PNG = {"Content-Type": "image/png"}
+JSON = {"Accept": "application/json"}
+
+
+async def test_the_default_is_the_picture_with_the_heat_over_it(
+    efficientnet_client: httpx.AsyncClient, bearer: Mapping[str, str]
+) -> None:
+    answer = await efficientnet_client.post("/explain", content=CHELSEA, headers={**bearer, **PNG})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/png"
+    drawn, picture = Image.open(io.BytesIO(answer.content)), Image.open(io.BytesIO(CHELSEA))
+    assert drawn.size == picture.size
+    assert drawn.getpixel((0, 0)) == picture.getpixel((0, 0)), "what the model does not see is as it was"
+    assert drawn.tobytes() != picture.tobytes()
+
+
+async def test_the_numbers_are_there_for_programs(
+    efficientnet_client: httpx.AsyncClient, bearer: Mapping[str, str]
+) -> None:
+    headers = {**bearer, **PNG, **JSON}
+    predicted = (await efficientnet_client.post("/predict", content=CHELSEA, headers=headers)).json()
+    explained = (await efficientnet_client.post("/explain", content=CHELSEA, headers=headers)).json()
+    assert explained["class"] == predicted["predicted_class"]
+    assert (explained["label"], explained["model"]) == (predicted["label"], predicted["model"])
+    assert explained["score"] == pytest.approx(predicted["score"], abs=1e-4)
+    assert explained["method"] == "grad-cam"
+    values = [value for row in explained["saliency"] for value in row]
+    assert len(explained["saliency"]) == len(explained["saliency"][0]) == 7
+    assert min(values) >= 0
+    assert max(values) == 1
+    other = await efficientnet_client.post("/explain?class=3", content=CHELSEA, headers=headers)
+    assert other.json()["class"] == 3
+    assert other.json()["score"] < explained["score"]
+    assert other.json()["saliency"] != explained["saliency"]
+
+
+async def test_a_network_without_feature_maps_is_explained_by_what_it_misses(
+    client: httpx.AsyncClient, bearer: Mapping[str, str]
+) -> None:
+    answer = await client.post("/explain", files={"file": ("red.png", RED)}, headers={**bearer, **JSON})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["method"] == "occlusion"
+    assert answer.json()["label"] == "red"
+    assert len(answer.json()["saliency"]) == 8
+    drawn = await client.post("/explain", files={"file": ("red.png", RED)}, headers=bearer)
+    assert drawn.headers["content-type"] == "image/png"
+
+
+class GateThenConvolution(Gate):
+    """A gate that has a feature map, and notes what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolve = nn.Conv2d(3, 3, 1)
+        self.batches: list[bool] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.convolve(images)
+        self.batches.append(features.requires_grad and images.requires_grad is False and bool(features.grad_fn))
+        super().forward(images)
+        return features.mean((2, 3))
+
+
+async def test_predictions_that_came_later_go_first(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
+    network = GateThenConvolution().requires_grad_(requires_grad=False)
+    headers = {**bearer, **PNG, **JSON}
+    async with serving(settings, tiny_source(network)) as client:
+
+        async def waiting(count: int) -> None:
+            async with asyncio.timeout(30):
+                while f"inference_queue_size {count}.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+
+        network.batches.clear()
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(client.post("/predict", content=RED, headers=headers))
+            await asyncio.to_thread(network.entered.wait, 30)
+            explained = group.create_task(client.post("/explain", content=RED, headers=headers))
+            await waiting(1)
+            later = group.create_task(client.post("/predict", content=RED, headers=headers))
+            await waiting(2)
+            network.opened.set()
+        assert [task.result().status_code for task in (first, explained, later)] == [200] * 3
+    assert network.batches == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "slug"),
+    [
+        ("?class=3", 422, "unknown-class"),
+        ("?class=-1", 422, "invalid-request"),
+        ("?class=", 422, "invalid-request"),
+        ("?model=other", 404, "unknown-model"),
+        ("?version=7", 404, "unknown-model"),
+    ],
+)
+async def test_what_is_not_there_is_refused(
+    client: httpx.AsyncClient, bearer: Mapping[str, str], query: str, status: int, slug: str
+) -> None:
+    answer = await client.post(f"/explain{query}", content=RED, headers={**bearer, **PNG})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"].endswith(slug)
+
+
+async def test_only_who_may_predict_may_ask_why(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    assert (await client.post("/explain", content=RED, headers=PNG)).status_code == 401
+    other = issuer.bearer(scope="profile")
+    assert (await client.post("/explain", content=RED, headers={**other, **PNG})).status_code == 403
+
+
+async def test_a_file_that_is_no_picture_is_refused(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:
+    assert (await client.post("/explain", content=b"words", headers={**bearer, **PNG})).status_code == 415
+    assert (await client.post("/explain", content=RED[:40], headers={**bearer, **PNG})).status_code == 422
+    slow = {**bearer, **PNG, "X-Request-Timeout": "1e-9"}
+    assert (await client.post("/explain", content=RED, headers=slow)).status_code == 504

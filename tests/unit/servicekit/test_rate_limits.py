@@ -1,0 +1,83 @@
+"""Limits on requests: by address, for all replicas where there is a Redis, and never at its cost where it is away."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import redis
+from limits import RateLimitItemPerHour
+from pydantic import SecretStr, ValidationError
+from servicekit.rate_limits import RateLimit, RateLimitSettings, open_rate_limit
+from structlog.testing import capture_logs
+
+from tests.redis_server import serve_redis
+
+LIMIT = 3
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+
+
+class Settings(RateLimitSettings):
+    service: ClassVar[str] = "tested"
+
+
+@asynccontextmanager
+async def limited(url: str | None = None, amount: int = LIMIT) -> AsyncIterator[RateLimit]:
+    settings = Settings(rate_limit_redis_url=url and SecretStr(url))
+    async with open_rate_limit(settings, RateLimitItemPerHour, amount) as limit:
+        yield limit
+
+
+async def allowed(limit: RateLimit, address: str = HERE, times: int = 5) -> int:
+    """Return how many of some requests may go on."""
+    return [await limit.hit(address) for _ in range(times)].count(0)
+
+
+async def test_without_redis_each_process_counts_by_itself() -> None:
+    async with limited() as one, limited() as other:
+        assert [await allowed(one), await allowed(one), await allowed(other)] == [LIMIT, 0, LIMIT]
+        assert await allowed(one, THERE) == LIMIT
+
+
+async def test_who_is_refused_is_told_when_to_come_again() -> None:
+    async with limited() as limit:
+        await allowed(limit)
+        assert 1 <= await limit.hit(HERE) <= 3600
+
+
+async def test_no_limit_is_no_limit() -> None:
+    async with limited(amount=0) as limit:
+        assert await allowed(limit, times=1000) == 1000
+
+
+async def test_with_redis_all_replicas_count_together_and_it_learns_no_address(tmp_path: Path) -> None:
+    with serve_redis(tmp_path) as (url, _):
+        async with limited(url) as one, limited(url) as other:
+            assert [await allowed(one, times=2), await allowed(other), await allowed(one)] == [2, 1, 0]
+            assert 1 <= await other.hit(HERE) <= 3600
+        with redis.Redis.from_url(url) as client:
+            keys = client.keys("*")
+        assert keys
+        assert not [key for key in keys if HERE.encode() in key]
+
+
+async def test_while_redis_is_away_each_process_counts_by_itself(tmp_path: Path) -> None:
+    with serve_redis(tmp_path) as (url, server):
+        async with limited(url) as one, limited(url) as other:
+            assert await allowed(one) == LIMIT
+            server.kill()
+            server.wait(10)
+            with capture_logs() as logged:
+                assert [await allowed(one), await allowed(one), await allowed(other)] == [LIMIT, 0, LIMIT]
+            assert {entry["event"] for entry in logged} == {"rate_limits_are_away"}
+
+
+async def test_a_redis_that_was_never_there_stops_nothing(tmp_path: Path) -> None:
+    async with limited(f"unix://{tmp_path}/nothing.sock") as limit:
+        assert await allowed(limit) == LIMIT
+
+
+def test_what_is_no_address_of_a_redis_is_refused() -> None:
+    with pytest.raises(ValidationError, match="expected redis://"):
+        Settings(rate_limit_redis_url=SecretStr("http://localhost"))
