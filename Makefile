@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images test-charts chart-schemas manifests clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images test-charts chart-schemas manifests e2e clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ test-conformance: $(VENV)/.dev $(CLIENTS)/.done ## Hold the inference service to
 
 test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered objects, kube-score.
 	$(PYTEST) tests/charts
+
+e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
+	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster" >&2; exit 1; }
+	$(BIN)/pytest tests/cluster
 
 chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
 	$(BIN)/python charts/schemas.py

@@ -33,6 +33,8 @@ MAP: Schema = {"type": "object", "additionalProperties": STRING}
 ELSEWHERE = {
     *("database_url", "migrate_at_start", "users_url", "auth_url"),
     *("admin_username", "admin_email", "admin_password", "cache_redis_url", "models_file", "weights_dir"),
+    *("grpc_port", "grpc_host", "key_encryption_keys"),
+    *("cluster_issuer", "cluster_ca_file", "cluster_token_file"),
 }
 """Settings that have a value of their own outside of `config`."""
 
@@ -168,6 +170,8 @@ MIGRATIONS = section(initContainer=BOOLEAN, resources=ANY)
 
 AUTH = OF_SERVICES | {
     "usersUrl": STRING,
+    "keyEncryption": section(existingSecret=STRING, existingSecretKey=STRING),
+    "serviceAccountClients": section(enabled=BOOLEAN, issuer=STRING),
     "database": DATABASE,
     "migrations": MIGRATIONS,
     "config": config(AuthSettings),
@@ -187,6 +191,7 @@ USERS = OF_SERVICES | {
 }
 INFERENCE = OF_SERVICES | {
     "authUrl": STRING,
+    "grpc": section(enabled=BOOLEAN, port=PORT),
     "models": {"type": "array", "items": {"type": "object", "required": ["name", "source"]}},
     "modelVolume": section(
         mountPath=STRING,

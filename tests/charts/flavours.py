@@ -134,6 +134,10 @@ FLAVOURS: Mapping[str, Flavour] = {
     "no migrations before the start": Flavour(
         settings=("auth.migrations.initContainer=false", "users.migrations.initContainer=false")
     ),
+    "gRPC": Flavour(settings=("inference.grpc.enabled=true",)),
+    "sealed keys, and clients by ServiceAccount": Flavour(
+        settings=("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true")
+    ),
     "traced": Flavour(
         document=yaml.safe_dump(
             {
@@ -150,7 +154,7 @@ FLAVOURS: Mapping[str, Flavour] = {
 
 GIVEN = {
     *("auth-database", "users-database", "pinhole-auth-database", "pinhole-users-database", "pinhole-administrator"),
-    *("pinhole-redis", "models", "weights", "more", "important"),
+    *("auth-keys", "pinhole-auth-keys", "kube-root-ca.crt", "pinhole-redis", "models", "weights", "more", "important"),
 }
 """What these values name and whoever installs brings along."""
 
@@ -165,7 +169,7 @@ def helm(*arguments: str, document: str = "") -> "subprocess.CompletedProcess[st
 def template(flavour: Flavour, *, charts: Path = CHARTS) -> "subprocess.CompletedProcess[str]":
     """Run `helm template`."""
     chart = charts / flavour.chart
-    arguments = ["template", flavour.release, str(chart), "--namespace", "ns"]
+    arguments = ["template", flavour.release, str(chart), "--namespace", "ns", "--kube-version", "1.37.0"]
     for name in flavour.files:
         arguments += ["--values", str(chart / f"values-{name}.yaml")]
     for setting in flavour.settings:

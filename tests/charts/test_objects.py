@@ -214,6 +214,20 @@ def test_no_pod_has_a_token_of_the_cluster_nor_variables_for_each_service(name: 
         assert pod["spec"]["enableServiceLinks"] is False
 
 
+def test_auth_has_a_token_of_the_cluster_where_it_fetches_the_clusters_keys() -> None:
+    def tokens(name: str) -> list[str]:
+        return [
+            pod["metadata"]["labels"]["app.kubernetes.io/name"]
+            for pod in pods(name)
+            for volume in pod["spec"].get("volumes", [])
+            for source in volume.get("projected", {}).get("sources", [])
+            if "serviceAccountToken" in source
+        ]
+
+    assert tokens("default") == []
+    assert tokens("sealed keys, and clients by ServiceAccount") == ["auth"]
+
+
 @every_flavour
 def test_a_pod_has_the_time_that_its_end_takes(name: str) -> None:
     for deployment in of_kind(name, "Deployment"):

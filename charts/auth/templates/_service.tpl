@@ -7,4 +7,35 @@ peers:
   users: {{ include "servicekit.peerUrl" (dict "name" "users" "url" .Values.usersUrl "root" .) }}
 secrets:
   {{- include "servicekit.databaseSecret" . | trim | nindent 2 }}
+  key_encryption_keys:
+    existingSecret: {{ tpl .Values.keyEncryption.existingSecret . | quote }}
+    key: {{ .Values.keyEncryption.existingSecretKey }}
+{{- if .Values.serviceAccountClients.enabled }}
+variables:
+  AUTH_CLUSTER_ISSUER: {{ .Values.serviceAccountClients.issuer | quote }}
+  AUTH_CLUSTER_CA_FILE: /etc/pinhole/cluster/ca.crt
+  AUTH_CLUSTER_TOKEN_FILE: /etc/pinhole/cluster/token
+volumes:
+  - name: cluster
+    projected:
+      sources:
+        - serviceAccountToken:
+            path: token
+            expirationSeconds: 3600
+        - configMap:
+            name: kube-root-ca.crt
+            items:
+              - key: ca.crt
+                path: ca.crt
+volumeMounts:
+  - name: cluster
+    mountPath: /etc/pinhole/cluster
+    readOnly: true
+egress:
+  # The API server: the port of its Service, and the one that it usually has behind it.
+  - host: ""
+    port: 443
+  - host: ""
+    port: 6443
+{{- end }}
 {{- end }}

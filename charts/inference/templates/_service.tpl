@@ -11,7 +11,23 @@ settings: inference_service.settings:InferenceSettings
 hasDatabase: false
 peers:
   auth: {{ include "servicekit.peerUrl" (dict "name" "auth" "url" .Values.authUrl "root" .) }}
+{{- if .Values.grpc.enabled }}
+ports:
+  - name: grpc
+    containerPort: 8004
+    protocol: TCP
+servicePorts:
+  - name: grpc
+    port: {{ .Values.grpc.port }}
+    targetPort: grpc
+    protocol: TCP
+    appProtocol: kubernetes.io/h2c
+{{- end }}
 variables:
+  {{- if .Values.grpc.enabled }}
+  INFERENCE_GRPC_PORT: 8004
+  INFERENCE_GRPC_HOST: 0.0.0.0
+  {{- end }}
   INFERENCE_WEIGHTS_DIR: /var/lib/pinhole/weights
   {{- if .Values.models }}
   INFERENCE_MODELS_FILE: /etc/pinhole/models/models.yaml
