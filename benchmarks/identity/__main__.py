@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from servicekit.tokens import Algorithm, PublicKey, SigningKey, TokenVerifier
+from servicekit.token_form import Algorithm
+from servicekit.tokens import PublicKey, SigningKey, TokenVerifier
 
 from benchmarks.identity.servers import ADMIN, HERE, ROOT, build_peer, free_port, serving, serving_pinhole
 
