@@ -35,6 +35,7 @@ class Process:
 class Identity:
     """Two replicas of auth, two of users; and a third auth that dies when it is asked to."""
 
+    auth_database_url: str
     auths: list[Process] = field(default_factory=list)
     users: list[Process] = field(default_factory=list)
     doomed: Process | None = None
@@ -76,7 +77,7 @@ def serve_identity(postgres: Postgres, names: Mapping[str, str], folder: Path, *
     """Run the replicas on the databases `names["auth"]` and `names["users"]`."""
     ports = [free_ports(), free_ports()]
     shared = {"LOG_LEVEL": "INFO", "LOG_FORMAT": "json"}
-    identity = Identity()
+    identity = Identity(postgres.url(names["auth"]))
     with ExitStack() as stack:
 
         def start(factory: str, port: int, own: Mapping[str, str]) -> Process:

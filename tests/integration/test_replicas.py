@@ -1,10 +1,15 @@
 """Two replicas of auth and of users on one PostgreSQL: nothing is counted twice, lost or let through between them."""
 
 import asyncio
+import base64
 import json
+import os
+import sysconfig
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -232,3 +237,58 @@ async def test_sign_ins_beside_a_change_of_the_password_hold_if_they_know_the_ne
     for tokens in (here, after, *kept):
         for auth in auths:
             assert (await auth.get("/sessions", headers=bearer(tokens))).status_code == 200
+
+
+async def test_five_rotations_by_the_command_refuse_no_valid_token(
+    identity: Identity, auths: Clients, users: Clients
+) -> None:
+    name, password, _ = await sign_up(users)
+    tokens = [await tokens_of(auths[0], name, password)]
+    refused: list[int] = []
+    rotated = asyncio.Event()
+
+    async def use(auth: httpx.AsyncClient, user: httpx.AsyncClient) -> None:
+        while not rotated.is_set():
+            tokens.append(await tokens_of(auth, name, password))
+            for used in (tokens[-1], tokens[0]):
+                answers = [await replica.get("/sessions", headers=bearer(used)) for replica in auths]
+                answers.append(await user.get("/users/me", headers=bearer(used)))
+                refused.extend(answer.status_code for answer in answers if answer.status_code != 200)
+
+    async def rotate() -> None:
+        for _ in range(5):
+            new = await rotate_keys(identity)
+            await eventually(partial(signs_with, auths, name, password, new), within_seconds=30)
+        rotated.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        for auth, user in zip(auths, users, strict=True):
+            tasks.create_task(use(auth, user))
+        tasks.create_task(rotate())
+    assert refused == []
+    assert len({key_of(used) for used in tokens}) == 6
+
+
+async def rotate_keys(identity: Identity) -> str:
+    """Publish a key by the command line, and return its id."""
+    command = await asyncio.create_subprocess_exec(
+        Path(sysconfig.get_path("scripts")) / "pinhole-auth",
+        *("rotate-keys", "--now", "--json"),
+        env={**os.environ, "AUTH_DATABASE_URL": identity.auth_database_url},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await command.communicate()
+    assert command.returncode == 0
+    key_id: str = json.loads(output)["kid"]
+    return key_id
+
+
+async def signs_with(auths: Clients, name: str, password: str, key_id: str) -> bool:
+    return {key_of(await tokens_of(auth, name, password)) for auth in auths} == {key_id}
+
+
+def key_of(tokens: Mapping[str, Any]) -> str:
+    """Return the `kid` of an access token."""
+    header = tokens["access_token"].partition(".")[0]
+    key_id: str = json.loads(base64.urlsafe_b64decode(header + "=="))["kid"]
+    return key_id
