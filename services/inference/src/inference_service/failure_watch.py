@@ -40,7 +40,7 @@ class FailureWatch:
             return
         failures = self._failures.setdefault(model, deque(maxlen=self._window))
         failures.append(failed)
-        if len(failures) < self._window or sum(failures) < self._share * self._window:
+        if len(failures) < self._window or sum(failures) / self._window < self._share:
             return
         served.stop(f"stopped: {sum(failures)} of its last {self._window} computations failed")
         self._metrics.show_stopped(served.source, is_stopped=True)
