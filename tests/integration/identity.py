@@ -47,6 +47,7 @@ class Identity:
 def serving(factory: str, port: int, variables: Mapping[str, str], log: Path) -> Iterator[Process]:
     """Run one server until the end."""
     command = [sys.executable, "-m", "uvicorn", factory, "--factory", "--port", str(port), "--no-access-log"]
+    command += ["--timeout-keep-alive", "75"]  # clients keep their connections for 5 s, as the server would do
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT

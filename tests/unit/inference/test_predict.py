@@ -124,8 +124,10 @@ async def test_predictions_are_counted(client: httpx.AsyncClient, bearer: Mappin
     assert 'inference_requests_total{model="tiny",outcome="invalid"} 1.0' in metrics
     assert 'inference_stage_duration_seconds_count{stage="compute"} 1.0' in metrics
     assert "inference_requests_in_flight 0.0" in metrics
-    info = 'inference_model_info{device="cpu",dtype="float32",model="tiny",source="test:tiny",version="1"} 1.0'
-    assert info in metrics
+    (info,) = [line for line in metrics.splitlines() if line.startswith("inference_model_info{")]
+    labels = {'device="cpu"', 'dtype="float32"', 'mode="eager"', 'model="tiny"', 'source="test:tiny"', 'version="1"'}
+    assert all(label in info for label in labels)
+    assert info.endswith(" 1.0")
 
 
 async def test_one_corrupt_picture_among_good_ones_fails_alone(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from servicekit.app import build_app
@@ -114,7 +115,7 @@ async def test_a_request_passes_its_trace_on(receiver: Receiver, tmp_path: Path,
         Settings.model_validate({"otlp_endpoint": receiver.http_url}), version="1", registry=CollectorRegistry()
     )
     async with telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
-        with telemetry.tracer.start_as_current_span("outer") as outer:
+        with telemetry.tracer.start_as_current_span("outer", kind=SpanKind.SERVER) as outer:
             await http.get("http://other.example/")
     await telemetry.close()
     _, trace_id, span_id, _ = heard[0].split("-")

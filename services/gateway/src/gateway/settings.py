@@ -33,5 +33,5 @@ class GatewaySettings(ServiceSettings):
     """Longest silence of a service, before its answer and within it."""
 
     keep_alive_seconds: PositiveFloat = 4.0
-    """How long an idle connection to a service is kept. A service keeps it longer (uvicorn: 5 s),
+    """How long an idle connection to a service is kept. A service keeps it longer (75 s),
     so that none is closed at the moment of its reuse."""

@@ -98,7 +98,7 @@ def exemplar() -> dict[str, str] | None:
 
 
 class _NotByItself(Sampler):
-    """Starts no trace with what a process does by itself, again and again: polls, migrations, statements.
+    """Starts a trace with a request alone, not with what a process does by itself: polls, migrations, statements.
 
     What it calls learns from `traceparent` that this is not sampled, and keeps to it.
     """
@@ -117,7 +117,7 @@ class _NotByItself(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         is_first = not trace.get_current_span(parent_context).get_span_context().is_valid
-        sampler = ALWAYS_OFF if is_first and kind is SpanKind.CLIENT else self._requests
+        sampler = ALWAYS_OFF if is_first and kind is not SpanKind.SERVER else self._requests
         return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:

@@ -10,6 +10,8 @@ from gateway.laptop.data_folder import DataFolder
 STOP_SECONDS = 3
 """How long requests may go on after the end was asked for; honcho kills what is left after 5 s."""
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays: longer than clients keep it, or they send requests into closed ones."""
 
 PORTS = 5
 """The gateway's, those of the three services, and that of inference for gRPC."""
@@ -30,6 +32,7 @@ class Child:
             [
                 *(sys.executable, "-m", "uvicorn", f"{self.package}.main:create_app", "--factory"),
                 *("--host", "127.0.0.1", "--port", str(self.port), "--log-level", log_level.lower()),
+                *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
                 *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(STOP_SECONDS)),
                 *self.options,
             ]
