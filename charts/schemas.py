@@ -106,6 +106,7 @@ OF_SERVICES: dict[str, Schema] = {
     "imagePullSecrets": OBJECTS,
     "command": STRINGS,
     "args": STRINGS,
+    "trustedProxies": STRINGS,
     "logLevel": one_of("DEBUG", "INFO", "WARNING", "ERROR"),
     "logFormat": one_of("json", "console"),
     "tracing": section(

@@ -27,7 +27,7 @@ from tests.charts.flavours import (
 
 every_flavour = pytest.mark.parametrize("name", FLAVOURS)
 
-SERVER = {"PORT", "GRACEFUL_TIMEOUT_SECONDS", "HOST", "WORKERS"}
+SERVER = {"PORT", "GRACEFUL_TIMEOUT_SECONDS", "HOST", "WORKERS", "FORWARDED_ALLOW_IPS"}
 """Of the server that each service runs in."""
 OF_OTHERS = {"PGPASSWORD", "TZ", "POSTGRES_PASSWORD_FILE", "PGDATA"}
 """Of asyncpg, the flavours here, and the image of PostgreSQL."""

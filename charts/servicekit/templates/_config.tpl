@@ -29,6 +29,7 @@
 {{- $_ := set $variables "OTEL_TRACES_SAMPLER_ARG" .samplerArg }}
 {{- end }}
 {{- end }}
+{{- $_ := set $variables "FORWARDED_ALLOW_IPS" (join "," .Values.trustedProxies) }}
 {{- $_ := set $variables "LOG_LEVEL" .Values.logLevel }}
 {{- $_ := set $variables "LOG_FORMAT" .Values.logFormat }}
 {{- range $key, $value := .Values.config }}
