@@ -54,9 +54,12 @@ def tiny_source(
     name: str = "tiny",
     version: str = "1",
     load: Callable[[], Model] | None = None,
+    weight: float | None = None,
+    shadow: float | None = None,
 ) -> ModelSource:
     """Return where a tiny model comes from."""
-    return ModelSource(name, version, f"test:{name}", load=load or (lambda: tiny_model(network)))
+    found = load or (lambda: tiny_model(network))
+    return ModelSource(name, version, f"test:{name}", load=found, weight=weight, shadow=shadow)
 
 
 class Failing(nn.Module):

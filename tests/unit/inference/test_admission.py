@@ -10,12 +10,15 @@ import pytest
 from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import Priority
 from inference_service.errors import Overloaded
+from inference_service.failure_watch import FailureWatch
 from inference_service.metrics import InferenceMetrics
 from inference_service.pipeline import Pipeline
-from inference_service.registry import ModelState, ServedModel
+from inference_service.registry import ModelRegistry, ModelState, ServedModel
+from inference_service.shadowing import Shadows
 from inference_service.timings import StageTimings
 from PIL import Image
 from prometheus_client import CollectorRegistry
+from servicekit.health import Readiness
 from torch import Tensor, nn
 
 from tests.unit.inference.batches import Setup, Watched, batching, until
@@ -109,7 +112,13 @@ async def test_under_three_times_the_load_what_is_let_in_is_answered_in_time() -
         with ThreadPoolExecutor(2) as decode_pool:
             doors = Admission(setup.batcher, decode_threads=2, metrics=setup.metrics)
             pipeline = Pipeline(
-                decode_pool=decode_pool, admission=doors, cache=None, max_image_pixels=1000, metrics=setup.metrics
+                decode_pool=decode_pool,
+                admission=doors,
+                cache=None,
+                max_image_pixels=1000,
+                metrics=setup.metrics,
+                watch=FailureWatch(setup.metrics, window=20, share=0.1),
+                shadows=Shadows(ModelRegistry([tiny_source()], Readiness(), setup.metrics), setup.metrics),
             )
 
             async def ask() -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import tiny_source
+from tests.unit.inference.networks import Failing, tiny_source
 from tests.unit.inference.test_predict import RED
 
 
@@ -57,6 +57,18 @@ async def test_a_model_that_begins_to_fail_is_not_ready_until_it_answers_again(s
     assert "inference: tiny: the model failed on this batch" in response.json()["detail"]
     assert "secret" not in response.text
     assert "inference_requests_total{" not in metrics  # nobody has asked
+
+
+async def test_a_canary_and_a_shadow_that_fail_do_not_make_the_service_unready(settings: InferenceSettings) -> None:
+    network = Fickle()
+    fast = settings.model_copy(update={"canary_seconds": 0.01})
+    sources = tiny_source(network), tiny_source(Failing(), version="2", weight=0), tiny_source(version="3", shadow=0)
+    async with serving(fast, *sources) as client:
+        asked = network.computed
+        async with asyncio.timeout(30):
+            while network.computed < asked + 3:  # noqa: ASYNC110 each round asks the others after the first
+                await asyncio.sleep(0.005)
+        assert (await client.get("/readyz")).status_code == 200
 
 
 async def test_a_model_that_answers_callers_is_not_asked(

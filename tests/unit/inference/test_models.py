@@ -19,6 +19,8 @@ SUMMARY = {
     "version": "1",
     "state": "ready",
     "reason": None,
+    "weight": None,
+    "shadow": None,
     "source": "test:tiny",
     "device": "cpu",
     "dtype": "float32",

@@ -97,6 +97,16 @@ def test_labels_are_a_list_or_a_file_or_those_of_imagenet(tmp_path: Path) -> Non
             "{name: cats, source: 'torchvision:resnet50', mode: int8, calibration: a, dtype: bfloat16}",
             'model "cats": mode: int8 is for dtype: float32 and device: cpu',
         ),
+        ("{name: cats, source: 'torchvision:resnet50', weight: 101}", 'model "cats": weight: Input should be less'),
+        ("{name: cats, source: 'torchvision:resnet50', shadow: true}", 'model "cats": shadow: Input should be a valid'),
+        (
+            "{name: cats, source: 'torchvision:resnet50', weight: 1, shadow: 1}",
+            'model "cats": weight: and shadow: cannot both be set',
+        ),
+        (
+            "{name: cats, source: 'torchvision:resnet50', shadow: 1}",
+            'model "cats": one version must have neither weight: nor shadow:',
+        ),
         ("lite", 'model "1": Input should be'),
     ],
 )
@@ -124,6 +134,16 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused(tmp_path: Path, text: str, m
         read_models_file(path)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("field", ["weight", "shadow"])
+def test_a_model_has_one_canary_and_one_shadow_at_most(tmp_path: Path, field: str) -> None:
+    versions = [f"{{name: lite, version: {n}, source: 'builtin:efficientnet-lite0', {field}: 0.5}}" for n in (2, 3)]
+    stable = "{name: lite, source: 'builtin:efficientnet-lite0'}"
+    [_, entry] = read_models_file(written(tmp_path, f"models: [{stable}, {versions[0]}]"))
+    assert getattr(entry, field) == 0.5
+    with pytest.raises(BadModelsFile, match=f'model "lite": {field}: may be set for one version, and is for 2, 3'):
+        read_models_file(written(tmp_path, f"models: [{stable}, {', '.join(versions)}]"))
 
 
 def test_a_bad_file_stops_the_start(tmp_path: Path) -> None:

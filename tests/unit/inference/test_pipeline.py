@@ -10,15 +10,18 @@ import pytest
 from inference_service.admission import Admission
 from inference_service.batching import DynamicBatcher
 from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady
+from inference_service.failure_watch import FailureWatch
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
-from inference_service.registry import ModelState, ServedModel
+from inference_service.registry import ModelRegistry, ModelState, ServedModel
+from inference_service.shadowing import Shadows
 from inference_service.timings import STAGES, StageTimings
 from opentelemetry.trace import NoOpTracer
 from PIL import Image
 from prometheus_client import CollectorRegistry
+from servicekit.health import Readiness
 from torch import nn
 
 from tests.unit.inference.networks import Colours, Gate, tiny_model, tiny_source
@@ -84,6 +87,8 @@ async def opened() -> AsyncIterator[Setup]:
                 cache=None,
                 max_image_pixels=1_000_000,
                 metrics=metrics,
+                watch=FailureWatch(metrics, window=20, share=0.1),
+                shadows=Shadows(ModelRegistry([tiny_source()], Readiness(), metrics), metrics),
             )
             yield Setup(pipeline, batcher, model_thread, registry)
 

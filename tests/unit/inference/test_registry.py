@@ -100,6 +100,53 @@ async def test_what_has_not_changed_is_not_loaded_again() -> None:
     assert setup.metric("inference_model_loads_total", model="tiny", outcome="ready") == 2
 
 
+def part(version: str, *, weight: float | None = None, shadow: float | None = None) -> ModelSource:
+    return ModelSource("tiny", version, "test:tiny", tiny_model, weight=weight, shadow=shadow)
+
+
+async def test_the_parts_of_versions_change_without_their_being_loaded_again() -> None:
+    setup = await loaded(part("1"), part("2", weight=5), part("3", shadow=10))
+    before = [served.model for served in setup.models.versions()]
+    assert setup.models.get().source.version == "1"
+    await setup.models.load([part("1", shadow=50), part("2"), part("3", weight=20)])
+    assert [served.model for served in setup.models.versions()] == before
+    assert setup.models.get().source.version == "2"
+    assert [(served.weight, served.shadow) for served in setup.models.versions()] == [
+        (20, None),
+        (None, None),
+        (None, 50),
+    ]
+    assert setup.metric("inference_model_loads_total", model="tiny", outcome="ready") == 3
+
+
+async def test_all_keep_their_parts_where_the_new_stable_version_fails() -> None:
+    setup = await loaded(part("1"), part("2", weight=5))
+    await setup.models.load([part("2", weight=50), source("3", load=failing)])
+    assert setup.models.get().source.version == "1"
+    assert setup.models.get(version="2").weight == 5
+
+
+async def test_a_canary_alone_does_not_answer_for_a_stable_version_that_is_not_ready() -> None:
+    setup = await loaded(source("1", load=failing), part("2", weight=5))
+    assert (setup.models.get().source.version, setup.models.get().state) == ("1", ModelState.FAILED)
+
+
+async def test_a_version_that_was_stopped_takes_part_again_when_it_is_loaded_anew_or_becomes_stable() -> None:
+    setup = await loaded(part("1"), part("2", weight=5))
+    canary = setup.models.get(version="2")
+    canary.stop("it fails")
+    await setup.models.load([part("1"), part("2", weight=50)])
+    still = (canary.weight, canary.reason)
+    await setup.models.reload([part("2", weight=50)])
+    anew = (canary.weight, canary.reason)
+    canary.stop("it fails")
+    await setup.models.load([part("2")])
+    assert still == (0, "it fails")
+    assert anew == (50, None)
+    assert (canary.stopped, canary.reason) == (False, None)
+    assert setup.metric("inference_rollout_stopped", model="tiny", version="2") == 0
+
+
 async def test_the_old_version_answers_until_the_new_one_is_ready_and_is_then_let_go_of() -> None:
     setup = await loaded(source("1"))
     entered, opened = threading.Event(), threading.Event()

@@ -73,3 +73,21 @@ async def test_models_change_with_the_file_while_requests_are_answered(
         await until(client, bearer, ("4", None))
         asking.cancel()
     assert set(statuses) == {200}
+
+
+async def test_weights_of_a_rollout_change_without_loading_anything(
+    tmp_path: Path, settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    models_file = tmp_path / "models.yaml"
+    exported(tmp_path / "program.pt2")
+    write(models_file, PROGRAM, {**PROGRAM, "version": 2, "weight": 0}, {**PROGRAM, "version": 3, "shadow": 10})
+    following = settings.model_copy(update={"models_file": models_file, "models_poll_seconds": 0.02})
+    async with running(create_app(following)) as client:
+        await until_ready(client)
+        before = await client.post("/predict", files={"file": read("coffee.png")}, headers=bearer)
+        write(models_file, PROGRAM, {**PROGRAM, "version": 2, "weight": 100}, {**PROGRAM, "version": 3})
+        await until(client, bearer, ("3", None))
+        after = await client.post("/predict", files={"file": read("coffee.png")}, headers=bearer)
+        metrics = (await client.get("/metrics")).text
+    assert [answer.json()["model"]["version"] for answer in (before, after)] == ["1", "2"]
+    assert 'inference_model_loads_total{model="program",outcome="ready"} 3.0' in metrics

@@ -30,6 +30,11 @@ class Admission:
         """Return the most pictures that are computed together."""
         return self._batcher.max_batch_size
 
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is computed, waits for it or is known to come."""
+        return self._batcher.is_idle
+
     def admit(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float) -> Place:
         """Take a place in the queue.
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
 
 from PIL import Image
 from servicekit.health import Readiness
@@ -57,6 +56,8 @@ class Canary:
 
     async def _silence(self, served: ServedModel) -> str | None:
         """Return why a model does not answer, or None."""
+        if not served.source.is_stable:  # it is stopped when it fails, and the others answer
+            return None
         if served.model is None or self._pipeline.silent_seconds(served.model) < self._interval_seconds:
             return None
         try:
@@ -72,18 +73,6 @@ class Canary:
             log.exception("canary_failed", model=served.source.name)
             return f"{served.source.name}: failed with {type(error).__name__}"
         return None
-
-
-@asynccontextmanager
-async def running(canary: Canary) -> AsyncIterator[None]:
-    """Let it ask for as long as the block lasts."""
-    task = asyncio.create_task(canary.run(), name="canary")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _picture() -> bytes:

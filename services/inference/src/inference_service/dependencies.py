@@ -19,6 +19,7 @@ from inference_service.model_control import ModelControl
 from inference_service.pipeline import Pipeline
 from inference_service.rates import RateLimiter
 from inference_service.registry import ModelRegistry, ServedModel
+from inference_service.rollout import choose
 from inference_service.settings import InferenceSettings
 from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
@@ -101,7 +102,7 @@ _VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
 
 
 async def get_chosen_model(
-    _caller: Caller,
+    caller: Caller,
     models: ModelsDep,
     model: Annotated[
         str | None,
@@ -111,13 +112,13 @@ async def get_chosen_model(
         str | None,
         Query(
             pattern=_VERSION_PATTERN,
-            description="Which version of it. By default the newest that is ready.",
+            description="Which version of it. By default the newest stable one that is ready, or the canary.",
             examples=["1"],
         ),
     ] = None,
 ) -> ServedModel:
     """Return the model that a caller asks for."""
-    return models.get(model, version)
+    return choose(models, caller.subject, model, version)
 
 
 async def get_named_version(
@@ -130,9 +131,9 @@ async def get_named_version(
     return models.get(name, version)
 
 
-async def get_named_model(_caller: Caller, models: ModelsDep, name: ModelName) -> ServedModel:
-    """Return the newest version that is ready of the model that the path names."""
-    return models.get(name)
+async def get_named_model(caller: Caller, models: ModelsDep, name: ModelName) -> ServedModel:
+    """Return the version that answers the caller of the model that the path names."""
+    return choose(models, caller.subject, name)
 
 
 async def get_named_versions(_caller: Caller, models: ModelsDep, name: ModelName) -> list[ServedModel]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from inference_service.admission import Admission
 from inference_service.batching import Place, Priority
 from inference_service.errors import UnknownClass
+from inference_service.failure_watch import FailureWatch
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
 from inference_service.overlay import draw_overlay
@@ -53,12 +54,14 @@ class Explainer:
         *,
         max_image_pixels: int,
         metrics: InferenceMetrics,
+        watch: FailureWatch,
     ) -> None:
         self._pipeline = pipeline
         self._admission = admission
         self._decode_pool = decode_pool
         self._max_image_pixels = max_image_pixels
         self._metrics = metrics
+        self._watch = watch
 
     async def explain(
         self,
@@ -80,7 +83,7 @@ class Explainer:
         if target is not None and target >= len(model.labels):
             raise UnknownClass(f"the model has the classes 0 to {len(model.labels) - 1}")
         request = _Request(EncodedPicture(data), model, target, timings, timeout_seconds)
-        with self._metrics.request(served.source.name, timings):
+        with self._metrics.request(served.source.name, timings), self._watch.judging(served, model):
             return await in_time(self._explain(request, draw=draw), timeout_seconds)
 
     async def _explain(self, request: "_Request", *, draw: bool) -> Explanation:

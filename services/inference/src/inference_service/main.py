@@ -19,14 +19,16 @@ from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import Admission, BodyBudget
+from inference_service.background import running
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
-from inference_service.canary import Canary, running
+from inference_service.canary import Canary
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.explaining import Explainer
+from inference_service.failure_watch import FailureWatch
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.mode_search import ModeSearch
@@ -43,6 +45,7 @@ from inference_service.reloading import follow_models_file
 from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
+from inference_service.shadowing import Shadows
 from inference_service.sources import read_sources
 
 AUTH_TIMEOUT_SECONDS = 5.0
@@ -117,13 +120,18 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             ) as cache,
         ):
             admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
+            watch = FailureWatch(metrics, window=settings.rollout_window, share=settings.rollout_failure_share)
+            shadows = Shadows(served_models, metrics)
             pipeline = Pipeline(
                 decode_pool=decode_pool,
                 admission=admission,
                 cache=cache,
                 max_image_pixels=settings.max_image_pixels,
                 metrics=metrics,
+                watch=watch,
+                shadows=shadows,
             )
+            in_shadow = partial(pipeline.compute_when_idle, timeout_seconds=settings.request_timeout_seconds)
             canary = Canary(
                 pipeline,
                 served_models,
@@ -146,6 +154,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     decode_pool,
                     max_image_pixels=settings.max_image_pixels,
                     metrics=metrics,
+                    watch=watch,
                 ),
                 statistics=metrics.statistics,
                 control=ModelControl(
@@ -153,7 +162,8 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
             )
             async with (
-                running(canary),
+                running(canary.run(), "canary"),
+                running(shadows.run(in_shadow), "shadows"),
                 open_grpc_server(state, readiness, heartbeat.stalled, registry, telemetry.tracer),
             ):
                 yield state

@@ -19,6 +19,9 @@ Rejection = Literal["queue_full", "too_late", "body_bytes", "rate"]
 CacheOutcome = Literal["hit", "miss", "shared", "off"]
 """Whether an answer was there, was computed, came with that of an equal request, or there is no cache."""
 
+Comparison = Literal["agree", "disagree", "failed", "dropped"]
+"""What came of an answer that a shadow was to give as well; dropped where there was no time for it."""
+
 _OUTCOMES = {415: "invalid", 422: "invalid", 503: "rejected", 504: "timeout"}
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -125,6 +128,20 @@ class InferenceMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._shadow_comparisons = Counter(
+            "inference_shadow_comparisons",
+            "Answers that a shadow was to give as well, by the label that it names first: agree, disagree, "
+            "failed, or dropped as there was other work.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._rollout_stopped = Gauge(
+            "inference_rollout_stopped",
+            "1 for a canary or a shadow that was stopped as it has failed, 0 once it is loaded anew.",
+            ["model", "version"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._thread_budget = Gauge(
             "inference_thread_budget",
             "Threads that work at once: decode is the pool for pictures, compute those inside one forward pass.",
@@ -206,6 +223,14 @@ class InferenceMetrics:
         """Count one version that came to be served."""
         self._model_loads.labels(source.name, "ready").inc()
         self._model_load_seconds.labels(source.name, source.version).set(seconds)
+
+    def compared(self, model: str, outcome: Comparison) -> None:
+        """Count one answer that a shadow was to give as well."""
+        self._shadow_comparisons.labels(model, outcome).inc()
+
+    def show_stopped(self, source: ModelSource, *, is_stopped: bool) -> None:
+        """Show whether a canary or a shadow was stopped."""
+        self._rollout_stopped.labels(source.name, source.version).set(is_stopped)
 
     def model_has_failed(self, source: ModelSource) -> None:
         """Count one version that could not be loaded."""

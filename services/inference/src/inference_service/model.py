@@ -126,3 +126,14 @@ class ModelSource:
 
     calibration: Path | None = None
     """Ranges for computing it in 8 bits."""
+
+    weight: float | None = field(default=None, compare=False)
+    """Percent of the callers that a canary answers. A source with another one is not loaded again."""
+
+    shadow: float | None = field(default=None, compare=False)
+    """Percent of the requests that a shadow goes along with."""
+
+    @property
+    def is_stable(self) -> bool:
+        """Tell whether it is neither a canary nor a shadow."""
+        return self.weight is None and self.shadow is None

@@ -75,6 +75,7 @@ Labels = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_read_labels), Field(min_length=1)
 ]
 Level = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 Spread = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -117,11 +118,24 @@ class ModelEntry(_Strict):
     calibration: Annotated[str, StringConstraints(min_length=1)] | None = None
     golden: tuple[GoldenEntry, ...] = ()
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    weight: Percent | None = None
+    shadow: Percent | None = None
 
     @property
     def kind(self) -> str:
         """Return the scheme of the source."""
         return self.source.partition(":")[0]
+
+    @property
+    def is_stable(self) -> bool:
+        """Tell whether it is neither a canary nor a shadow."""
+        return self.weight is None and self.shadow is None
+
+    @model_validator(mode="after")
+    def _is_canary_or_shadow(self) -> Self:
+        if self.weight is not None and self.shadow is not None:
+            raise ValueError("weight: and shadow: cannot both be set")
+        return self
 
     @model_validator(mode="after")
     def _int8_is_calibrated(self) -> Self:
@@ -167,6 +181,20 @@ class ModelsFile(_Strict):
         for (name, version), count in counts.items():
             if count > 1:
                 raise ValueError(f'model "{name}": version: {version} is there {count} times')
+        return self
+
+    @model_validator(mode="after")
+    def _rollouts_have_a_stable_version(self) -> Self:
+        for name in {entry.name: None for entry in self.models}:
+            versions = [entry for entry in self.models if entry.name == name]
+            for field in ("weight", "shadow"):
+                having = [entry.version for entry in versions if getattr(entry, field) is not None]
+                if len(having) > 1:
+                    raise ValueError(
+                        f'model "{name}": {field}: may be set for one version, and is for {", ".join(having)}'
+                    )
+            if not any(entry.is_stable for entry in versions):
+                raise ValueError(f'model "{name}": one version must have neither weight: nor shadow:')
         return self
 
 

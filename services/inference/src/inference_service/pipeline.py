@@ -14,12 +14,14 @@ from torch import Tensor
 from inference_service.admission import Admission
 from inference_service.batching import Place, Priority
 from inference_service.cache import LogitsCache, cache_key
-from inference_service.errors import DeadlineExceeded, InvalidImage, InvalidItem, NotAnImage
+from inference_service.errors import DeadlineExceeded, InvalidImage, InvalidItem, NotAnImage, Overloaded
+from inference_service.failure_watch import FailureWatch
 from inference_service.metrics import CacheOutcome, InferenceMetrics
 from inference_service.model import Model
 from inference_service.pictures import EncodedPicture, Picture
 from inference_service.postprocessing import Prediction, top_predictions
 from inference_service.registry import ServedModel
+from inference_service.shadowing import Shadows
 from inference_service.single_flight import SingleFlight
 from inference_service.timings import StageTimings
 
@@ -53,6 +55,8 @@ class Pipeline:
         cache: LogitsCache | None,
         max_image_pixels: int,
         metrics: InferenceMetrics,
+        watch: FailureWatch,
+        shadows: Shadows,
     ) -> None:
         self._decode_pool = decode_pool
         self._admission = admission
@@ -60,6 +64,8 @@ class Pipeline:
         self._flights: SingleFlight[Tensor] = SingleFlight()
         self._max_image_pixels = max_image_pixels
         self._metrics = metrics
+        self._watch = watch
+        self._shadows = shadows
 
     def check(self, served: ServedModel, *, timeout_seconds: float, priority: Priority = Priority.INTERACTIVE) -> None:
         """Turn a request away before its body is read, where no body could change that.
@@ -82,6 +88,28 @@ class Pipeline:
         task = _Task(picture, served, served.require(), StageTimings(), Priority.INTERACTIVE, timeout_seconds)
         with self._admit(task) as place:
             await in_time(self._compute(task, place), timeout_seconds)
+
+    async def compute_when_idle(self, picture: Picture, served: ServedModel, *, timeout_seconds: float) -> Tensor:
+        """Return the logits [classes] of a picture where there is nothing else to do; in no cache and no count.
+
+        Raises:
+            Overloaded: there is something else to do.
+            Problem: as `classify` does.
+        """
+        task = _Task(picture, served, served.require(), StageTimings(), Priority.LOW, timeout_seconds)
+        return await in_time(self._compute_when_idle(task), timeout_seconds)
+
+    async def _compute_when_idle(self, task: "_Task") -> Tensor:
+        self._require_idle()
+        # No place is taken yet: a batch of callers would wait for it to be filled.
+        image = await self.prepare(task.picture, task.model, task.timings)
+        self._require_idle()
+        with self._admit(task) as place:
+            return await self._forward(image, task, place)
+
+    def _require_idle(self) -> None:
+        if not self._admission.is_idle:
+            raise Overloaded("there is other work")
 
     async def classify(
         self,
@@ -112,7 +140,9 @@ class Pipeline:
         with self._metrics.statistics.of(model.network).request(timings), self._counted(task):
             found = await self._logitsin_time(task)
             with timings.measure("postprocess"):
-                return Classified(top_predictions(found.logits, model.labels, top_k), found.cache)
+                predictions = top_predictions(found.logits, model.labels, top_k)
+        self._shadows.follow(served, model.labels, task.picture, found.logits)
+        return Classified(predictions, found.cache)
 
     async def infer(
         self,
@@ -148,6 +178,8 @@ class Pipeline:
             finally:
                 timings.take_longest(*(task.timings for task in tasks[1:]))
         found = [item.result() for item in items]
+        for picture, one in zip(pictures, found, strict=True):
+            self._shadows.follow(served, model.labels, picture, one.logits)
         return Inferred(torch.stack([one.logits for one in found]), _least({one.cache for one in found}))
 
     async def _item(self, index: int, task: "_Task") -> "_Found":
@@ -199,7 +231,11 @@ class Pipeline:
 
     async def _compute(self, task: "_Task", place: Place) -> Tensor:
         image = await self.prepare(task.picture, task.model, task.timings)
-        return (await place.infer(image.unsqueeze(0), task.timings))[0]
+        return await self._forward(image, task, place)
+
+    async def _forward(self, image: Tensor, task: "_Task", place: Place) -> Tensor:
+        with self._watch.judging(task.served, task.model):
+            return (await place.infer(image.unsqueeze(0), task.timings))[0]
 
     async def prepare(self, picture: Picture, model: Model, timings: StageTimings) -> Tensor:
         """Return the input [3, H, W] of `model`; until a thread is free, the request is waiting."""

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,26 @@ class ServedModel:
         """Why it is not served, or why it is still served as it was before a change."""
 
         self.model: Model | None = None
+        self.stopped = False
+        """Whether it has failed as a canary or a shadow, and is none until it is loaded anew."""
+
+    @property
+    def weight(self) -> float | None:
+        """Return the percent of the callers that it answers as a canary; None where it is none."""
+        return 0.0 if self.stopped and self.source.weight is not None else self.source.weight
+
+    @property
+    def shadow(self) -> float | None:
+        """Return the percent of the requests that it goes along with; None where it is no shadow."""
+        return 0.0 if self.stopped and self.source.shadow is not None else self.source.shadow
+
+    def stop(self, reason: str) -> None:
+        """Let it be no canary and no shadow any more."""
+        self.stopped, self.reason = True, reason
+
+    def resume(self) -> None:
+        """Forget what was wrong with it."""
+        self.stopped, self.reason = False, None
 
     def require(self) -> Model:
         """Return the loaded model. Who holds it may use it to the end, also when it is replaced.
@@ -89,14 +109,15 @@ class ModelRegistry:
         return iter(self._models.values())
 
     def get(self, name: str | None = None, version: str | None = None) -> ServedModel:
-        """Return one model; without `version` the newest that is ready, and the newest where none is.
+        """Return one model; without `version` the newest stable one that is ready, and the newest where none is.
 
         Raises:
             UnknownModel: there is none of that name and version.
         """
         versions = self.versions(name)
         if version is None:
-            return next((served for served in versions if served.model), versions[0])
+            stable = [served for served in versions if served.source.is_stable] or versions
+            return next((served for served in stable if served.model), stable[0])
         for served in versions:
             if served.source.version == version:
                 return served
@@ -147,7 +168,7 @@ class ModelRegistry:
             served = self._models.setdefault(key, ServedModel(source))
             if served.model is None or served.source != source:
                 await self._load(served, source)
-        self._retire(wanted.keys())
+        self._take_over(wanted)
         if any(program() not in (None, *self._programs()) for program in programs):
             # A program refers to itself: nothing else frees it soon.
             await asyncio.to_thread(gc.collect)
@@ -182,6 +203,7 @@ class ModelRegistry:
             log.exception("model_failed", model=source.name, source=source.uri, reason=served.reason)
         else:
             self._switch(served, source, model)
+            self._resume(served)
             self._metrics.model_was_loaded(source, time.perf_counter() - started)
 
     async def _search_mode(self, served: ServedModel) -> None:
@@ -197,7 +219,7 @@ class ModelRegistry:
 
     def _switch(self, served: ServedModel, source: ModelSource, model: Model) -> None:
         self._metrics.model_is_gone(served.source, served.model)
-        served.model, served.source, served.state, served.reason = model, source, ModelState.READY, None
+        served.model, served.source, served.state = model, source, ModelState.READY
         self._metrics.model_is_ready(source, model)
         log.info(
             "model_ready",
@@ -213,13 +235,28 @@ class ModelRegistry:
         async with open_executor("load", 1, prepare=self._prepare) as thread:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-    def _retire(self, wanted: Set[tuple[str, str]]) -> None:
-        """Let go of each version that is not wanted, but for one whose successors have failed."""
+    def _resume(self, served: ServedModel) -> None:
+        if served.stopped:
+            self._metrics.show_stopped(served.source, is_stopped=False)
+        served.resume()
+
+    def _take_over(self, wanted: Mapping[tuple[str, str], ModelSource]) -> None:
+        """Give each version the part that it is to have, and let go of each that is not wanted.
+
+        Where no stable version of a model is ready, its others keep their parts: one of them answers.
+        """
         names = {name for name, _ in wanted}
-        answering = {name for name, version in wanted if self._models[name, version].model}
-        for key in self._models.keys() - wanted:
+        answering = {key[0] for key, source in wanted.items() if source.is_stable and self._models[key].model}
+        for key, source in wanted.items():
+            served = self._models[key]
+            if key[0] in answering and served.source == source:
+                served.source = source
+                if served.stopped and source.is_stable:
+                    self._resume(served)
+        for key in self._models.keys() - wanted.keys():
             if key[0] in answering or key[0] not in names:
                 served = self._models.pop(key)
+                self._resume(served)
                 self._metrics.model_is_gone(served.source, served.model)
                 log.info("model_retired", model=served.source.name, version=served.source.version)
 

@@ -71,7 +71,18 @@ class ModelSummary(ModelRef):
 
     state: ModelState
     reason: str | None = Field(
-        description="Why it is not served; or, where it is ready, why a change of it was not taken."
+        description="Why it is not served; or, where it is ready, why a change of it was not taken, "
+        "or why it was stopped as a canary or a shadow."
+    )
+    weight: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        description="Percent of the callers that it answers as a canary, where they name no version. 0 when it "
+        "was stopped, null where it is no canary.",
+        examples=[5.0],
+    )
+    shadow: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        description="Percent of the requests that it computes as well, as a shadow whose answers nobody gets. "
+        "0 when it was stopped, null where it is no shadow.",
+        examples=[None],
     )
     source: str = Field(examples=["builtin:efficientnet-lite0"])
     device: str | None = Field(examples=["cpu"])
@@ -107,6 +118,8 @@ def model_summary(served: ServedModel) -> ModelSummary:
         version=source.version,
         state=served.state,
         reason=served.reason,
+        weight=served.weight,
+        shadow=served.shadow,
         source=source.uri,
         device=model and model.device,
         dtype=model and model.dtype_name,

@@ -87,6 +87,12 @@ class InferenceSettings(ResourceSettings):
     model_stall_seconds: PositiveFloat = 30.0
     """How long a batch may use no CPU before the process counts as stuck; ten times that ends any batch."""
 
+    rollout_window: PositiveInt = 20
+    """How many computations of a canary or a shadow are looked at, the last ones; with fewer it is not stopped."""
+
+    rollout_failure_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """The part of them that must have failed for it to be stopped."""
+
     cache_max_bytes: NonNegativeInt = 32 * 1024 * 1024
     """Bytes of answers that are kept in memory, about 4 for each class of a picture. 0 turns the cache off."""
 

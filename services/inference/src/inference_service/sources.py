@@ -36,6 +36,8 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
             mode=None if entry.mode == "int8" else entry.mode,
             calibration=folder / entry.calibration if entry.calibration else None,
             fingerprint=_fingerprint(entry, folder),
+            weight=entry.weight,
+            shadow=entry.shadow,
         )
         for entry in read_models_file(models_file)
     )
@@ -43,7 +45,7 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
 
 def _fingerprint(entry: ModelEntry, folder: Path) -> str:
     """Return what changes when the entry or a file that it names does."""
-    text = entry.model_dump_json()
+    text = entry.model_dump_json(exclude={"weight", "shadow"})
     files = [_path(entry, folder)] if entry.kind == "file" else []
     if entry.calibration:
         files.append(folder / entry.calibration)

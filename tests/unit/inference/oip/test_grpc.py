@@ -18,6 +18,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from inference_service.model import ModelSource
 from inference_service.oip import protocol_pb2 as pb
+from inference_service.rollout import percentile
 from inference_service.settings import InferenceSettings
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -345,3 +346,24 @@ async def test_what_fails_inside_is_not_told(settings: InferenceSettings, issuer
     async with calling(settings, issuer, tiny_source(Failing())) as call:
         error = await refused(call("ModelInfer", raw_request(RED)), grpc.StatusCode.INTERNAL, "the model failed")
     assert "secret" not in (error.details() or "")
+
+
+async def test_a_canary_answers_the_same_callers_as_over_rest(settings: InferenceSettings, issuer: Issuer) -> None:
+    few, many = (
+        next(name for number in range(100) if (percentile("tiny", name := f"subject-{number}") < 50) is early)
+        for early in (True, False)
+    )
+    async with calling(settings, issuer, tiny_source(), tiny_source(version="2", weight=50)) as call:
+        answers = []
+        for subject in (few, many, few):
+            token = (("authorization", f"Bearer {issuer.token(subject=subject, scope='inference:predict')}"),)
+            stream = call.channel.stream_stream(
+                "/inference.GRPCInferenceService/ModelStreamInfer",
+                request_serializer=pb.ModelInferRequest.SerializeToString,
+                response_deserializer=pb.ModelStreamInferResponse.FromString,
+            )
+            alone = await call("ModelInfer", raw_request(RED), metadata=token)
+            named = await call("ModelInfer", raw_request(RED, model_version="1"), metadata=token)
+            [streamed] = [answer async for answer in stream(iter([raw_request(RED)]), metadata=token)]
+            answers.append((alone.model_version, streamed.infer_response.model_version, named.model_version))
+    assert answers == [("2", "2", "1"), ("1", "1", "1"), ("2", "2", "1")]

@@ -24,7 +24,7 @@ from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import message, status
 from inference_service.oip.grpc_health import SERVICE as HEALTH
 from inference_service.oip.grpc_health import health_handler
-from inference_service.oip.grpc_service import InferenceService
+from inference_service.oip.grpc_service import InferenceService, caller_subject
 from inference_service.rates import RateLimiter
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -142,6 +142,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         scope = "inference:admin" if method in _FOR_ADMINISTRATORS else "inference:predict"
         try:
             caller = await authenticate(SecurityScopes([scope]), _bearer(details), self._verifier, self._tracer)
+            caller_subject.set(caller.subject)
             if method in _COUNTED:
                 self._rates.take(caller.subject)
         except Problem as problem:

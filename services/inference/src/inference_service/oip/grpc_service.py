@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from importlib.metadata import version
 
 import grpc
@@ -31,10 +32,14 @@ from inference_service.oip.metadata import (
     server_metadata,
 )
 from inference_service.registry import ServedModel
+from inference_service.rollout import choose
 from inference_service.timings import StageTimings
 
 _FINAL_ASKED, _FINAL = "triton_enable_empty_final_response", "triton_final_response"
 """Whether a client of a stream wants to be told which answer is the last to a request: here each one is."""
+
+caller_subject: ContextVar[str] = ContextVar("caller_subject")
+"""Who calls, of a method that asks for a token: a call goes on in the context in which it was let in."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -156,7 +161,7 @@ class InferenceService:
     def _served(self, name: str, version: str) -> ServedModel:
         if not name:
             raise BadRequest("the request names no model")
-        return self._state["models"].get(name, version or None)
+        return choose(self._state["models"], caller_subject.get(), name, version or None)
 
     def _seconds_left(self, context: Context) -> float:
         """Return the time to the deadline of the call, or the default where it has none."""
