@@ -26,7 +26,7 @@ from benchmarks.inference.contenders import (
 )
 from benchmarks.inference.load import Load
 from benchmarks.inference.pictures import write_pictures, write_weights
-from benchmarks.inference.processes import NotServing, Running, free_port, rss_bytes, run_load, serving
+from benchmarks.inference.processes import NotServing, Running, free_port, memory_bytes, run_load, serving
 from benchmarks.inference.results import Limit, Overload, Results, Row, Throughput, percentile, report
 from tests.issuer import serve_issuer
 
@@ -34,7 +34,7 @@ CONCURRENCY = 32
 DEADLINE_SECONDS = 2.0
 LONE_SECONDS = 3.0
 IDLE_SECONDS = 2.0
-MODE_SEARCH_SECONDS = 120.0
+MODE_SEARCH_SECONDS = 180.0
 PEERS = ("litserve", "bentoml", "ray")
 
 
@@ -49,8 +49,8 @@ class Plan:
     """Of the pictures; 640 is among them."""
 
 
-FULL = Plan(rounds=2, seconds=6.0, factors=(1, 2, 3), widths=(640, 1920))
-QUICK = Plan(rounds=1, seconds=3.0, factors=(1, 3), widths=(640,))
+FULL = Plan(rounds=2, seconds=10.0, factors=(1, 2, 3), widths=(640, 1920))
+QUICK = Plan(rounds=1, seconds=6.0, factors=(1, 3), widths=(640,))
 
 
 class Benchmark:
@@ -73,7 +73,7 @@ class Benchmark:
             if contender.is_ours:
                 row.mode = _mode(contender, server.port)
             time.sleep(IDLE_SECONDS)
-            row.idle_bytes = rss_bytes(server.process)
+            row.idle_bytes = memory_bytes(server.process)
             with server.peak() as peak:
                 for width in self._pictures:
                     self._closed_loops(contender, server, row, width)

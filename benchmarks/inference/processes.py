@@ -18,7 +18,6 @@ from benchmarks.inference.load import Load, Outcome, requests_of
 
 START_SECONDS = 240.0
 END_SECONDS = 20.0
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class NotServing(Exception):
@@ -59,12 +58,13 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def rss_bytes(root: int) -> int:
-    """Return the resident memory of a process and all below it, as the sum that `ps` would give."""
+def memory_bytes(root: int) -> int:
+    """Return the memory of a process and all below it; pages that several share count once (PSS)."""
     total = 0
     for process in tree(root):
-        with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE_BYTES
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            total += 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
     return total
 
 
@@ -80,12 +80,12 @@ class Running:
     @contextmanager
     def peak(self) -> Iterator[list[int]]:
         """Yield a list whose only item becomes the most memory that the block sees, in bytes."""
-        most = [rss_bytes(self.process)]
+        most = [memory_bytes(self.process)]
         over = threading.Event()
 
         def watch() -> None:
             while not over.wait(0.25):
-                most[0] = max(most[0], rss_bytes(self.process))
+                most[0] = max(most[0], memory_bytes(self.process))
 
         thread = threading.Thread(target=watch)
         thread.start()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from inference_service.model import Model, ModelUnavailable
 from inference_service.weights import first_line
 
-LEAST_SECONDS = 60.0
+LEAST_SECONDS = 300.0
 """How long a search has to be at least for a compilation: the small networks take 20 to 60 s on two cores."""
 
 

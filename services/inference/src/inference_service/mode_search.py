@@ -97,8 +97,7 @@ class ModeSearch:
 
         trial = _Trial(model, self._max_batch_size, ends_at, in_mode, accept)
         found = trial.best({mode: self._obstacle(mode, model.device) for mode in modes})
-        if not trial.ran_out:  # else the next start may find more
-            self._write(model, setting, _Choice(mode=found.mode, measurements=found.measurements))
+        self._write(model, setting, _Choice(mode=found.mode, measurements=found.measurements))
         return found
 
     def _pinned(self, model: Model, mode: Mode) -> Model:
@@ -141,7 +140,8 @@ class ModeSearch:
             machine,
             str(torch.get_num_threads()),
             str(self._max_batch_size),
-            str(setting == "compile" or self._budget_seconds >= LEAST_SECONDS),
+            # With more time another search may find more; with the same one, each start would search in vain.
+            "" if setting == "compile" else f"{self._budget_seconds:g}",
         )
         return self._folder / (hashlib.sha256("\n".join(decides).encode()).hexdigest() + ".json")
 
@@ -184,7 +184,6 @@ class _Trial:
         self._accept = accept
         self._expected: Tensor | None = None
         self._measured: dict[Mode, Measurement] = {}
-        self.ran_out = False
 
     def best(self, modes: Mapping[Mode, str | None]) -> Model:
         """Return the model in the best of `modes`, which say what the machine lacks for each, or as it is."""
@@ -252,7 +251,6 @@ class _Trial:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._ends_at:
-            self.ran_out = True
             raise _OutOfTime
 
 
