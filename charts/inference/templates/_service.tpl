@@ -29,6 +29,12 @@ variables:
   INFERENCE_GRPC_HOST: 0.0.0.0
   {{- end }}
   INFERENCE_WEIGHTS_DIR: /var/lib/pinhole/weights
+  {{- if .Values.weightsCache.existingClaim }}
+  INFERENCE_MODES_DIR: /var/lib/pinhole/weights/modes
+  {{- else }}
+  {{- /* A pod that keeps nothing would search for the fastest mode at each start. */}}
+  INFERENCE_MODE: {{ ternary "eager" "channels-last" .Values.gpu.enabled }}
+  {{- end }}
   {{- if .Values.models }}
   INFERENCE_MODELS_FILE: /etc/pinhole/models/models.yaml
   {{- end }}
