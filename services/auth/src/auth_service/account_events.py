@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import AwareDatetime, BaseModel
+from servicekit.background import running
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
 from sqlalchemy import and_, delete, or_, select, update
@@ -183,10 +184,5 @@ async def follow_account_events(
 ) -> AsyncIterator[None]:
     """Follow the events of users in the background."""
     events = AccountEvents(http, database, registry)
-    task = asyncio.create_task(events.keep_up(interval_seconds), name="account_events")
-    try:
+    async with running(events.keep_up(interval_seconds), name="account_events"):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -1,11 +1,11 @@
 """Keeps the keys of a process those of the database, and rotates them when they are due."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from servicekit.background import running
 from servicekit.database import utc_now
 from servicekit.logs import get_logger
 
@@ -30,13 +30,8 @@ async def follow_keys(keys: SigningKeys, *, rotation_days: float) -> AsyncIterat
         ring = KeyRing(await keys.load(), overlap=keys.overlap)
     except UnreadableKey as unreadable:
         raise SystemExit(str(unreadable)) from None
-    task = asyncio.create_task(_follow(keys, ring, rotation_days), name="signing keys")
-    try:
+    async with running(_follow(keys, ring, rotation_days), name="signing keys"):
         yield ring
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _follow(keys: SigningKeys, ring: KeyRing, rotation_days: float) -> None:

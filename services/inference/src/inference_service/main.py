@@ -9,6 +9,7 @@ import httpx
 import torch
 from fastapi import FastAPI
 from servicekit.app import build_app
+from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.logs import configure_logs
@@ -19,7 +20,6 @@ from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import Admission, BodyBudget
-from inference_service.background import running
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache

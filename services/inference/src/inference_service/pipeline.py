@@ -138,7 +138,7 @@ class Pipeline:
         model = served.require()
         task = _Task(EncodedPicture(data), served, model, timings, priority, timeout_seconds)
         with self._metrics.statistics.of(model.network).request(timings), self._counted(task):
-            found = await self._logitsin_time(task)
+            found = await self._logits_in_time(task)
             with timings.measure("postprocess"):
                 predictions = top_predictions(found.logits, model.labels, top_k)
         self._shadows.follow(served, model.labels, task.picture, found.logits)
@@ -185,14 +185,14 @@ class Pipeline:
     async def _item(self, index: int, task: "_Task") -> "_Found":
         try:
             with self._counted(task):
-                return await self._logitsin_time(task)
+                return await self._logits_in_time(task)
         except (NotAnImage, InvalidImage) as problem:
             raise InvalidItem(index, str(problem)) from problem
 
     def _counted(self, task: "_Task") -> AbstractContextManager[None]:
         return self._metrics.request(task.served.source.name, task.timings)
 
-    async def _logitsin_time(self, task: "_Task") -> "_Found":
+    async def _logits_in_time(self, task: "_Task") -> "_Found":
         found = await in_time(self._logits(task), task.timeout_seconds)
         self._metrics.answered(found.cache)
         return found

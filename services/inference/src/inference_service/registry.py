@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from torch.fx import GraphModule
@@ -289,10 +290,5 @@ async def open_models(
         if follow:
             await follow(models)
 
-    loading = asyncio.create_task(load(), name="load-models")
-    try:
+    async with running(load(), name="load-models"):
         yield models
-    finally:
-        loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading

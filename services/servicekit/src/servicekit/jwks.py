@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from servicekit.problem import ServiceUnavailable
@@ -111,10 +112,5 @@ async def open_jwks(
 ) -> AsyncIterator[JwksClient]:
     """Yield a client that keeps itself fresh; `readiness` is told when the first keys are there."""
     client = JwksClient(url, http, readiness)
-    task = asyncio.create_task(client._keep_fresh(refresh_seconds), name="jwks")
-    try:
+    async with running(client._keep_fresh(refresh_seconds), name="jwks"):
         yield client
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.jwks import JwksClient
 from servicekit.logs import get_logger
@@ -119,10 +120,5 @@ async def open_revocations(
     """
     sessions = EndedSessions(auth_url + REVOCATIONS_PATH, http, readiness, keys)
     await sessions.catch_up()
-    task = asyncio.create_task(sessions.keep_up(interval_seconds), name="revocations")
-    try:
+    async with running(sessions.keep_up(interval_seconds), name="revocations"):
         yield sessions
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

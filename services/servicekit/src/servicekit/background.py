@@ -8,7 +8,7 @@ from typing import Any
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """Do endless work for as long as the block lasts."""
+    """Go on with `work` for as long as the block lasts; what is left of it then is cancelled."""
     task = asyncio.create_task(work, name=name)
     try:
         yield
