@@ -111,7 +111,8 @@ class AccountEvents:
         page = await self._fetch(after=self._position)
         if page.last < self._position:
             await self._go_back(page.last)
-        elif page.events:
+            return self._position >= page.last
+        if page.events:
             await self._apply(page.events)
         return not page.events or self._position >= page.last
 
@@ -137,6 +138,9 @@ class AccountEvents:
         """Follow a users service whose database was restored: what it does not know of, nobody has verified."""
         async with self._database.begin() as transaction:
             feed = await _lock_feed(transaction)
+            if feed.sequence <= last:  # another replica was faster, and what it has not taken yet is still to come
+                self._position = feed.sequence
+                return
             await transaction.execute(delete(AccountEnding).where(AccountEnding.sequence > last))
             await transaction.execute(
                 update(SessionRow)
