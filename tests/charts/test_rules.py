@@ -1,0 +1,156 @@
+"""Rules of Prometheus: valid, tested for firing and for silence, and each alert with a runbook."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.flavours import CHARTS, ROOT
+from tests.charts.tools import find_tool
+
+RULES = sorted((CHARTS / "pinhole/files/rules").glob("*.yaml"))
+CASES = sorted(Path(__file__).with_name("rules").glob("*.yaml"))
+RUNBOOKS = ROOT / "docs/runbooks"
+HEADINGS = ["Meaning", "Impact", "Diagnosis", "Causes", "Mitigation", "Over when"]
+WINDOWS = {"5m", "30m", "1h", "2h", "6h", "1d", "3d"}
+BURN_RATES = {"14.4": ("1h", "5m"), "6": ("6h", "30m"), "3": ("1d", "2h"), "1": ("3d", "6h")}
+"""The long and the short window of each: table 5-8 of "The Site Reliability Workbook"."""
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+RECORDED = [rule["record"] for rule in rules() if "record" in rule]
+
+
+def promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [find_tool("promtool"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+
+
+def test_there_are_rules_and_cases() -> None:
+    assert len(ALERTS) > 20
+    assert {path.stem for path in RULES} <= {path.stem for path in CASES}
+
+
+@pytest.mark.parametrize("path", RULES, ids=name_of)
+def test_a_file_of_rules_is_valid(path: Path) -> None:
+    done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", CASES, ids=name_of)
+def test_alerts_fire_and_stay_silent(path: Path) -> None:
+    done = promtool("test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_has_a_case_that_fires_and_one_that_is_silent(alert: str) -> None:
+    expected = [
+        bool(case["exp_alerts"])
+        for path in CASES
+        for test in yaml.safe_load(path.read_text())["tests"]
+        for case in test.get("alert_rule_test", [])
+        if case["alertname"] == alert
+    ]
+    assert {True, False} == set(expected)
+
+
+def test_each_alert_is_one_rule() -> None:
+    assert len(ALERTS) == len([rule for rule in rules() if "alert" in rule])
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_says_how_bad_it_is_and_what_it_means(alert: str) -> None:
+    rule = ALERTS[alert]
+    assert alert.startswith("Pinhole")
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    annotations = rule["annotations"]
+    assert annotations.keys() == {"summary", "description", "runbook"}
+    assert annotations["runbook"] == f"docs/runbooks/{alert}.md"
+    assert not annotations["summary"].endswith(".")
+    assert "$labels.namespace" in annotations["description"]
+    assert annotations["description"].endswith(".")
+
+
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERTS)
+
+
+def test_each_cause_is_listed_as_bad_as_it_is() -> None:
+    text = (ROOT / "docs/alerts.md").read_text()
+    listed = dict(re.findall(r"^\| \[(\w+)\]\(runbooks/\1\.md\) \| (\w+) \|", text, re.MULTILINE))
+    causes = {alert: rule["labels"]["severity"] for alert, rule in ALERTS.items() if "BudgetBurn" not in alert}
+    assert listed == causes
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_a_runbook_says_all_that_somebody_on_call_needs(alert: str) -> None:
+    text = (RUNBOOKS / f"{alert}.md").read_text()
+    assert text.startswith(f"# {alert}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
+    assert re.search(r"^```(promql|sh)$", text, re.MULTILINE), "neither a query nor a command to look with"
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (RUNBOOKS / link).exists(), link
+
+
+def test_the_queries_of_the_runbooks_are_valid(tmp_path: Path) -> None:
+    blocks = [
+        block
+        for path in RUNBOOKS.glob("*.md")
+        for block in re.findall(r"^```promql\n(.+?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    queries = [line for block in blocks for line in block.splitlines()]
+    assert len(queries) > len(ALERTS)
+    asked = [{"record": f"runbook:query_{number}:asked", "expr": query} for number, query in enumerate(queries)]
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "runbooks", "rules": asked}]}))
+    done = promtool("check", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("signal", ["errors", "slow_requests"])
+def test_ratios_are_recorded_over_the_windows_of_the_alerts(signal: str) -> None:
+    found = {name.rpartition("ratio")[2] for name in RECORDED if name.startswith(f"service:pinhole_{signal}:ratio")}
+    assert found == WINDOWS
+
+
+@pytest.mark.parametrize(
+    ("alert", "signal", "objective", "rates"),
+    [
+        ("PinholeAvailabilityBudgetBurnFast", "errors", "availability", ("14.4", "6")),
+        ("PinholeAvailabilityBudgetBurnSlow", "errors", "availability", ("3", "1")),
+        ("PinholeLatencyBudgetBurnFast", "slow_requests", "latency", ("14.4", "6")),
+        ("PinholeLatencyBudgetBurnSlow", "slow_requests", "latency", ("3", "1")),
+    ],
+)
+def test_burn_rates_have_the_windows_of_the_workbook(
+    alert: str, signal: str, objective: str, rates: tuple[str, str]
+) -> None:
+    ratio = rf"service:pinhole_{signal}:ratio(\w+)"
+    budget = rf"(?:([\d.]+) \* )?\(1 - pinhole:{objective}:objective\)"
+    pattern = rf"{ratio} > on \(job\) group_left \(\) {budget}"
+    found = [(factor or "1", window) for window, factor in re.findall(pattern, ALERTS[alert]["expr"])]
+    assert found == [(rate, window) for rate in rates for window in BURN_RATES[rate]]
+
+
+def test_each_service_has_both_objectives() -> None:
+    found = {
+        (rule["record"], rule["labels"]["job"]) for rule in rules() if rule.get("record", "").endswith("objective")
+    }
+    names = ("pinhole:availability:objective", "pinhole:latency:objective")
+    assert found == {(name, job) for name in names for job in ("auth", "users", "inference")}
