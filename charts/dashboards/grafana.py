@@ -65,7 +65,7 @@ def _panel(panel: Panel) -> Json:
         "datasource": DATA_SOURCE,
         "targets": [_target(panel.kind, number, query) for number, query in enumerate(panel.queries)],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides(panel)},
-        "options": _OPTIONS[panel.kind],
+        "options": _options(panel),
         "transformations": _columns(panel.columns) if panel.columns else [],
     }
 
@@ -155,6 +155,15 @@ _OPTIONS: Mapping[Kind, Json] = {
         "exemplars": {"color": "rgba(255,0,255,0.7)"},
     },
 }
+
+
+def _options(panel: Panel) -> Json:
+    options = _OPTIONS[panel.kind]
+    if panel.kind != "heatmap":
+        return options
+    # Its axis has a unit of its own, and what is counted in the cells another one.
+    axis = {**options["yAxis"], "unit": panel.unit}
+    return {**options, "yAxis": axis, "cellValues": {"unit": "short", "decimals": 0}}
 
 
 def _columns(columns: Mapping[str, str]) -> list[Json]:

@@ -79,7 +79,7 @@ TOKENS = Row(
             "s",
             [
                 Query(
-                    f"min by (service) (time() - auth_account_events_read_timestamp_seconds{{{POD}}})",
+                    f"min by (service) (time() - (auth_account_events_read_timestamp_seconds{{{POD}}} > 0))",
                     "{{service}}",
                 )
             ],

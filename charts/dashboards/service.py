@@ -189,14 +189,14 @@ DEPENDENCIES = Row(
             "Age of the keys of auth",
             "Time since they were fetched, once a minute; of the pod that is furthest behind.",
             "s",
-            [Query(f"max by (service) (time() - jwks_fetched_timestamp_seconds{{{POD}}})", "{{service}}")],
+            [Query(f"max by (service) (time() - (jwks_fetched_timestamp_seconds{{{POD}}} > 0))", "{{service}}")],
             thresholds={600.0: "red"},
         ),
         Panel(
             "Age of what is known of ended sessions",
             "Time since the list was read, twice a second: a sign-out goes unnoticed for so long.",
             "s",
-            [Query(f"max by (service) (time() - revocations_read_timestamp_seconds{{{POD}}})", "{{service}}")],
+            [Query(f"max by (service) (time() - (revocations_read_timestamp_seconds{{{POD}}} > 0))", "{{service}}")],
             thresholds={30.0: "red"},
         ),
         Panel(
