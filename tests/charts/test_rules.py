@@ -51,6 +51,19 @@ def test_a_file_of_rules_is_valid(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CASES, ids=name_of)
+def test_groups_that_need_each_other_are_evaluated_in_order(path: Path) -> None:
+    """Promtool takes them in any order otherwise, and the results change from run to run."""
+    cases = yaml.safe_load(path.read_text())
+    groups = [
+        group["name"]
+        for file in cases["rule_files"]
+        for group in yaml.safe_load((path.parent / file).read_text())["groups"]
+    ]
+    if any(file.endswith("/recording.yaml") for file in cases["rule_files"]):
+        assert cases["group_eval_order"] == groups
+
+
+@pytest.mark.parametrize("path", CASES, ids=name_of)
 def test_alerts_fire_and_stay_silent(path: Path) -> None:
     done = promtool("test", "rules", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -120,6 +133,33 @@ def test_burn_rates_have_the_windows_of_the_workbook(
     pattern = rf"{ratio} > on \(job\) group_left \(\) {budget}"
     found = [(factor or "1", window) for window, factor in re.findall(pattern, ALERTS[alert]["expr"])]
     assert found == [(rate, window) for rate in rates for window in BURN_RATES[rate]]
+
+
+def test_a_recorded_rate_stands_for_a_minute_as_the_alerts_take_it() -> None:
+    (group,) = (
+        group
+        for path in RULES
+        for group in yaml.safe_load(path.read_text())["groups"]
+        if group["name"] == "pinhole-requests"
+    )
+    assert group["interval"] == "1m"
+    budgets = [rule["expr"] for alert, rule in ALERTS.items() if "BudgetBurn" in alert]
+    assert all(len(re.findall(r"sum_over_time\([^)]*\) \* 60 >= 10", expression)) == 2 for expression in budgets)
+
+
+def test_the_objectives_are_as_they_are_documented() -> None:
+    text = (ROOT / "docs/alerts.md").read_text()
+    rows = re.findall(r"^\| (auth|users|inference) \| ([\d.]+) %.*? \| ([\d.]+) % take", text, re.MULTILINE)
+    documented = {service: (float(available), float(quick)) for service, available, quick in rows}
+    targets = {
+        (rule["labels"]["job"], rule["record"].split(":")[1]): float(rule["expr"].strip("vector()"))
+        for rule in rules()
+        if rule.get("record", "").endswith(":objective")
+    }
+    assert documented == {
+        job: (100 * targets[job, "availability"], 100 * targets[job, "latency"])
+        for job in ("auth", "users", "inference")
+    }
 
 
 def test_each_service_has_both_objectives() -> None:
