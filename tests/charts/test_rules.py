@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from auth_service.account_events import EVENTS_PATH
+from servicekit.metrics import DURATION_BUCKETS, UNMATCHED
+from servicekit.revocations import REVOCATIONS_PATH
 
 from tests.charts.flavours import CHARTS, ROOT
 from tests.charts.tools import find_tool
@@ -133,6 +136,21 @@ def test_burn_rates_have_the_windows_of_the_workbook(
     pattern = rf"{ratio} > on \(job\) group_left \(\) {budget}"
     found = [(factor or "1", window) for window, factor in re.findall(pattern, ALERTS[alert]["expr"])]
     assert found == [(rate, window) for rate in rates for window in BURN_RATES[rate]]
+
+
+def test_what_nobody_waits_for_is_left_out_of_every_rate() -> None:
+    left_out = [pattern for rule in rules() for pattern in re.findall(r'http_route!~"([^"]+)"', rule["expr"])]
+    assert len(left_out) == 5
+    for path in ("/livez", "/readyz", "/metrics", REVOCATIONS_PATH, EVENTS_PATH, "/v2/health/ready", UNMATCHED):
+        assert all(re.fullmatch(pattern, path) for pattern in left_out), path
+    for path in ("/predict", "/token", "/users/{user_id}", "/v2/models/{name}/infer", "/internal/credentials/verify"):
+        assert not any(re.fullmatch(pattern, path) for pattern in left_out), path
+
+
+def test_what_counts_as_slow_is_a_bucket_that_is_measured() -> None:
+    limits = {limit for rule in rules() for limit in re.findall(r'le="([^"]+)"', rule["expr"])}
+    assert limits == {"0.5", "1.0"}
+    assert limits <= {str(bucket) for bucket in DURATION_BUCKETS}
 
 
 def test_a_recorded_rate_stands_for_a_minute_as_the_alerts_take_it() -> None:
