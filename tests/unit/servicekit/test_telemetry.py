@@ -114,10 +114,9 @@ async def test_a_request_passes_its_trace_on(receiver: Receiver, tmp_path: Path,
     telemetry = Telemetry(
         Settings.model_validate({"otlp_endpoint": receiver.http_url}), version="1", registry=CollectorRegistry()
     )
-    async with telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
+    async with telemetry.running(), telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
         with telemetry.tracer.start_as_current_span("outer", kind=SpanKind.SERVER) as outer:
             await http.get("http://other.example/")
-    await telemetry.close()
     _, trace_id, span_id, _ = heard[0].split("-")
     spans = receiver.wait_for("GET", "outer")
     assert (trace_id, span_id) == (f"{outer.get_span_context().trace_id:032x}", named(spans, "GET").span_id)
