@@ -33,7 +33,8 @@ from prometheus_client import CollectorRegistry, Counter
 from servicekit.logs import current_trace, get_logger
 from servicekit.settings import ServiceSettings
 
-if TYPE_CHECKING:  # the inference service has no database
+if TYPE_CHECKING:  # the inference service has no database, and a Redis is not everywhere
+    from redis.asyncio import Redis
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 FLUSH_SECONDS = 5.0
@@ -124,6 +125,13 @@ class Telemetry(trace.TracerProvider):
 
             no_usage = NoOpMeter("pinhole").create_up_down_counter("unused")
             EngineTracer(self._sdk.get_tracer("sqlalchemy"), engine.sync_engine, no_usage)  # type: ignore[no-untyped-call]
+
+    def watch_redis(self, client: "Redis") -> None:
+        """Trace the commands of `client`, without their keys and values."""
+        if self._sdk is not None:
+            from opentelemetry.instrumentation.redis import RedisInstrumentor
+
+            RedisInstrumentor.instrument_client(client, tracer_provider=self._sdk)
 
 
 def exemplar() -> dict[str, str] | None:

@@ -71,7 +71,9 @@ def _lifespan(
             telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
             open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
             open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
-            open_rate_limit(settings, RateLimitItemPerHour, settings.sign_ups_per_hour) as sign_up_limit,
+            open_rate_limit(
+                settings, RateLimitItemPerHour, settings.sign_ups_per_hour, telemetry=telemetry
+            ) as sign_up_limit,
         ):
             pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
