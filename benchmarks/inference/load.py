@@ -5,6 +5,7 @@ Reads a `Load` as JSON from standard input, and writes what came of it to standa
 
 import asyncio
 import json
+import math
 import resource
 import sys
 import time
@@ -137,8 +138,8 @@ class Caller:
         self._connections = Connections(load.port)
         self.outcome = Outcome()
 
-    async def send(self, number: int, due: float, *, counted: bool) -> None:
-        """Send one request that was due at `due`, and count it."""
+    async def send(self, number: int, due: float, *, begins: float = 0.0, ends: float = math.inf) -> None:
+        """Send one request that was due at `due`, and count it where it ends between `begins` and `ends`."""
         request = self._requests[number % len(self._requests)]
         status: int | None = None
         late = False
@@ -149,7 +150,7 @@ class Caller:
             late = True
         except (OSError, EOFError, ValueError):
             status = 0
-        if not counted:
+        if not begins <= _now() <= ends:
             return
         self.outcome.sent += 1
         if late:
@@ -162,16 +163,16 @@ class Caller:
             self.outcome.failed += 1
 
     async def closed_loop(self, concurrency: int) -> None:
-        """Keep `concurrency` requests on their way. Counted is what is answered after the warm-up, to the end."""
+        """Keep `concurrency` requests on their way. Counted is what is answered from the warm-up to the end.
+
+        That is whenever it was sent: a server that answers 32 at once after 2 s would else lose the first 32.
+        """
         begins = _now() + self._load.warm_seconds
         ends = begins + self._load.seconds
 
         async def call(number: int) -> None:
             while (due := _now()) < ends:
-                before = len(self.outcome.latencies)
-                await self.send(number, due, counted=due >= begins)
-                if _now() > ends and len(self.outcome.latencies) > before:
-                    self.outcome.latencies.pop()  # answered after the end
+                await self.send(number, due, begins=begins, ends=ends)
                 number += concurrency
                 if _now() - due < 0.001:
                     await asyncio.sleep(0.001)  # a server that is gone must not be hammered
@@ -187,7 +188,7 @@ class Caller:
             due = begins + number / rate
             if (wait := due - _now()) > 0:
                 await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(self.send(number, due, counted=True)))
+            tasks.append(asyncio.create_task(self.send(number, due)))
         self.outcome.seconds = self._load.seconds
         if self._load.recovered_seconds is not None:
             self.outcome.recovery_seconds = await self._recovery(self._load.recovered_seconds)

@@ -245,7 +245,7 @@ async def test_a_revoked_key_is_dead_everywhere_within_seconds(
         (compromised,) = await published(replicas[0])
         async with open_database(settings.database_url) as database:
             await keys_in(database).revoke(compromised)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             for verifier in (one, other):
                 await eventually(partial(is_refused, verifier, tokens["access_token"]))
             for auth in replicas:

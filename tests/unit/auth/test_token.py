@@ -442,7 +442,7 @@ async def test_the_database_is_not_locked_while_users_is_asked(settings: AuthSet
             users.was_asked.clear()
             waiting = asyncio.create_task(request)
             assert await asyncio.to_thread(users.was_asked.wait, 10)
-            async with asyncio.timeout(2), stored(settings) as transaction:
+            async with asyncio.timeout(30), stored(settings) as transaction:
                 await transaction.execute(update(SessionRow).values(last_used_at=utc_now()))
             users.may_answer.set()
             assert (await waiting).status_code == 200

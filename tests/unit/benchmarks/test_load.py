@@ -16,8 +16,13 @@ FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[int], bytes | None]) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Yield the port of a server and the bodies it got; `answer` tells from their number, and None says nothing."""
+async def answering(
+    answer: Callable[[int], bytes | None], *, seconds: float = 0.0
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Yield the port of a server and the bodies it got; `answer` tells from their number, and None says nothing.
+
+    It takes so many `seconds` for each.
+    """
     bodies: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -26,7 +31,9 @@ async def answering(answer: Callable[[int], bytes | None]) -> AsyncIterator[tupl
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 bodies.append(await reader.readexactly(length))
-                if (found := answer(len(bodies) - 1)) is not None:
+                number = len(bodies) - 1
+                await asyncio.sleep(seconds)
+                if (found := answer(number)) is not None:
                     writer.write(found)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -52,6 +59,14 @@ async def test_a_closed_loop_counts_each_answer_once(picture: str, answer: bytes
     assert 0 < len(outcome.latencies) <= len(bodies) <= len(outcome.latencies) + 3
     assert (outcome.refused, outcome.late, outcome.failed) == (0, 0, 0)
     assert all(b"pixels" in body and b'name="file"' in body for body in bodies)
+
+
+async def test_a_closed_loop_counts_what_was_sent_before_its_window_and_is_answered_in_it(picture: str) -> None:
+    async with answering(lambda _: OK, seconds=2.0) as (port, bodies):
+        load = Load(port=port, path="/predict", pictures=[picture], concurrency=3, seconds=2.5, warm_seconds=1.0)
+        outcome = await run(load)
+    assert len(bodies) == 6, "sent at 0 s and at 2 s, and the second three are answered too late"
+    assert len(outcome.latencies) == 3
 
 
 async def test_an_open_loop_sends_at_its_rate_whatever_is_answered(picture: str) -> None:

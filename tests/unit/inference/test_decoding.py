@@ -195,7 +195,7 @@ def test_a_bomb_is_refused_at_once_and_takes_no_memory() -> None:
     )
     assert run.returncode == 0, run.stderr
     measured = json.loads(run.stdout)
-    assert max(measured["seconds"]) < 0.1
+    assert max(measured["seconds"]) < 0.5
     assert measured["kib"] < 50 * 1024
 
 
