@@ -12,8 +12,10 @@ from tests.charts.flavours import Flavour, template
 from tests.promql import Rule
 
 FILES = Path(__file__).parents[1] / "charts/pinhole/files"
+RUNBOOKS = Path(__file__).parents[1] / "docs/runbooks"
 
 _LABEL_VALUES = re.compile(r"label_values\((?:(?P<query>.+), *)?(?P<label>\w+)\)", re.DOTALL)
+_PROMQL = re.compile(r"^```promql\n(.+?)^```$", re.MULTILINE | re.DOTALL)
 _DURATION = re.compile(r"\$\{?__(?:rate_interval|interval|range)\b\}?")
 
 
@@ -82,6 +84,14 @@ def scaler_queries() -> Iterator[Query]:
                 yield Query(f"scaler {document['metadata']['name']}", trigger["metadata"]["query"])
 
 
+def runbook_queries() -> Iterator[Query]:
+    """Yield what runbooks look with, one query a line, with words in capitals where labels are to be filled in."""
+    for path in sorted(RUNBOOKS.glob("*.md")):
+        for block in _PROMQL.findall(path.read_text()):
+            for line in block.splitlines():
+                yield Query(path.name, line)
+
+
 def all_queries() -> list[Query]:
-    """Return every expression."""
+    """Return every expression that is asked as it stands."""
     return [*rule_queries(), *dashboard_queries(), *scaler_queries()]

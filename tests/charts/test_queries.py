@@ -4,7 +4,7 @@ import pytest
 
 from tests.metric_registry import MetricRegistry, read_metric_registry
 from tests.promql import Vocabulary, recorded
-from tests.queries import Query, all_queries, recording_rules, scaler_queries
+from tests.queries import Query, all_queries, recording_rules, runbook_queries, scaler_queries
 
 
 def vocabulary_of(registry: MetricRegistry) -> Vocabulary:
@@ -24,7 +24,8 @@ def without_variables(query: Query) -> str:
 
 
 def test_queries_name_what_there_is(vocabulary: Vocabulary) -> None:
-    wrong = {query.place: errors for query in all_queries() if (errors := vocabulary.check(without_variables(query)))}
+    queries = [*all_queries(), *runbook_queries()]
+    wrong = {query.place: errors for query in queries if (errors := vocabulary.check(without_variables(query)))}
     assert wrong == {}
 
 

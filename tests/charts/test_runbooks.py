@@ -11,8 +11,10 @@ import yaml
 
 from tests.charts.flavours import CHARTS, ROOT
 from tests.charts.tools import find_tool
+from tests.queries import RUNBOOKS as FOLDER
+from tests.queries import runbook_queries
 
-RUNBOOKS = {path.stem: path for path in sorted((ROOT / "docs/runbooks").glob("*.md"))}
+RUNBOOKS = {path.stem: path for path in sorted(FOLDER.glob("*.md"))}
 HEADINGS = ["Meaning", "Impact", "Diagnosis", "Causes", "Mitigation", "Over when"]
 SOURCE = "".join(path.read_text() for path in ROOT.glob("services/*/src/**/*.py"))
 every_runbook = pytest.mark.parametrize("alert", RUNBOOKS)
@@ -79,7 +81,7 @@ def test_the_values_that_it_changes_are_values(alert: str) -> None:
 
 
 def test_the_queries_are_valid(tmp_path: Path) -> None:
-    queries = [line for alert in RUNBOOKS for block in blocks(alert, "promql") for line in block.splitlines()]
+    queries = [query.text for query in runbook_queries()]
     assert len(queries) > len(RUNBOOKS)
     asked = [{"record": f"runbook:query_{number}:asked", "expr": query} for number, query in enumerate(queries)]
     path = tmp_path / "queries.yaml"
