@@ -121,6 +121,8 @@ OF_SERVICES: dict[str, Schema] = {
     "extraEnvFrom": OBJECTS,
     "extraVolumes": OBJECTS,
     "extraVolumeMounts": OBJECTS,
+    "initContainers": OBJECTS,
+    "sidecars": OBJECTS,
     "serviceAccount": section(create=BOOLEAN, automount=BOOLEAN, annotations=MAP, name=STRING),
     "service": section(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=MAP),
     "podAnnotations": MAP,
@@ -155,7 +157,12 @@ OF_SERVICES: dict[str, Schema] = {
     "topologySpreadConstraints": OBJECTS,
     "networkPolicy": section(enabled=BOOLEAN, ingressFrom=OBJECTS, extraIngress=OBJECTS, extraEgress=OBJECTS),
     "serviceMonitor": section(
-        enabled=BOOLEAN, labels=MAP, interval=STRING, scrapeTimeout=STRING, metricRelabelings=OBJECTS
+        enabled=BOOLEAN,
+        labels=MAP,
+        interval=STRING,
+        scrapeTimeout=STRING,
+        relabelings=OBJECTS,
+        metricRelabelings=OBJECTS,
     ),
 }
 
@@ -212,6 +219,7 @@ INFERENCE = OF_SERVICES | {
         runtimeClassName=STRING,
         nodeSelector=MAP,
         tolerations=OBJECTS,
+        updateStrategy=ANY,
         dra=section(enabled=BOOLEAN, deviceClassName=STRING, selectors=STRINGS),
     ),
     "keda": section(

@@ -20,6 +20,15 @@ EXTERNAL_DATABASES = (
     *("auth.database.host=db.example.com", "auth.database.existingSecret=auth-database"),
     *("users.database.host=10.1.2.3", "users.database.existingSecret=users-database"),
 )
+PROXY = {
+    "image": "registry.example.com/proxy:1",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+    "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m", "memory": "32Mi"}},
+}
 EXTRAS = {
     "commonLabels": {"team": "vision"},
     "podLabels": {"tier": "api"},
@@ -32,6 +41,8 @@ EXTRAS = {
     "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
     "extraVolumes": [{"name": "more", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "initContainers": [PROXY | {"name": "proxy", "restartPolicy": "Always"}],
+    "sidecars": [PROXY | {"name": "beside-{{ .Chart.Name }}"}],
     "extraObjects": [
         {
             "apiVersion": "v1",
@@ -129,6 +140,21 @@ FLAVOURS: Mapping[str, Flavour] = {
         settings=(
             *("auth.fullnameOverride=issuer", "users.authUrl=http://issuer", "inference.authUrl=http://issuer"),
             *("users.service.port=8080", "auth.usersUrl=http://ph-users:8080", "inference.nameOverride=eyes"),
+        )
+    ),
+    "peers in other releases": Flavour(
+        document=yaml.safe_dump(
+            {
+                "auth": {"enabled": False},
+                "users": {"authUrl": "http://issuer:81"},
+                "inference": {"authUrl": "http://issuer.identity.svc"},
+            }
+        )
+    ),
+    "a database by IPv6": Flavour(
+        settings=(
+            *("postgresql.enabled=false", "auth.database.host=[fd00::1]", "auth.database.existingSecret=auth-database"),
+            *("users.database.host=db.data.svc", "users.database.existingSecret=users-database"),
         )
     ),
     "no migrations before the start": Flavour(
