@@ -23,7 +23,12 @@ VALUES_DEV = ROOT / "charts/pinhole/values-dev.yaml"
 def values(host: str) -> dict[str, Any]:
     """Return the values of a release: two of each, for none of them is to be missed, and patience on a busy machine."""
     issuer = json.loads(kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
-    two: dict[str, Any] = {"replicaCount": 2, "shutdown": {"preStopSleepSeconds": 10}}
+    two: dict[str, Any] = {
+        "replicaCount": 2,
+        # A share of the processors that many pods at their start do not take away, and time to answer.
+        "resources": {"requests": {"cpu": "100m"}},
+        "shutdown": {"preStopSleepSeconds": 10, "gracefulTimeoutSeconds": 90},
+    }
     patience = {"requestTimeoutSeconds": 60, "canarySeconds": 60, "cacheMaxBytes": 0}
     return {
         "global": {"publicUrl": f"http://{host}"},
