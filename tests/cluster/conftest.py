@@ -25,9 +25,10 @@ def values(host: str) -> dict[str, Any]:
     issuer = json.loads(kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
     two: dict[str, Any] = {
         "replicaCount": 2,
-        # A share of the processors that many pods at their start do not take away, and time to answer.
+        # A share of the processors that many pods at their start do not take away.
         "resources": {"requests": {"cpu": "100m"}},
-        "shutdown": {"preStopSleepSeconds": 10, "gracefulTimeoutSeconds": 90},
+        # The ingress controller of a busy machine hears late of a pod that ends.
+        "shutdown": {"preStopSleepSeconds": 20, "gracefulTimeoutSeconds": 90},
     }
     patience = {"requestTimeoutSeconds": 60, "canarySeconds": 60, "cacheMaxBytes": 0}
     return {
