@@ -87,6 +87,13 @@ IMAGE = section(
     pullPolicy=one_of("Always", "IfNotPresent", "Never"),
 )
 
+
+def tracing(*protocols: str) -> Schema:
+    """Return the schema of where spans go, by one of these protocols."""
+    sample = {"type": "number", "minimum": 0, "maximum": 1}
+    return section(endpoint=STRING, protocol=one_of(*protocols), sampler=STRING, samplerArg=sample)
+
+
 OF_ANY_CHART: dict[str, Schema] = {
     "global": GLOBAL,
     "nameOverride": STRING,
@@ -109,12 +116,7 @@ OF_SERVICES: dict[str, Schema] = {
     "trustedProxies": STRINGS,
     "logLevel": one_of("DEBUG", "INFO", "WARNING", "ERROR"),
     "logFormat": one_of("json", "console"),
-    "tracing": section(
-        endpoint=STRING,
-        protocol=one_of("http/protobuf", "grpc"),
-        sampler=STRING,
-        samplerArg={"type": "number", "minimum": 0, "maximum": 1},
-    ),
+    "tracing": tracing("http/protobuf"),
     "extraEnv": OBJECTS,
     "extraEnvFrom": OBJECTS,
     "extraVolumes": OBJECTS,
@@ -200,6 +202,8 @@ USERS = OF_SERVICES | {
 INFERENCE = OF_SERVICES | {
     "authUrl": STRING,
     "grpc": section(enabled=BOOLEAN, port=PORT),
+    # The other images hold no gRPC.
+    "tracing": tracing("http/protobuf", "grpc"),
     "models": {"type": "array", "items": {"type": "object", "required": ["name", "source"]}},
     "modelVolume": section(
         mountPath=STRING,

@@ -160,7 +160,12 @@ FLAVOURS: Mapping[str, Flavour] = {
     "no migrations before the start": Flavour(
         settings=("auth.migrations.initContainer=false", "users.migrations.initContainer=false")
     ),
-    "gRPC": Flavour(settings=("inference.grpc.enabled=true",)),
+    "gRPC": Flavour(
+        settings=(
+            "inference.grpc.enabled=true",
+            *("inference.tracing.endpoint=http://collector:4317", "inference.tracing.protocol=grpc"),
+        )
+    ),
     "sealed keys, and clients by ServiceAccount": Flavour(
         settings=("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true")
     ),
@@ -168,7 +173,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         document=yaml.safe_dump(
             {
                 "auth": {"tracing": {"endpoint": "http://collector.telemetry.svc:4318", "samplerArg": 0.1}},
-                "users": {"tracing": {"endpoint": "http://collector:4317", "protocol": "grpc"}},
+                "users": {"tracing": {"endpoint": "http://collector:4318"}},
             }
         )
     ),

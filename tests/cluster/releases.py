@@ -71,7 +71,7 @@ def needs(found: bool, what: str) -> None:
 
 def kubectl(*arguments: str, document: str | None = None) -> str:
     """Run kubectl and return what it prints."""
-    return _run("kubectl", *arguments, document=document)
+    return run("kubectl", *arguments, document=document)
 
 
 def read(*arguments: str) -> Object:
@@ -90,7 +90,12 @@ def serves(group: str) -> bool:
     return group in kubectl("api-versions").split()
 
 
-def _run(*command: str, document: str | None = None, timeout: float = 900) -> str:
+def run(*command: str, document: str | None = None, timeout: float = 900) -> str:
+    """Run a program and return what it prints.
+
+    Raises:
+        AssertionError: it failed; with what it has said.
+    """
     done = subprocess.run(command, input=document, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -128,14 +133,14 @@ class Release:
         if more := os.environ.get("E2E_VALUES"):
             command += ["--values", more]
         try:
-            _run(*command, *(["--wait"] if wait else []), document=yaml.safe_dump(dict(values)))
+            run(*command, *(["--wait"] if wait else []), document=yaml.safe_dump(dict(values)))
         except AssertionError:
             print(self.explain())
             raise
 
     def uninstall(self) -> None:
         """Remove the release."""
-        _run("helm", "uninstall", self.name, "--namespace", self.namespace, "--wait", "--timeout", "5m")
+        run("helm", "uninstall", self.name, "--namespace", self.namespace, "--wait", "--timeout", "5m")
 
     def pods(self, service: str) -> list[Object]:
         """Return the pods of a service that are not at their end."""
@@ -155,7 +160,17 @@ class Release:
         """Return the pods and the latest events of the namespace."""
         pods = self.kubectl("get", "pods", "--output", "wide")
         events = self.kubectl("get", "events", "--sort-by", ".lastTimestamp").splitlines()
-        return "\n".join([pods, *events[-25:]])
+        return "\n".join([pods, *events[-25:], *self._last_words()])
+
+    def _last_words(self) -> list[str]:
+        """Return how the containers have ended that had to be started again."""
+        said = []
+        for pod in self.read("pods")["items"]:
+            for container in pod["status"].get("containerStatuses", []):
+                if container["restartCount"]:
+                    name = pod["metadata"]["name"], container["name"]
+                    said += [" ".join(name), self.kubectl("logs", "--previous", "--tail=15", name[0], "-c", name[1])]
+        return said
 
 
 def until(what: str, condition: Callable[[], T | None], *, seconds: float = 120, explain: Callable[[], str] = str) -> T:
