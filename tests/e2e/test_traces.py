@@ -104,6 +104,21 @@ def test_log_lines_and_the_exemplar_name_the_trace(traced: Pinhole, receiver: Re
     assert {line["service"] for line in lines if line["event"] == "request"} == {"gateway", "inference"}
 
 
+def test_the_durations_of_a_prediction_name_its_trace(traced: Pinhole) -> None:
+    trace_id = "a7" * 16
+    with traced.admin() as admin:
+        picture = (DATA / "coffee.png").read_bytes()
+        answer = admin.post("/predict", content=picture, headers={"content-type": "image/png", **parent(trace_id)})
+    assert answer.status_code == 200
+    openmetrics = {"accept": "application/openmetrics-text; version=1.0.0"}
+    metrics = httpx.get(f"{traced.service_url('inference')}/metrics", headers=openmetrics).text
+    named = {line.partition("{")[0] for line in metrics.splitlines() if f'# {{trace_id="{trace_id}"' in line}
+    assert named == {
+        f"{name}_seconds_bucket"
+        for name in ("http_server_request_duration", "inference_request_duration", "inference_stage_duration")
+    }
+
+
 def test_a_picture_that_was_seen_before_is_fetched_and_not_computed(traced: Pinhole, receiver: Receiver) -> None:
     trace_id = "a4" * 16
     picture = (DATA / "chelsea.png").read_bytes()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
 from servicekit.app import build_app
-from servicekit.auth import Principal, require_scope
+from servicekit.auth import Principal, Verifications, require_scope
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.logs import configure_logs
@@ -31,7 +31,7 @@ class Settings(ServiceSettings):
 
 
 def sample_app(issuer: Issuer, *, slow_request_seconds: float = 60.0) -> FastAPI:
-    router = APIRouter()
+    router, registry = APIRouter(), new_registry()
     settings = Settings.model_validate({"slow_request_seconds": slow_request_seconds})
     readiness = Readiness(KEYS_NEED)
 
@@ -55,9 +55,9 @@ def sample_app(issuer: Issuer, *, slow_request_seconds: float = 60.0) -> FastAPI
             httpx.AsyncClient() as http,
             open_jwks(f"{issuer.url}/.well-known/jwks.json", http, readiness, refresh_seconds=60) as keys,
         ):
-            yield {"verifier": TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)}
+            verifier = TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)
+            yield {"verifier": verifier, "verifications": Verifications(registry)}
 
-    registry = new_registry()
     return build_app(
         settings,
         title="Sample",

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from redis.asyncio import Redis
 from servicekit.app import build_app
-from servicekit.auth import Principal, require_scope
+from servicekit.auth import Principal, Verifications, require_scope
 from servicekit.database import open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
@@ -66,7 +66,7 @@ def sample_app(settings: Settings, folder: Path, issuer: Issuer, registry: Colle
         ):
             telemetry.watch_database(database.engine)
             verifier = TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)
-            yield {"http": http, "database": database, "verifier": verifier}
+            yield {"http": http, "database": database, "verifier": verifier, "verifications": Verifications(registry)}
 
     return build_app(
         settings,
