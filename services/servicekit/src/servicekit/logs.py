@@ -18,10 +18,11 @@ _SECRET_KEYS = frozenset(
 )
 
 
-def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
+def configure_logs(service: str, *, level: LogLevel, format: LogFormat, is_audited: bool = True) -> None:
     """Send the logs of this process, libraries included, to standard error.
 
-    The lines of the audit log have `audit: true`, and no level silences them but that of `audit` itself.
+    The lines of the audit log have `audit: true`, and `level` does not silence them. A command that tells
+    its user what it does is not `is_audited`.
     The server's own access log is switched off: `servicekit.app` writes one that has the
     request id and no raw path.
     """
@@ -58,7 +59,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger(AUDIT).setLevel(logging.INFO)
+    logging.getLogger(AUDIT).setLevel(logging.INFO if is_audited else level)
     logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
