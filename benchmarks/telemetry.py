@@ -7,6 +7,7 @@ with traces are scraped as well, as a Prometheus would.
 """
 
 import argparse
+import os
 import statistics
 import threading
 from collections import defaultdict
@@ -19,7 +20,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from benchmarks.inference.load import Load, Outcome
-from benchmarks.inference.processes import run_load
+from benchmarks.inference.processes import run_load, tree
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.servers import Server, serving
 
@@ -27,7 +28,8 @@ OFF = "off"
 SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1"}
 """The share of the traces that is kept, by arm."""
 
-CALLERS = 16
+CALLERS = 8
+WARM_SECONDS = 0.3
 SCRAPE_SECONDS = 5.0
 PICTURE = Path(__file__).parents[1] / "tests" / "data" / "chelsea.png"
 APP = "inference_service.main:create_app()"
@@ -50,14 +52,17 @@ def main() -> None:
         stack.enter_context(_scraping([server for arm, server in servers.items() if arm != OFF]))
         headers = dict(issuer.bearer(scope="inference:predict"))
         print(f"{options.rounds} rounds of {options.seconds:g} s, mode {options.mode}\n")
-        print("| traces | requests/s | against off | a lone request, ms | against off |")
-        print("| --- | --- | --- | --- | --- |")
+        print(
+            "| traces | requests/s | against off | a lone request, ms | against off | CPU ms a request | against off |"
+        )
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         for line in _lines(_measure(servers, headers, rounds=options.rounds, seconds=options.seconds)):
             print(line)
 
 
-Measured = dict[str, list[tuple[float, float]]]
-"""For each arm, in each round: requests a second, and the median seconds of a lone request."""
+Measured = dict[str, list[tuple[float, float, float]]]
+"""For each arm, in each round: requests a second, the median seconds of a lone request, and those of the processor
+for one request, which tell more than the others where the machine has other work."""
 
 
 def _measure(servers: Mapping[str, Server], headers: dict[str, str], *, rounds: int, seconds: float) -> Measured:
@@ -66,10 +71,15 @@ def _measure(servers: Mapping[str, Server], headers: dict[str, str], *, rounds: 
     for number in range(rounds + 1):
         # Each arm comes as often first as last. What is first of all warms up.
         for arm in arms if number % 2 else reversed(arms):
+            used = _cpu_seconds(servers[arm])
             many = _ask(servers[arm], headers, CALLERS, seconds)
+            used = _cpu_seconds(servers[arm]) - used
             lone = _ask(servers[arm], headers, 1, seconds)
             if number:
-                measured[arm].append((len(many.latencies) / many.seconds, statistics.median(lone.latencies)))
+                rate = len(many.latencies) / many.seconds
+                # All that were sent were computed, those before and after the time that is counted, too.
+                spent = used / (rate * (many.seconds + WARM_SECONDS) + CALLERS)
+                measured[arm].append((rate, statistics.median(lone.latencies), spent))
     return measured
 
 
@@ -81,7 +91,7 @@ def _ask(server: Server, headers: dict[str, str], callers: int, seconds: float) 
             pictures=[str(PICTURE)],
             headers=headers,
             seconds=seconds,
-            warm_seconds=0.3,
+            warm_seconds=WARM_SECONDS,
             concurrency=callers,
         )
     )
@@ -93,11 +103,24 @@ def _ask(server: Server, headers: dict[str, str], callers: int, seconds: float) 
 def _lines(measured: Measured) -> Iterator[str]:
     for arm, rounds in measured.items():
         pairs = list(zip(rounds, measured[OFF], strict=True))
-        rate, lone = (statistics.median(column) for column in zip(*rounds, strict=True))
+        rate, lone, spent = (statistics.median(column) for column in zip(*rounds, strict=True))
         slower = statistics.median(1 - mine[0] / off[0] for mine, off in pairs)
         longer = statistics.median(mine[1] - off[1] for mine, off in pairs)
-        against = ("", "") if arm == OFF else (f"{-slower:+.1%}", f"{longer * 1000:+.2f} ms")
-        yield f"| {arm} | {rate:.1f} | {against[0]} | {lone * 1000:.2f} | {against[1]} |"
+        dearer = statistics.median(mine[2] / off[2] - 1 for mine, off in pairs)
+        against = ("", "", "") if arm == OFF else (f"{-slower:+.1%}", f"{longer * 1000:+.2f} ms", f"{dearer:+.1%}")
+        yield (
+            f"| {arm} | {rate:.1f} | {against[0]} | {lone * 1000:.2f} | {against[1]} "
+            f"| {spent * 1000:.2f} | {against[2]} |"
+        )
+
+
+def _cpu_seconds(server: Server) -> float:
+    """Return what a server has used of the processor, with all its processes."""
+    ticks = 0
+    for process in tree(server.process.pid):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _variables(issuer: Issuer, mode: str) -> dict[str, str]:
@@ -141,8 +164,10 @@ def _sink() -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, name="sink", daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
 
 
 @contextmanager
@@ -157,9 +182,11 @@ def _scraping(servers: list[Server]) -> Iterator[None]:
 
     scraper = threading.Thread(target=scrape, name="scraper")
     scraper.start()
-    yield
-    ended.set()
-    scraper.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        scraper.join()
 
 
 if __name__ == "__main__":
