@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -229,6 +230,15 @@ async def test_a_receiver_that_is_away_is_reported_once(
 def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError, match=variable):
+        Settings()
+
+
+def test_grpc_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    assert Settings().otlp_protocol == "grpc"
+    exporter = "opentelemetry.exporter.otlp.proto.grpc"
+    monkeypatch.setitem(sys.modules, exporter, None)
+    with pytest.raises(ValidationError, match=r"OTEL_EXPORTER_OTLP_PROTOCOL\n.*expected http/protobuf"):
         Settings()
 
 
