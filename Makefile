@@ -22,8 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## Start Pinhole on this machine (PORT=8000; Ctrl-C stops it).
-	@exec $(BIN)/pinhole-run
+run: $(VENV)/.run ## Start Pinhole on this machine (PORT=8000, OBSERVABILITY=1; Ctrl-C stops it).
+	@OBSERVABILITY=$(OBSERVABILITY) exec $(BIN)/pinhole-run
 
 test: requisites lint typecheck $(CLIENTS)/.done ## Set everything up, and run ruff, mypy and all tests.
 	$(PYTEST)

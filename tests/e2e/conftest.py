@@ -88,16 +88,16 @@ class Pinhole:
 
 
 def free_ports() -> int:
-    """Return the first of five free ports in a row; at random, for runs beside this one look for some, too."""
-    for port in random.sample(range(18000, 28000, 5), 100):
+    """Return the first of six free ports in a row; at random, for runs beside this one look for some, too."""
+    for port in random.sample(range(18000, 28000, 6), 100):
         try:
-            for offset in range(5):
+            for offset in range(6):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port + offset))
         except OSError:
             continue
         return port
-    raise RuntimeError("no five free ports in a row")
+    raise RuntimeError("no six free ports in a row")
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,6 +137,28 @@ def test_the_spans_of_all_workers_arrive_up_to_the_last(protocol: str, tmp_path:
         assert "traces_lost" not in logged
         paths = {span.attributes.get("url.path") for span in receiver.spans() if span.service == "auth"}
         assert "/the-last" in paths
+
+
+def test_the_level_of_the_logs_changes_in_all_workers(tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment(
+        "auth", tmp_path, issuer, WORKERS="2", LOG_LEVEL="WARNING", LOG_LEVELS_FILE=str(tmp_path / "level")
+    )
+    with serving(app("auth"), variables, folder=tmp_path / "work") as server:
+        server.wait_until_ready()
+        eventually(lambda: len(server.workers()) == 2)
+        command = [sys.executable, "-m", "servicekit.log_levels", "INFO"]
+        subprocess.run(command, env={**os.environ, **variables}, check=True, timeout=60)
+        process = server.process
+        assert process.stderr is not None
+        changed = 0
+        while changed < 2:  # the limit on the time of a test ends this
+            line = process.stderr.readline()
+            assert line, "the server has ended"
+            changed += "log_levels_changed" in line
+        httpx.get(f"{server.url}/.well-known/jwks.json")
+        process.terminate()
+        _, logged = process.communicate(timeout=60)
+    assert '"route": "/.well-known/jwks.json"' in logged
 
 
 @pytest.mark.parametrize(

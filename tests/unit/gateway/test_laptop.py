@@ -231,4 +231,4 @@ def test_a_data_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) ->
 def test_a_port_that_is_none_is_refused(port: str) -> None:
     run = subprocess.run([COMMAND, f"--port={port}"], capture_output=True, text=True, timeout=WAIT_SECONDS)
     assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].endswith(f"expected a number from 1 to 65531, got {port!r}")
+    assert run.stderr.splitlines()[-1].endswith(f"expected a number from 1 to 65530, got {port!r}")

@@ -1,5 +1,6 @@
 """What the children are told, and what is kept for them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def test_the_services_find_each_other_on_the_ports_after_the_gateways(tmp_path: 
     assert variables["INFERENCE_GRPC_PORT"] == "9004"
     issuers = {variables[f"{name}_ISSUER"] for name in ("AUTH", "USERS", "INFERENCE")}
     assert issuers == {"http://localhost:9000"}
+
+
+def test_with_observability_all_send_their_spans_to_the_port_after_the_others(tmp_path: Path) -> None:
+    folder = prepare_data_folder(tmp_path, {})
+    variables = environment(9000, folder, {}, is_observed=True)
+    assert [child.port for child in children(9000, is_observed=True) if child.name == "observer"] == [9005]
+    assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://127.0.0.1:9005"
+    assert json.loads(variables["OBSERVER_SERVICES"])["inference"] == "http://127.0.0.1:9003"
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in environment(9000, folder, {})
 
 
 def test_the_databases_are_in_the_data_folder_whatever_the_current_folder_is(

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import AwareDatetime, BaseModel
 from servicekit.background import running
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log, get_logger
 from servicekit.metrics import Readings
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,6 +29,7 @@ _ENDINGS = frozenset({"account.deleted", "account.erased", "password.changed", "
 _RIGHTS = frozenset({"roles", "disabled"})
 
 log = get_logger(__name__)
+audit = get_audit_log()
 
 
 class Details(BaseModel):
@@ -132,7 +133,7 @@ class AccountEvents:
             feed.sequence = max(feed.sequence, events[-1].sequence)
             self._position = feed.sequence
         for session_id in ended:
-            log.info("session_ended", session_id=str(session_id))
+            audit.info("session_ended", session_id=str(session_id))
 
     async def _go_back(self, last: int) -> None:
         """Follow a users service whose database was restored: what it does not know of, nobody has verified."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from servicekit.token_form import InvalidToken, read_signed, refuse
 from servicekit.tokens import MAX_CLOCK_SKEW_SECONDS, PublicKey, check_signature
 from sqlalchemy import delete, select
@@ -31,7 +31,7 @@ MAX_ID_LENGTH = 320
 
 PURGE_AT_ONCE = 20
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ClientAssertions:
                 return await self._authenticate_service_account(assertion, header, payload, client_id)
             return await self._authenticate_signer(assertion, header, payload, client_id)
         except InvalidToken as refused:
-            log.info("client_assertion_refused", reason=str(refused))
+            audit.info("client_assertion_refused", reason=str(refused))
             raise InvalidClient("the client assertion is not valid") from None
 
     async def _authenticate_signer(

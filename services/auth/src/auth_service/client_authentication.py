@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus
 from uuid import UUID
 
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 
 from auth_service.client_assertions import ClientAssertions
 from auth_service.client_rows import digest, live_secrets
@@ -22,7 +22,7 @@ from auth_service.tables import ClientRow, SessionRow
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class ClientAuthenticator:
         for secret in live_secrets(row, utc_now()):
             if hmac.compare_digest(secret.hash, given):
                 return _client(row, secret.id)
-        log.info("client_refused", client_id=row.id)
+        audit.info("client_refused", client_id=row.id)
         raise _refused()
 
     async def confirm(self, client: Client, session_id: UUID) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from servicekit.problem import FieldError, InvalidRequest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -26,7 +26,7 @@ from auth_service.errors import (
 from auth_service.revocations import end_sessions
 from auth_service.tables import ClientRow, ClientSecretRow, SessionRow
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 class ClientRegistry:
@@ -76,7 +76,7 @@ class ClientRegistry:
                 transaction.add(row)
         except IntegrityError:
             raise ClientExists from None  # its id, or its ServiceAccount
-        log.info("client_registered", client_id=row.id)
+        audit.info("client_registered", client_id=row.id)
         return row, secret
 
     async def change(self, client_id: str, changes: Mapping[str, Any], *, scopes: frozenset[str]) -> ClientRow:
@@ -101,7 +101,7 @@ class ClientRegistry:
                 await transaction.flush()
             except IntegrityError:
                 raise ClientExists from None
-        log.info("client_changed", client_id=client_id)
+        audit.info("client_changed", client_id=client_id)
         return row
 
     async def delete(self, client_id: str, *, scopes: frozenset[str]) -> None:
@@ -138,7 +138,7 @@ class ClientRegistry:
             for old in row.secrets:
                 old.expires_at = min(old.expires_at or now + old_lasts, now + old_lasts)
             secret = add_secret(row)
-        log.info("client_secret_added", client_id=client_id)
+        audit.info("client_secret_added", client_id=client_id)
         return row.secrets[-1], secret
 
     async def end_secret(self, client_id: str, secret_id: UUID, *, scopes: frozenset[str]) -> None:
@@ -157,7 +157,7 @@ class ClientRegistry:
                 raise SecretNotFound
             row.secrets = kept
             await end_sessions(transaction, SessionRow.credential_id == secret_id)
-        log.info("client_secret_ended", client_id=client_id)
+        audit.info("client_secret_ended", client_id=client_id)
 
 
 async def _find_changeable(transaction: AsyncSession, client_id: str, scopes: frozenset[str]) -> ClientRow:

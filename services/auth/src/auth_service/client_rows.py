@@ -5,7 +5,7 @@ import secrets
 from datetime import datetime
 
 from servicekit.database import new_id, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.clients import SIGNED, ClientRegistration
@@ -14,7 +14,7 @@ from auth_service.tables import ClientRow, ClientSecretRow, SessionRow
 
 SECRET_BYTES = 32
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 def registration(row: ClientRow) -> ClientRegistration:
@@ -63,7 +63,7 @@ async def remove(transaction: AsyncSession, row: ClientRow) -> None:
     """Forget a stored client, and end its sessions."""
     await transaction.delete(row)
     await end_sessions(transaction, SessionRow.client_id == row.id)
-    log.info("client_deleted", client_id=row.id)
+    audit.info("client_deleted", client_id=row.id)
 
 
 def _keeps_keys(before: ClientRegistration, after: ClientRegistration) -> bool:

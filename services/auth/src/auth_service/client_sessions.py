@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from servicekit.database import Database, new_id, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy import select
 
 from auth_service.clients import Client
@@ -14,7 +14,7 @@ from auth_service.tables import SessionRow
 LIFETIME = timedelta(days=1)
 """A row a day and credential, however often it is used."""
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 class ClientSessions:
@@ -56,5 +56,5 @@ class ClientSessions:
                 expires_at=now + self._token_lifetime + LIFETIME,
             )
             transaction.add(row)
-        log.info("client_session_started", session_id=str(row.id), client_id=client.id)
+        audit.info("client_session_started", session_id=str(row.id), client_id=client.id)
         return row.id

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from servicekit.database import Database, new_id, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy import select, text
 
 from auth_service.client_rows import remove, replace, write
@@ -11,7 +11,7 @@ from auth_service.clients import ConfiguredClient
 from auth_service.revocations import end_sessions
 from auth_service.tables import ClientRow, ClientSecretRow, SessionRow
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 async def adopt_configured_clients(database: Database, configured: Sequence[ConfiguredClient]) -> None:
@@ -41,7 +41,7 @@ async def adopt_configured_clients(database: Database, configured: Sequence[Conf
             for over in _set_secrets(row, client):
                 await end_sessions(transaction, SessionRow.credential_id == over.id)
     if configured:
-        log.info("clients_configured", count=len(configured))
+        audit.info("clients_configured", count=len(configured))
 
 
 def _set_secrets(row: ClientRow, client: ConfiguredClient) -> list[ClientSecretRow]:

@@ -1,6 +1,6 @@
 """The grants: what a client gives, and the tokens that it gets for it."""
 
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 
 from auth_service.access_tokens import AccessTokens
 from auth_service.accounts import Accounts
@@ -13,7 +13,7 @@ from auth_service.schemas import TokenResponse
 from auth_service.scopes import ACCOUNT_SCOPES, narrow, parse_scope, scopes_of
 from auth_service.sessions import Session, Sessions
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 class Grants:
@@ -67,7 +67,7 @@ class Grants:
         with self._metrics.login():
             account = await self._accounts.verify(username, password, address=address)
             if account is None:
-                log.info("sign_in_refused", client_id=client.id)
+                audit.info("sign_in_refused", client_id=client.id)
                 raise InvalidGrant("the user name or the password is wrong")
             granted = narrow(scopes_of(account.roles) & client.scopes, requested)
             session, refresh_token = await self._sessions.start(
@@ -77,7 +77,7 @@ class Grants:
                 device=device,
                 events_seen=account.last_event,
             )
-            log.info("session_started", session_id=str(session.id), client_id=client.id)
+            audit.info("session_started", session_id=str(session.id), account_id=str(account.id), client_id=client.id)
             await self._clients.confirm(client, session.id)
         return self._answer(session, granted, refresh_token if "refresh_token" in client.grant_types else None)
 

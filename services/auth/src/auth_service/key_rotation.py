@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from servicekit.token_form import Algorithm
 from servicekit.tokens import SigningKey
 from sqlalchemy import delete, select, text
@@ -26,7 +26,7 @@ CLOCK_MARGIN = timedelta(minutes=1)
 REVOKED_KEPT = timedelta(days=30)
 """So long is it known that a key was revoked. Its private half is erased at once."""
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 class SigningKeys:
@@ -100,7 +100,7 @@ class SigningKeys:
             now = utc_now()
             if _active_from(row) > now:
                 row.active_from = now
-                log.info("signing_key_activated", key_id=key_id)
+                audit.info("signing_key_activated", key_id=key_id)
 
     async def revoke(self, key_id: str) -> None:
         """Give a key up at once, with every token that it has signed, and erase its private half.
@@ -122,7 +122,7 @@ class SigningKeys:
                     (await _get(transaction, published[-1])).active_from = now
                 else:
                     self._store(transaction, spare, now)
-        log.warning("signing_key_revoked", key_id=key_id)
+        audit.warning("signing_key_revoked", key_id=key_id)
 
     async def remove_over(self) -> None:
         """Forget keys of which no token lives any more."""
@@ -133,7 +133,7 @@ class SigningKeys:
             await transaction.execute(delete(SigningKeyRow).where(SigningKeyRow.id.in_(over)))
             await transaction.execute(delete(SigningKeyRow).where(SigningKeyRow.revoked_at < now - REVOKED_KEPT))
         for key_id in over:
-            log.info("signing_key_removed", key_id=key_id)
+            audit.info("signing_key_removed", key_id=key_id)
 
     async def _add(self, is_needed: Callable[[Sequence[KeyTimes]], bool], *, active_in: timedelta) -> str | None:
         """Store a new key where one is needed, and return its id."""
@@ -145,7 +145,7 @@ class SigningKeys:
             if not is_needed(await _read_times(transaction)):
                 return None  # another replica was faster
             self._store(transaction, key, utc_now() + active_in)
-        log.info("signing_key_created", key_id=key.key_id, algorithm=key.algorithm)
+        audit.info("signing_key_created", key_id=key.key_id, algorithm=key.algorithm)
         return key.key_id
 
     def _store(self, transaction: AsyncSession, key: SigningKey, active_from: datetime) -> None:

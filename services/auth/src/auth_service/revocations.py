@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from servicekit.revocations import Revocation, RevocationPage
 from servicekit.token_form import InvalidToken
 from servicekit.tokens import TokenVerifier
@@ -28,7 +28,7 @@ MARGIN = timedelta(minutes=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 class Revocations:
@@ -109,7 +109,7 @@ async def end_sessions(transaction: AsyncSession, *which: ColumnElement[bool]) -
     unended = update(SessionRow).where(*which, SessionRow.ended_at.is_(None)).values(ended_at=utc_now())
     session_ids = (await transaction.scalars(unended.returning(SessionRow.id))).all()
     for session_id in session_ids:
-        log.info("session_ended", session_id=str(session_id))
+        audit.info("session_ended", session_id=str(session_id))
     return session_ids
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from servicekit.database import Database, new_id, utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,7 +31,7 @@ DEVICE_LENGTH = 200
 MAX_LISTED = 100
 """Longest list of sessions: who signs in by script has many."""
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Sessions:
                 .where(SessionRow.id == session_id, SessionRow.ended_at.is_(None))
                 .values(ended_at=utc_now())
             )
-        log.info("session_ended", session_id=str(session_id))
+        audit.info("session_ended", session_id=str(session_id))
 
     async def _is_usable(self, transaction: AsyncSession, row: SessionRow, refresh_token: str) -> bool:
         """Tell whether a token of the live session `row` is unused or a retry; end the session if it is neither."""
@@ -182,7 +182,7 @@ class Sessions:
             return True
         row.ended_at = utc_now()
         self._metrics.refresh_token_was_reused()
-        log.warning("refresh_token_reused", session_id=str(row.id))
+        audit.warning("refresh_token_reused", session_id=str(row.id))
         return False
 
     def _expiry(self, created_at: datetime, now: datetime) -> datetime:

@@ -131,7 +131,7 @@ class LogitsCache:
         if value is None:
             return None
         if not isinstance(value, bytes) or len(value) != classes * torch.float32.itemsize:
-            log.warning("cache_holds_something_else", key=key)
+            log.warning("cache_holds_something_else")
             return None
         # A copy: the memory of `bytes` must not be written to.
         return torch.frombuffer(bytearray(value), dtype=torch.float32)

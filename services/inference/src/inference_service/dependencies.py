@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from opentelemetry.trace import Tracer
 from pydantic import Field, WithJsonSchema
 from servicekit.auth import Principal, Verifications, get_tracer, require_scope
+from servicekit.recording import report_stages
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
@@ -210,6 +211,7 @@ def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
         """
         pipeline.check(chosen, timeout_seconds=timeout_seconds, priority=priority)
         timings = StageTimings(tracer)
+        report_stages(request, timings.seconds)
         with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
             try:
                 async with asyncio.timeout(settings.body_timeout_seconds):

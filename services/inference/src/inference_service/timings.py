@@ -59,7 +59,3 @@ class StageTimings:
     def seconds(self) -> dict[Stage, float]:
         """Map each stage that was reached to its time."""
         return {stage: self._seconds[stage] for stage in STAGES if stage in self._seconds}
-
-    def header(self) -> str:
-        """Return the value of a `Server-Timing` header (W3C), whose unit is the millisecond."""
-        return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self.seconds().items())

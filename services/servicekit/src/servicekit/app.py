@@ -1,45 +1,34 @@
 """The application that every service is built on."""
 
-import re
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uuid_utils import uuid7
 
+from servicekit.background import running
 from servicekit.health import Readiness, health_router
-from servicekit.logs import get_logger
-from servicekit.metrics import UNMATCHED, HttpMetrics, metrics_router
+from servicekit.log_levels import follow_levels
+from servicekit.metrics import HttpMetrics, metrics_router
 from servicekit.problem import (
     ContentTooLarge,
     ErrorResponse,
-    Problem,
     document_problems,
     install_problem_handlers,
     problem_response,
 )
-from servicekit.revocations import REVOCATIONS_PATH
+from servicekit.recording import QUIET_PATHS, RequestRecorder
 from servicekit.settings import ServiceSettings
-from servicekit.telemetry import Telemetry, exemplar
+from servicekit.telemetry import Telemetry
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
 
 MAX_BODY_BYTES = 64 * 1024
-REQUEST_ID_HEADER = "X-Request-ID"
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", REVOCATIONS_PATH, "/internal/events"})
-"""Asked every second or more often: a log of them would be all that there is to read."""
-
-log = get_logger(__name__)
 
 
 def build_app(
@@ -69,14 +58,14 @@ def build_app(
         title=title,
         description=description,
         version=version,
-        lifespan=_traced(lifespan, telemetry),
+        lifespan=_observed(lifespan, settings, telemetry),
         openapi_url=f"/openapi/{settings.service}.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry={
             "tracer_provider": telemetry.tracer_provider,
-            "exclude": lambda scope: scope["path"].rstrip("/") in _QUIET_PATHS,
+            "exclude": lambda scope: scope["path"].rstrip("/") in QUIET_PATHS,
             "operation_spans": False,
             "metrics": False,
             "logs": False,
@@ -90,7 +79,7 @@ def build_app(
     if max_body_bytes is not None:
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes, error_response=error_response)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(RequestRecorder, metrics=HttpMetrics(registry), error_response=error_response)
+    app.add_middleware(RequestRecorder, settings=settings, metrics=HttpMetrics(registry), error_response=error_response)
     return app
 
 
@@ -147,80 +136,19 @@ class LimitedRoute(APIRoute):
         await BodyLimit(super().handle, MAX_BODY_BYTES)(scope, receive, send)
 
 
-class RequestRecorder:
-    """Gives each request an id, measures and logs it, and answers 500 for what nobody caught."""
-
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics, error_response: ErrorResponse = problem_response) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._error_response = error_response
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other messages of the server pass through."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = _request_id(scope)
-        started = time.perf_counter()
-        status = 499  # until an answer starts: the client left first
-        answering = False
-
-        async def send_recorded(message: Message) -> None:
-            nonlocal status, answering
-            if message["type"] == "http.response.start":
-                status, answering = message["status"], True
-                message["headers"] = [*message["headers"], (REQUEST_ID_HEADER.lower().encode(), request_id.encode())]
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            self._metrics.active.inc()
-            try:
-                await self._app(scope, receive, send_recorded)
-            except Exception:
-                log.exception("request_failed", route=_route(scope))
-                if answering:
-                    raise
-                response = self._error_response(Problem("the request could not be completed"), Request(scope))
-                await response(scope, receive, send_recorded)
-            finally:
-                self._metrics.active.dec()
-                self._record(scope, status, time.perf_counter() - started)
-
-    def _record(self, scope: Scope, status: int, duration_seconds: float) -> None:
-        route = _route(scope)
-        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-        self._metrics.duration_seconds.labels(method, route, str(status)).observe(duration_seconds, exemplar())
-        if route not in _QUIET_PATHS:
-            log.info(
-                "request",
-                method=method,
-                route=route,
-                status=status,
-                duration_seconds=round(duration_seconds, 6),
-            )
-
-
-def _traced(lifespan: Lifespan, telemetry: Telemetry) -> Lifespan:
+def _observed(lifespan: Lifespan, settings: ServiceSettings, telemetry: Telemetry) -> Lifespan:
     """Return `lifespan` with the tracer in its state: telemetry is the first to run, and the last."""
 
     @asynccontextmanager
-    async def traced(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        async with telemetry.running(), lifespan(app) as state:
+    async def observed(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with (
+            telemetry.running(),
+            running(follow_levels(settings.log_levels_file), "log levels"),
+            lifespan(app) as state,
+        ):
             yield {**state, "tracer": telemetry.tracer}
 
-    return traced
-
-
-def _route(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", None) or UNMATCHED
-
-
-def _request_id(scope: Scope) -> str:
-    """Return the caller's request id where it is harmless to log, else a new one."""
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID_HEADER.lower().encode() and _REQUEST_ID.fullmatch(value):
-            return str(value.decode("ascii"))
-    return uuid7().hex
+    return observed
 
 
 def _replace_openapi(app: FastAPI) -> None:

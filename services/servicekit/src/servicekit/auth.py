@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
+import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, Counter
 
+from servicekit.logs import get_audit_log
 from servicekit.problem import Forbidden, ServiceUnavailable, Unauthorized
 from servicekit.token_form import ExpiredToken, InvalidToken, RevokedToken
 from servicekit.tokens import TokenVerifier
@@ -22,6 +24,8 @@ SCOPES = {
     "clients:admin": "Register and change OAuth clients.",
     "profile": "Read and change one's own account.",
 }
+
+audit = get_audit_log()
 
 bearer = OAuth2PasswordBearer(tokenUrl="/token", scopes=SCOPES, auto_error=False)
 """The token of a request, or None. Routes that need a caller use `require_scope`."""
@@ -115,7 +119,9 @@ async def authenticate(
                 claims = await verifier.verify(token)
         except InvalidToken as error:
             raise Unauthorized(f"the token is not valid: {error}", error="invalid_token") from None
+    structlog.contextvars.bind_contextvars(actor=claims.subject)
     if missing := set(required.scopes) - claims.scopes:
+        audit.info("access_refused", missing=sorted(missing), client_id=claims.client_id)
         challenge = f'Bearer error="insufficient_scope", scope="{required.scope_str}"'
         raise Forbidden(f"missing scope: {' '.join(sorted(missing))}", headers={"WWW-Authenticate": challenge})
     return Principal(claims.subject, claims.client_id, claims.scopes, claims.session_id)

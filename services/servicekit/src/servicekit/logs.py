@@ -10,14 +10,19 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from servicekit.settings import LogFormat, LogLevel
 
+AUDIT = "audit"
+"""The logger of what matters for security."""
+
 _SECRET_KEYS = frozenset(
     {"authorization", "cookie", "password", "new_password", "secret", "token", "access_token", "refresh_token"}
 )
 
 
-def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
+def configure_logs(service: str, *, level: LogLevel, format: LogFormat, is_audited: bool = True) -> None:
     """Send the logs of this process, libraries included, to standard error.
 
+    The lines of the audit log have `audit: true`, and `level` does not silence them. A command that tells
+    its user what it does is not `is_audited`.
     The server's own access log is switched off: `servicekit.app` writes one that has the
     request id and no raw path.
     """
@@ -28,6 +33,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
 
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _drop_unknown_actor,
         _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -53,6 +59,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger(AUDIT).setLevel(logging.INFO if is_audited else level)
     logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
@@ -74,12 +81,23 @@ def get_logger(name: str) -> Any:
     return structlog.stdlib.get_logger(name)
 
 
+def get_audit_log() -> Any:
+    """Return the logger of what matters for security: who may be whom, and do what. Ids alone name people."""
+    return structlog.stdlib.get_logger(AUDIT, audit=True)
+
+
 def current_trace() -> dict[str, str]:
     """Return `trace_id` and `span_id` of the running span, in hexadecimal; nothing where there is none."""
     context = trace.get_current_span().get_span_context()
     if not context.is_valid:
         return {}
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+
+
+def _drop_unknown_actor(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if "actor" in event and event["actor"] is None:
+        del event["actor"]
+    return event
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

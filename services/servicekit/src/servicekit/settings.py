@@ -1,6 +1,7 @@
 """Configuration that is read once from the environment, from files that it names, or from a mounted folder."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -84,6 +85,17 @@ class ServiceSettings(TelemetrySettings):
 
     log_level: LogLevel = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL", "log_level"))
     log_format: LogFormat = Field("json", validation_alias=AliasChoices("LOG_FORMAT", "log_format"))
+
+    log_levels_file: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir(), "pinhole-log-levels"),
+        validation_alias=AliasChoices("LOG_LEVELS_FILE", "log_levels_file"),
+    )
+    """Where `pinhole-log-level` writes other levels, for some minutes."""
+
+    slow_request_seconds: PositiveFloat = Field(
+        1.0, validation_alias=AliasChoices("SLOW_REQUEST_SECONDS", "slow_request_seconds")
+    )
+    """A request that takes as long is logged as a warning, with its stages."""
 
     workers: PositiveInt = Field(1, validation_alias=AliasChoices("WORKERS", "workers"))
     """Processes of gunicorn that serve. One is best where replicas can be had instead."""

@@ -54,12 +54,7 @@ class Telemetry(trace.TracerProvider):
         self._settings = settings
         self._version = version
         self._open_exporter = None if settings.sdk_disabled else _exporter(settings)
-        self._outcomes = Counter(
-            "telemetry_spans",
-            "Spans that were handed to the exporter, by what came of it: exported or failed.",
-            ["outcome"],
-            registry=registry,
-        )
+        self._outcomes = None if self._open_exporter is None else _outcomes(registry)
         self._sdk: TracerProvider | None = None
 
     @property
@@ -89,7 +84,7 @@ class Telemetry(trace.TracerProvider):
 
         A receiver that does not answer then is waited for `FLUSH_SECONDS`.
         """
-        if self._open_exporter is None:
+        if self._open_exporter is None or self._outcomes is None:
             yield
             return
         # The names of attributes that are stable, not those of 2020: read once, at first use.
@@ -198,6 +193,15 @@ class _Reported(SpanExporter):
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+
+def _outcomes(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "telemetry_spans",
+        "Spans that were handed to the exporter, by what came of it: exported or failed.",
+        ["outcome"],
+        registry=registry,
+    )
 
 
 def _sampler(settings: ServiceSettings) -> Sampler:

@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 from servicekit.database import new_id
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +16,7 @@ from users_service.events import Occurrence
 from users_service.identifiers import canonical_login
 from users_service.tables import Account, Role
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 Condition = Callable[[Account], None]
@@ -50,7 +50,7 @@ async def create(
     session.add(account)
     await flush(session)
     await events.append(session, Occurrence("account.created", account.id, actor, rights(account)))
-    log.info("account_created", account_id=str(account.id), roles=account.roles)
+    audit.info("account_created", account_id=str(account.id), roles=account.roles)
     return account
 
 
@@ -95,7 +95,7 @@ async def change(
     await flush(session)
     details = {"fields": changed, **rights(account)}
     await events.append(session, Occurrence("account.changed", account.id, actor, details))
-    log.info("account_changed", account_id=str(account.id), fields=changed)
+    audit.info("account_changed", account_id=str(account.id), fields=changed, **rights(account))
 
 
 async def has_administrator(session: AsyncSession) -> bool:

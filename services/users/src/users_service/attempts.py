@@ -18,7 +18,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from servicekit.addresses import network_of
 from servicekit.database import Database
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy import ColumnElement, case, delete, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,7 +45,7 @@ PENDING_SECONDS = 10.0
 PATIENCE_SECONDS = 3.0
 """Longest wait for the outcomes of others at the same time, which may make room."""
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class Guard:
                 if not refused.may_change_soon or time.monotonic() > give_up_at:
                     self._metrics.tried("refused")
                     # The key tells who looks for one name or address whether it is theirs, and nobody else.
-                    log.warning("password_attempts_refused", key=str(refused)[:16])
+                    audit.warning("password_attempts_refused", key=str(refused)[:16])
                     raise TooManyAttempts(retry_after_seconds=refused.retry_after_seconds) from None
             await asyncio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - only so that not all come at once
 

@@ -139,7 +139,7 @@ def export_accounts(
 def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
     """Run a command on the service's database; what is wrong with its arguments is one sentence."""
     settings = load_settings(UsersSettings)
-    configure_logs(settings.service, level="ERROR", format=settings.log_format)
+    configure_logs(settings.service, level="ERROR", format=settings.log_format, is_audited=False)
 
     async def run() -> T:
         async with open_database(settings.database_url, settings.connection_limits) as database:

@@ -5,7 +5,7 @@ A hash takes tens of milliseconds and may have to wait; SQLite has one writer.
 
 from servicekit.auth import Principal
 from servicekit.database import Database
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,7 +17,7 @@ from users_service.identifiers import canonical_login
 from users_service.passwords import Passwords
 from users_service.tables import Account
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 async def verify(
@@ -49,7 +49,7 @@ async def _verify(database: Database, passwords: Passwords, login: str, password
     if verdict.upgraded_hash is not None:
         async with database.begin() as session:
             await _replace_hash(session, account, verdict.upgraded_hash)
-        log.info("password_hash_upgraded", account_id=str(account.id))
+        audit.info("password_hash_upgraded", account_id=str(account.id))
     return account, last_event
 
 
@@ -80,7 +80,7 @@ async def change_own(
         # Auth ends the other sessions, and lets the one go on that the change came from.
         details = {"session_id": caller.session_id} if caller.session_id else {}
         await events.append(session, Occurrence("password.changed", account.id, caller.subject, details))
-    log.info("password_changed", account_id=str(account.id))
+    audit.info("password_changed", account_id=str(account.id))
 
 
 async def reset(database: Database, passwords: Passwords, caller: Principal, account_id: str, new: str) -> None:
@@ -103,7 +103,7 @@ async def reset(database: Database, passwords: Passwords, caller: Principal, acc
         if result.first() is None:
             raise UserNotFound
         await events.append(session, Occurrence("password.reset", account.id, caller.subject))
-    log.info("password_reset", account_id=str(account.id))
+    audit.info("password_reset", account_id=str(account.id))
 
 
 async def _replace_hash(session: AsyncSession, account: Account, new_hash: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sql
 from servicekit.database import utc_now
-from servicekit.logs import get_logger
+from servicekit.logs import get_audit_log
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import accounts, events
@@ -13,7 +13,7 @@ from users_service.errors import UserNotFound
 from users_service.events import Occurrence
 from users_service.tables import Account, DeletedAccount, IdempotencyKey
 
-log = get_logger(__name__)
+audit = get_audit_log()
 
 
 async def delete(session: AsyncSession, account: Account, *, actor: str | None, only_if: Condition) -> None:
@@ -30,7 +30,7 @@ async def delete(session: AsyncSession, account: Account, *, actor: str | None, 
     await session.delete(account)
     await session.flush()
     await events.append(session, Occurrence("account.deleted", account.id, actor))
-    log.info("account_deleted", account_id=str(account.id))
+    audit.info("account_deleted", account_id=str(account.id))
 
 
 async def restore(session: AsyncSession, account_id: str, *, actor: str | None) -> Account:
@@ -49,7 +49,7 @@ async def restore(session: AsyncSession, account_id: str, *, actor: str | None) 
     await session.delete(deleted)
     await accounts.flush(session)
     await events.append(session, Occurrence("account.restored", account.id, actor, accounts.rights(account)))
-    log.info("account_restored", account_id=account_id)
+    audit.info("account_restored", account_id=account_id)
     return account
 
 
@@ -70,7 +70,7 @@ async def erase(
     await session.execute(sql.delete(IdempotencyKey).where(IdempotencyKey.account_id == account.id))
     await session.flush()
     await events.append(session, Occurrence("account.erased", account.id, actor))
-    log.info("account_erased", account_id=str(account.id))
+    audit.info("account_erased", account_id=str(account.id))
 
 
 async def find(session: AsyncSession, account_id: str) -> DeletedAccount:

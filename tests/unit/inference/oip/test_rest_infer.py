@@ -202,7 +202,7 @@ async def test_equal_pictures_of_one_request_are_computed_once(
 async def test_the_answer_says_what_each_stage_took(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:
     response = await client.post(INFER, json=infer_body(RED, GREEN), headers=bearer)
     stages = [entry.split(";dur=")[0] for entry in response.headers["server-timing"].split(", ")]
-    assert stages == ["receive", "decode", "preprocess", "queue", "compute", "postprocess"]
+    assert stages == ["receive", "decode", "preprocess", "queue", "compute", "postprocess", "inference"]
 
 
 # Who may not

@@ -1,5 +1,6 @@
 """What is started: four servers, and the variables that tie them together."""
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -10,11 +11,14 @@ from gateway.laptop.data_folder import DataFolder
 STOP_SECONDS = 3
 """How long requests may go on after the end was asked for; honcho kills what is left after 5 s."""
 
+SPANS_MILLISECONDS = 500
+"""How often spans are sent: who watches does not want to wait."""
+
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection stays: longer than clients keep it, or they send requests into closed ones."""
 
 PORTS = 5
-"""The gateway's, those of the three services, and that of inference for gRPC."""
+"""The gateway's, those of the three services, and that of inference for gRPC. The next is the observer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,11 @@ class Child:
         )
 
 
-def children(port: int) -> list[Child]:
-    """Return the services, which take the three ports after `port`, and the gateway."""
+def children(port: int, *, is_observed: bool = False) -> list[Child]:
+    """Return the services, which take the three ports after `port`, the gateway, and what shows all from the inside."""
+    observer = Child("observer", "gateway.observing", port + PORTS, ("--no-proxy-headers",))
     return [
+        *([observer] if is_observed else []),
         Child("auth", "auth_service", port + 1),
         Child("users", "users_service", port + 2),
         Child("inference", "inference_service", port + 3),
@@ -55,7 +61,14 @@ def origin(port: int) -> str:
     return f"http://localhost:{port}"
 
 
-def environment(port: int, folder: DataFolder, variables: Mapping[str, str]) -> dict[str, str]:
+def observer_url(port: int) -> str:
+    """Return where traces and metrics are shown: on the loopback interface, and not through the gateway."""
+    return f"http://localhost:{port + PORTS}"
+
+
+def environment(
+    port: int, folder: DataFolder, variables: Mapping[str, str], *, is_observed: bool = False
+) -> dict[str, str]:
     """Return `variables` with what is missing for a laptop; what the user has set stays."""
     auth, users, inference = (f"http://127.0.0.1:{child.port}" for child in children(port)[:3])
     defaults = {
@@ -74,7 +87,15 @@ def environment(port: int, folder: DataFolder, variables: Mapping[str, str]) -> 
         "GATEWAY_INFERENCE_URL": inference,
         "LOG_FORMAT": "console",
         "LOG_LEVEL": "WARNING",
+        "LOG_LEVELS_FILE": str(folder.path.absolute() / "log-levels"),
     }
+    if is_observed:
+        urls = {child.name: f"http://127.0.0.1:{child.port}" for child in children(port)}
+        defaults |= {
+            "OBSERVER_SERVICES": json.dumps(urls),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port + PORTS}",
+            "OTEL_BSP_SCHEDULE_DELAY": str(SPANS_MILLISECONDS),
+        }
     if folder.password_file.exists() and "USERS_ADMIN_PASSWORD" not in variables:
         defaults["USERS_ADMIN_PASSWORD_FILE"] = str(folder.password_file.absolute())
     unset = {name: value for name, value in defaults.items() if f"{name}_FILE" not in variables}

@@ -12,7 +12,7 @@ from gateway.laptop.errors import CannotStart
 from gateway.laptop.ports import check_ports
 from gateway.laptop.runner import run
 
-LAST_FIRST_PORT = 65536 - PORTS
+LAST_FIRST_PORT = 65535 - PORTS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(arguments)
     try:
-        check_ports(range(options.port, options.port + PORTS))
+        check_ports(range(options.port, options.port + PORTS + options.observability))
         folder = prepare_data_folder(options.data, os.environ)
-        run(options.port, folder, os.environ)
+        run(options.port, folder, os.environ, is_observed=options.observability)
     except CannotStart as error:
         sys.exit(f"pinhole: {error}")
     except KeyboardInterrupt:
@@ -42,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_port,
         default=os.environ.get("PORT", "8000"),
         help="the gateway's; the services take the next three (variable PORT; default 8000)",
+    )
+    parser.add_argument(
+        "--observability",
+        action="store_true",
+        default=os.environ.get("OBSERVABILITY", "0") not in {"", "0"},
+        help="show traces and metrics on the fifth port after the gateway's (variable OBSERVABILITY=1)",
     )
     parser.add_argument(
         "--data",

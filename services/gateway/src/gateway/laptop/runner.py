@@ -9,7 +9,7 @@ from typing import Any
 
 from honcho.manager import SIGNALS, Manager
 
-from gateway.laptop.children import children, environment
+from gateway.laptop.children import children, environment, observer_url
 from gateway.laptop.data_folder import DataFolder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.output import Output, say
@@ -19,22 +19,24 @@ _RETRY_SECONDS = 0.05
 _ASKED_TO_STOP = {known["rc"] for known in SIGNALS.values()}
 
 
-def run(port: int, folder: DataFolder, variables: Mapping[str, str]) -> None:
+def run(port: int, folder: DataFolder, variables: Mapping[str, str], *, is_observed: bool = False) -> None:
     """Start all children, and return when somebody asked for the end and all have stopped.
 
-    `variables` are the user's.
+    `variables` are the user's. With `is_observed` there is a page of traces and metrics, too.
 
     Raises:
         CannotStart: a child has stopped by itself; the others were stopped then.
     """
     started = time.monotonic()
     stopping = threading.Event()
-    servers = children(port)
-    child_variables = environment(port, folder, variables)
+    servers = children(port, is_observed=is_observed)
+    child_variables = environment(port, folder, variables, is_observed=is_observed)
     # Without a wish for logs, what is said on the way to readiness (auth is not up yet, ...) only looks like trouble.
     with Output((child.name for child in servers), folder, is_shown="LOG_LEVEL" in variables) as output:
 
         def when_ready() -> None:
+            if is_observed:
+                say(f"Traces and metrics are at {observer_url(port)}")
             say(welcome(port, folder, variables))
             output.is_shown = True
 

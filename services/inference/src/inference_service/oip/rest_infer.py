@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import Field, WithJsonSchema
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
+from servicekit.recording import report_stages
 
 from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep, TracerDep, WithinRate
 from inference_service.disconnects import while_connected
@@ -71,6 +72,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
         """Yield the body; nothing is read for an unknown caller or model, or under overload."""
         pipeline.check(served, timeout_seconds=timeout_seconds)
         timings = StageTimings(tracer)
+        report_stages(request, timings.seconds)
         with bodies.hold(min(declared_length(request), settings.max_infer_bytes)) as held:
             with timings.measure("receive"):
                 data = await read_body(
@@ -125,8 +127,6 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                 timings=body.timings,
             ),
         )
-        response = render(answer, accept_encoding=request.headers.get("accept-encoding", ""))
-        response.headers["Server-Timing"] = body.timings.header()
-        return response
+        return render(answer, accept_encoding=request.headers.get("accept-encoding", ""))
 
     return router

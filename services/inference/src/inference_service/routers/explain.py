@@ -94,7 +94,7 @@ async def explain(
             timings=upload.timings,
         ),
     )
-    headers = {"Server-Timing": upload.timings.header(), "Vary": "Accept"}
+    headers = {"Vary": "Accept"}
     if explained.png is not None:
         return Response(explained.png, media_type="image/png", headers=headers)
     body = ExplainResponse(
