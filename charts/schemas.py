@@ -265,7 +265,7 @@ PINHOLE = OF_ANY_CHART | {
         priorityClassName=STRING,
         networkPolicy=section(enabled=BOOLEAN),
     ),
-    "prometheusRule": section(enabled=BOOLEAN, labels=MAP),
+    "prometheusRule": section(enabled=BOOLEAN, labels=MAP, runbookBaseUrl=STRING),
     "dashboards": section(enabled=BOOLEAN, labels=MAP, annotations=MAP),
 }
 

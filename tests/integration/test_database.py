@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics
 from servicekit.database import Database, open_database
 from sqlalchemy import text
@@ -96,11 +96,31 @@ async def test_two_replicas_that_migrate_at_once_wait_for_each_other_beyond_the_
         assert await first.is_migrated("users_service")
 
 
-async def test_the_metrics_count_connections_in_use_and_idle(database: Database) -> None:
+async def test_the_metrics_count_connections_in_use_and_idle(url: str) -> None:
     registry = CollectorRegistry()
-    PoolMetrics(registry).watch(database.engine.pool)
-    async with database.begin() as session:
-        await session.execute(text("SELECT 1"))
-        assert b'db_client_connection_count{state="used"} 1.0' in generate_latest(registry)
-    assert b'db_client_connection_count{state="used"} 0.0' in generate_latest(registry)
-    assert b'db_client_connection_count{state="idle"} 1.0' in generate_latest(registry)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    async with open_database(url, LIMITS, PoolMetrics(registry)) as database:
+        async with database.begin() as session:
+            await session.execute(text("SELECT 1"))
+            assert value("db_client_connection_count", state="used") == 1
+        assert value("db_client_connection_count", state="used") == 0
+        assert value("db_client_connection_count", state="idle") == 1
+        assert value("db_client_connection_max") == LIMITS.pool_size + LIMITS.max_overflow == 2
+
+
+async def test_the_metrics_count_who_waited_for_a_connection_in_vain(url: str) -> None:
+    registry = CollectorRegistry()
+    async with (
+        open_database(url, LIMITS, PoolMetrics(registry)) as database,
+        database.begin() as first,
+        database.begin() as second,
+    ):
+        for session in (first, second):
+            await session.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseUnavailable):
+            async with database.begin() as third:
+                await third.execute(text("SELECT 1"))
+    assert registry.get_sample_value("db_client_connection_timeouts_total") == 1

@@ -72,8 +72,10 @@ def _new_database(request: pytest.FixtureRequest, folder: Path, *, template: str
 
 
 def auth_settings(database_url: str, users: FakeUsers) -> AuthSettings:
-    """Return settings with keys that are quick to make."""
-    return AuthSettings(database_url=database_url, users_url=users.url, signing_algorithm="ES256")
+    """Return settings with keys that are quick to make, and the patience that a busy machine needs."""
+    return AuthSettings(
+        database_url=database_url, users_url=users.url, users_timeout_seconds=60, signing_algorithm="ES256"
+    )
 
 
 @pytest.fixture

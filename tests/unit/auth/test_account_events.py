@@ -186,6 +186,28 @@ async def test_a_users_service_that_was_restored_is_followed_from_where_it_is(
     assert not await is_live(client, again)
 
 
+async def test_a_replica_that_notices_the_restored_service_late_skips_nothing(
+    settings: AuthSettings, users: FakeUsers
+) -> None:
+    for _ in range(5):
+        users.tell("password.reset")
+    async with (
+        follower(settings) as one,
+        follower(settings) as other,
+        open_database(settings.database_url) as database,
+    ):
+        await database.migrate("auth_service")
+        await one.catch_up()
+        await other.catch_up()
+        del users.events[2:]
+        await one.catch_up()
+        users.tell("password.reset")
+        await other.catch_up()
+        async with database.begin() as transaction:
+            assert (await transaction.scalars(select(AccountEnding.sequence))).all() == [1, 2, 3]
+        assert await position(database) == 3
+
+
 async def test_erasure_takes_the_names_of_devices_with_it(
     client: httpx.AsyncClient, settings: AuthSettings, users: FakeUsers
 ) -> None:

@@ -14,6 +14,7 @@ from auth_service.key_following import follow_keys
 from auth_service.key_rotation import SigningKeys
 from auth_service.key_sealing import KeySealing, UnreadableKey
 from auth_service.main import create_app
+from auth_service.metrics import AuthMetrics
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import states
 from auth_service.tables import SigningKeyRow
@@ -154,10 +155,12 @@ async def test_private_keys_are_sealed_where_there_is_a_key_for_that(database: D
 
 
 async def test_a_service_that_cannot_open_a_key_says_which_setting_is_wrong(database: Database) -> None:
-    async with follow_keys(keys_in(database, "ES256", Fernet.generate_key().decode()), rotation_days=0):
+    async with follow_keys(
+        keys_in(database, "ES256", Fernet.generate_key().decode()), AuthMetrics(None), rotation_days=0
+    ):
         pass
     with pytest.raises(SystemExit, match="AUTH_KEY_ENCRYPTION_KEYS"):
-        async with follow_keys(keys_in(database), rotation_days=0):
+        async with follow_keys(keys_in(database), AuthMetrics(None), rotation_days=0):
             pass
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from auth_service.errors import InvalidGrant
 from auth_service.main import create_app
+from auth_service.metrics import AuthMetrics
 from auth_service.sessions import PURGE_AFTER, PURGE_AT_ONCE, Lifetimes, Sessions
 from auth_service.settings import AuthSettings
 from auth_service.tables import Base, RefreshTokenRow, SessionRow
@@ -150,7 +151,9 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
 
 
 def sessions_in(database: Database) -> Sessions:
-    return Sessions(database, Lifetimes(idle=timedelta(hours=1), absolute=timedelta(hours=2), grace=GRACE))
+    return Sessions(
+        database, Lifetimes(idle=timedelta(hours=1), absolute=timedelta(hours=2), grace=GRACE), AuthMetrics(None)
+    )
 
 
 async def test_a_refresh_token_of_another_client_is_refused(client: httpx.AsyncClient, settings: AuthSettings) -> None:

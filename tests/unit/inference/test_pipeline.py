@@ -63,6 +63,11 @@ class Setup:
     def in_flight(self) -> float | None:
         return self._registry.get_sample_value("inference_requests_in_flight")
 
+    @property
+    def measured(self) -> float | None:
+        """How many answers have a duration."""
+        return self._registry.get_sample_value("inference_request_duration_seconds_count", {"model": "tiny"})
+
     def stage_count(self, stage: str) -> float | None:
         return self._registry.get_sample_value("inference_stage_duration_seconds_count", {"stage": stage})
 
@@ -106,7 +111,7 @@ async def test_a_picture_is_classified_and_each_stage_measured() -> None:
         assert [found.label for found in best.predictions] == ["red", "green"]
         assert tuple(timings.seconds()) == STAGES
         assert [setup.stage_count(stage) for stage in STAGES] == [1] * len(STAGES)
-        assert (setup.count("ok"), setup.in_flight) == (1, 0)
+        assert (setup.count("ok"), setup.in_flight, setup.measured) == (1, 0, 1)
 
 
 async def test_a_bad_picture_fails_alone() -> None:
@@ -117,6 +122,7 @@ async def test_a_bad_picture_fails_alone() -> None:
         )
         assert [number for number, result in enumerate(results) if isinstance(result, InvalidImage)] == [3]
         assert (setup.count("ok"), setup.count("invalid")) == (7, 1)
+        assert setup.measured == 7, "only what was answered has a duration"
 
 
 async def test_a_model_that_is_not_loaded_says_so() -> None:

@@ -1,14 +1,15 @@
 """Who may call: the answers to every kind of bearer token."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
 from servicekit.app import build_app
-from servicekit.auth import Principal, require_scope
+from servicekit.auth import Principal, Verification, Verifications, require_scope
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
 from servicekit.metrics import new_registry
@@ -17,6 +18,7 @@ from servicekit.telemetry import Telemetry
 from servicekit.tokens import SigningKey, TokenVerifier
 
 from tests.asgi import running
+from tests.exposition import exposed
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 
@@ -24,6 +26,13 @@ class Settings(ResourceSettings):
     """A service that has one guarded path."""
 
     service = "sample"
+
+
+class OneHasEnded:
+    """Knows of one session that has ended."""
+
+    async def is_revoked(self, session_id: str) -> bool:
+        return session_id == "ended"
 
 
 def sample_app(auth_url: str) -> FastAPI:
@@ -38,9 +47,14 @@ def sample_app(auth_url: str) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with (
             httpx.AsyncClient() as http,
-            open_jwks(f"{auth_url}/.well-known/jwks.json", http, readiness, refresh_seconds=60) as keys,
+            open_jwks(
+                f"{auth_url}/.well-known/jwks.json", http, readiness, refresh_seconds=60, registry=registry
+            ) as keys,
         ):
-            yield {"verifier": TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE)}
+            yield {
+                "verifier": TokenVerifier(keys, issuer=ISSUER, audience=AUDIENCE, revocations=OneHasEnded()),
+                "verifications": Verifications(registry),
+            }
 
     registry = new_registry()
     return build_app(
@@ -116,3 +130,34 @@ async def test_before_the_keys_could_be_fetched_a_good_token_is_503(issuer: Issu
         assert response.headers["content-type"] == "application/problem+json"
         assert int(response.headers["retry-after"]) > 0
         assert (await client.post("/guarded", headers={"Authorization": "Bearer x"})).status_code == 401
+
+
+async def test_the_tokens_of_requests_are_counted_by_what_is_found(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    for headers in (
+        issuer.bearer(scope="profile"),
+        issuer.bearer(scope=""),  # it is good, whatever it is good for
+        issuer.bearer(scope="profile", exp=1),
+        issuer.bearer(scope="profile", sid="ended"),
+        {"Authorization": "Bearer x"},
+        {},
+    ):
+        await client.post("/guarded", headers=headers)
+    metrics = await exposed(client)
+    found = {outcome: metrics.value("token_verifications_total", outcome=outcome) for outcome in get_args(Verification)}
+    assert found == {"ok": 2, "expired": 1, "revoked": 1, "invalid": 1, "unavailable": 0, "error": 0}
+
+
+async def test_a_token_that_cannot_be_judged_is_counted_as_such(issuer: Issuer) -> None:
+    async with running(sample_app("http://127.0.0.1:9")) as client:
+        await client.post("/guarded", headers=issuer.bearer(scope="profile"))
+        metrics = await exposed(client)
+    assert metrics.value("token_verifications_total", outcome="unavailable") == 1
+    assert metrics.value("jwks_fetches_total", outcome="failed") >= 1
+    assert metrics.value("jwks_fetched_timestamp_seconds") == 0
+
+
+async def test_the_time_of_the_keys_is_shown(client: httpx.AsyncClient, issuer: Issuer) -> None:
+    assert (await client.post("/guarded", headers=issuer.bearer(scope="profile"))).status_code == 200
+    metrics = await exposed(client)
+    assert metrics.value("jwks_fetches_total", outcome="ok") >= 1
+    assert time.time() - 60 < metrics.value("jwks_fetched_timestamp_seconds") <= time.time()

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from servicekit import revocations
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
@@ -41,12 +42,19 @@ class Auth:
 
 @asynccontextmanager
 async def following(
-    auth: Auth, readiness: Readiness | None = None, interval_seconds: float = 60
+    auth: Auth,
+    readiness: Readiness | None = None,
+    interval_seconds: float = 60,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[EndedSessions]:
     async with (
         httpx.AsyncClient(transport=httpx.MockTransport(auth)) as http,
         open_revocations(
-            "http://auth", http, readiness or Readiness(REVOCATIONS_NEED), interval_seconds=interval_seconds
+            "http://auth",
+            http,
+            readiness or Readiness(REVOCATIONS_NEED),
+            interval_seconds=interval_seconds,
+            registry=registry,
         ) as sessions,
     ):
         yield sessions
@@ -108,6 +116,18 @@ async def test_a_service_is_not_ready_until_auth_has_answered() -> None:
         auth.answer = None
         await sessions.catch_up()
     assert readiness.missing == {}
+
+
+async def test_readings_are_counted_and_the_last_good_one_has_its_time() -> None:
+    auth, registry = Auth([], ended("a")), CollectorRegistry()
+    async with following(auth, registry=registry) as sessions:  # two pages are one reading
+        auth.answer = refuse_connection
+        await sessions.catch_up()
+    assert registry.get_sample_value("revocations_reads_total", {"outcome": "ok"}) == 1
+    assert registry.get_sample_value("revocations_reads_total", {"outcome": "failed"}) == 1
+    read_at = registry.get_sample_value("revocations_read_timestamp_seconds")
+    assert read_at is not None
+    assert time.time() - 60 < read_at <= time.time()
 
 
 async def test_a_session_is_forgotten_when_its_tokens_have_expired() -> None:

@@ -10,6 +10,7 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from servicekit.database import open_database
 from users_service.dependencies import get_passwords
+from users_service.metrics import HashMetrics
 from users_service.passwords import Passwords
 
 from tests.issuer import Issuer
@@ -21,7 +22,8 @@ from tests.unit.users.driver import Users, serving, users_settings
 def cheap_passwords() -> Iterator[Passwords]:
     """A hash pool for tests that are not about the cost of a hash."""
     with ThreadPoolExecutor(1) as executor:
-        yield Passwords(PasswordHash([Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)]), executor, capacity=99)
+        hasher = PasswordHash([Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)])
+        yield Passwords(hasher, executor, HashMetrics(None), capacity=99)
 
 
 @pytest.fixture(scope="session")

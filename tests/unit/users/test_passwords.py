@@ -7,11 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 import pytest
+from prometheus_client import CollectorRegistry
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from users_service.errors import Overloaded
+from users_service.metrics import HashMetrics
 from users_service.passwords import Passwords, open_passwords
 
+from tests.eventually import eventually
 from tests.unit.users.driver import PASSWORD
 
 
@@ -77,7 +80,7 @@ async def test_a_weaker_argon2_hash_is_upgraded(passwords: Passwords) -> None:
 async def test_the_pool_takes_what_it_has_places_for_and_sheds_the_rest() -> None:
     hasher = BlockedHasher()
     with ThreadPoolExecutor(1) as executor:
-        passwords = Passwords(PasswordHash([hasher]), executor, capacity=3)
+        passwords = Passwords(PasswordHash([hasher]), executor, HashMetrics(None), capacity=3)
         hasher.let.clear()
         waiting = [asyncio.create_task(passwords.hash(PASSWORD, field="body.password")) for _ in range(3)]
         await asyncio.sleep(0)
@@ -89,10 +92,40 @@ async def test_the_pool_takes_what_it_has_places_for_and_sheds_the_rest() -> Non
     assert hasher.computed == 1 + 3 + 1  # the first is the decoy
 
 
+async def test_the_metrics_show_what_runs_and_what_waits_also_when_callers_leave() -> None:
+    hasher, registry = BlockedHasher(), CollectorRegistry()
+
+    async def shown(*expected: float) -> None:
+        names = ("hashes_in_progress", "hash_queue_size", "hash_duration_seconds_count")
+
+        async def is_shown() -> bool:
+            return tuple(registry.get_sample_value(f"users_password_{name}") for name in names) == expected
+
+        await eventually(is_shown)
+
+    with ThreadPoolExecutor(1) as executor:
+        passwords = Passwords(PasswordHash([hasher]), executor, HashMetrics(registry), capacity=3)
+        hasher.let.clear()
+        tasks = [asyncio.create_task(passwords.hash(PASSWORD, field="body.password")) for _ in range(3)]
+        await shown(1, 2, 0)
+        tasks[2].cancel()
+        await shown(1, 1, 0)
+        hasher.let.set()
+        await asyncio.gather(*tasks[:2])
+        await shown(0, 0, 2)
+
+
+async def test_the_metrics_show_the_size_of_the_pool() -> None:
+    registry = CollectorRegistry()
+    with open_passwords(workers=2, queue_size=3, registry=registry):
+        assert registry.get_sample_value("users_password_hash_pool_size") == 2
+        assert registry.get_sample_value("users_password_hash_queue_capacity") == 3
+
+
 async def test_a_caller_who_leaves_frees_the_place_when_the_thread_is_done() -> None:
     hasher = BlockedHasher()
     with ThreadPoolExecutor(1) as executor:
-        passwords = Passwords(PasswordHash([hasher]), executor, capacity=2)
+        passwords = Passwords(PasswordHash([hasher]), executor, HashMetrics(None), capacity=2)
         hasher.let.clear()
         running, queued = (asyncio.create_task(passwords.hash(PASSWORD, field="body.password")) for _ in range(2))
         await asyncio.sleep(0)

@@ -7,11 +7,12 @@ from datetime import timedelta
 from uuid import UUID
 
 import httpx
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 from pydantic import AwareDatetime, BaseModel
 from servicekit.background import running
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_logger
+from servicekit.metrics import Readings
 from sqlalchemy import and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -72,11 +73,11 @@ class AccountEvents:
         self._database = database
         self._position: int | None = None
         self._is_following = True
-        self._read_at = Gauge(
-            "auth_account_events_read_timestamp_seconds",
-            "When the events of users were last read to their end, in Unix time.",
-            multiprocess_mode="livemax",
-            registry=registry,
+        self._readings = Readings(
+            registry,
+            count="auth_account_events_reads",
+            time="auth_account_events_read_timestamp_seconds",
+            what="the list of account events",
         )
 
     async def keep_up(self, interval_seconds: float) -> None:
@@ -95,8 +96,9 @@ class AccountEvents:
             if self._is_following:
                 log.warning("account_events_lost", error=type(error).__name__)
             self._is_following = False
+            self._readings.failed()
             return
-        self._read_at.set_to_current_time()
+        self._readings.succeeded()
         if not self._is_following:
             log.info("account_events_regained")
         self._is_following = True
@@ -109,7 +111,8 @@ class AccountEvents:
         page = await self._fetch(after=self._position)
         if page.last < self._position:
             await self._go_back(page.last)
-        elif page.events:
+            return self._position >= page.last
+        if page.events:
             await self._apply(page.events)
         return not page.events or self._position >= page.last
 
@@ -135,6 +138,9 @@ class AccountEvents:
         """Follow a users service whose database was restored: what it does not know of, nobody has verified."""
         async with self._database.begin() as transaction:
             feed = await _lock_feed(transaction)
+            if feed.sequence <= last:  # another replica was faster, and what it has not taken yet is still to come
+                self._position = feed.sequence
+                return
             await transaction.execute(delete(AccountEnding).where(AccountEnding.sequence > last))
             await transaction.execute(
                 update(SessionRow)

@@ -20,6 +20,7 @@ from auth_service.client_registry import ClientRegistry
 from auth_service.client_schemas import ClientResponse, NewSecretResponse
 from auth_service.clients import NewClient
 from auth_service.key_rotation import signing_keys_of
+from auth_service.metrics import AuthMetrics
 from auth_service.revocations import Revocations
 from auth_service.sessions import MAX_LISTED, Sessions
 from auth_service.settings import AuthSettings
@@ -200,7 +201,7 @@ def list_sessions(user: Account, as_json: Json = False) -> None:
     """List where somebody is signed in, the last used session first."""
 
     async def read(database: Database, settings: AuthSettings) -> list[dict[str, str | None]]:
-        rows = await Sessions(database, settings.lifetimes).list_live(str(user))
+        rows = await Sessions(database, settings.lifetimes, AuthMetrics(None)).list_live(str(user))
         return [
             {
                 "id": str(row.id),

@@ -1,10 +1,11 @@
 """What the routes are given."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 from servicekit.addresses import AddressDep
-from servicekit.auth import get_verifier
+from servicekit.auth import Verifications, get_verifications, get_verifier
 from servicekit.rate_limits import RateLimit
 from servicekit.tokens import TokenVerifier
 
@@ -14,6 +15,7 @@ from auth_service.clients import Client
 from auth_service.errors import TooManyRequests
 from auth_service.forms import Form, read_form
 from auth_service.grants import Grants
+from auth_service.metrics import AuthMetrics, CountedRequest
 from auth_service.revocations import Revocations
 from auth_service.sessions import Sessions
 from auth_service.settings import AuthSettings
@@ -27,6 +29,8 @@ class State(TypedDict):
     token_limit: RateLimit
     keys: KeyRing
     verifier: TokenVerifier
+    verifications: Verifications
+    metrics: AuthMetrics
     clients: ClientAuthenticator
     client_registry: ClientRegistry
     grants: Grants
@@ -84,6 +88,20 @@ async def get_client_registry(request: Request) -> ClientRegistry:
 FormDep = Annotated[Form, Depends(read_form)]
 
 
+async def count_token_request(request: Request) -> AsyncIterator[CountedRequest]:
+    """Count a request for tokens by what comes of it, whichever dependency or route ends it."""
+    metrics: AuthMetrics = request.state.metrics
+    with metrics.token_request() as counted:
+        yield counted
+
+
+async def note_grant_type(
+    form: FormDep, counted: Annotated[CountedRequest, Depends(count_token_request, scope="function")]
+) -> None:
+    """Let the request be counted under the grant that it asks for."""
+    counted.asks_for(form.get("grant_type"))
+
+
 async def get_client_authenticator(request: Request) -> ClientAuthenticator:
     """Return who tells clients apart."""
     clients: ClientAuthenticator = request.state.clients
@@ -109,5 +127,6 @@ GrantsDep = Annotated[Grants, Depends(get_grants)]
 SessionsDep = Annotated[Sessions, Depends(get_sessions)]
 RevocationsDep = Annotated[Revocations, Depends(get_revocations)]
 VerifierDep = Annotated[TokenVerifier, Depends(get_verifier)]
+VerificationsDep = Annotated[Verifications, Depends(get_verifications)]
 ClientRegistryDep = Annotated[ClientRegistry, Depends(get_client_registry)]
 ClientDep = Annotated[Client, Depends(get_client)]

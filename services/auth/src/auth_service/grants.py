@@ -8,6 +8,7 @@ from auth_service.client_authentication import ClientAuthenticator
 from auth_service.client_sessions import ClientSessions
 from auth_service.clients import Client
 from auth_service.errors import InvalidGrant
+from auth_service.metrics import AuthMetrics
 from auth_service.schemas import TokenResponse
 from auth_service.scopes import ACCOUNT_SCOPES, narrow, parse_scope, scopes_of
 from auth_service.sessions import Session, Sessions
@@ -31,6 +32,7 @@ class Grants:
         client_sessions: ClientSessions,
         tokens: AccessTokens,
         access_token_seconds: int,
+        metrics: AuthMetrics,
     ) -> None:
         self._accounts = accounts
         self._clients = clients
@@ -38,6 +40,7 @@ class Grants:
         self._client_sessions = client_sessions
         self._tokens = tokens
         self._access_token_seconds = access_token_seconds
+        self._metrics = metrics
 
     async def password(
         self,
@@ -61,20 +64,21 @@ class Grants:
             TemporarilyUnavailable: users cannot say.
         """
         requested = parse_scope(scope)
-        account = await self._accounts.verify(username, password, address=address)
-        if account is None:
-            log.info("sign_in_refused", client_id=client.id)
-            raise InvalidGrant("the user name or the password is wrong")
-        granted = narrow(scopes_of(account.roles) & client.scopes, requested)
-        session, refresh_token = await self._sessions.start(
-            subject=str(account.id),
-            client_id=client.id,
-            scopes=granted,
-            device=device,
-            events_seen=account.last_event,
-        )
-        log.info("session_started", session_id=str(session.id), client_id=client.id)
-        await self._clients.confirm(client, session.id)
+        with self._metrics.login():
+            account = await self._accounts.verify(username, password, address=address)
+            if account is None:
+                log.info("sign_in_refused", client_id=client.id)
+                raise InvalidGrant("the user name or the password is wrong")
+            granted = narrow(scopes_of(account.roles) & client.scopes, requested)
+            session, refresh_token = await self._sessions.start(
+                subject=str(account.id),
+                client_id=client.id,
+                scopes=granted,
+                device=device,
+                events_seen=account.last_event,
+            )
+            log.info("session_started", session_id=str(session.id), client_id=client.id)
+            await self._clients.confirm(client, session.id)
         return self._answer(session, granted, refresh_token if "refresh_token" in client.grant_types else None)
 
     async def refresh(self, client: Client, *, refresh_token: str, scope: str | None) -> TokenResponse:

@@ -11,6 +11,7 @@ from servicekit.logs import get_logger
 
 from auth_service.key_rotation import SigningKeys
 from auth_service.key_sealing import UnreadableKey
+from auth_service.metrics import AuthMetrics
 from auth_service.signing_keys import KeyRing, states
 
 POLL_SECONDS = 1.0
@@ -19,7 +20,7 @@ log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def follow_keys(keys: SigningKeys, *, rotation_days: float) -> AsyncIterator[KeyRing]:
+async def follow_keys(keys: SigningKeys, metrics: AuthMetrics, *, rotation_days: float) -> AsyncIterator[KeyRing]:
     """Yield the key ring of this process, which follows what any process does to the keys.
 
     Raises:
@@ -30,11 +31,12 @@ async def follow_keys(keys: SigningKeys, *, rotation_days: float) -> AsyncIterat
         ring = KeyRing(await keys.load(), overlap=keys.overlap)
     except UnreadableKey as unreadable:
         raise SystemExit(str(unreadable)) from None
-    async with running(_follow(keys, ring, rotation_days), name="signing keys"):
+    metrics.show_signing_key(ring.created_at)
+    async with running(_follow(keys, ring, metrics, rotation_days), name="signing keys"):
         yield ring
 
 
-async def _follow(keys: SigningKeys, ring: KeyRing, rotation_days: float) -> None:
+async def _follow(keys: SigningKeys, ring: KeyRing, metrics: AuthMetrics, rotation_days: float) -> None:
     is_following = True
     while True:
         await asyncio.sleep(POLL_SECONDS)
@@ -43,6 +45,7 @@ async def _follow(keys: SigningKeys, ring: KeyRing, rotation_days: float) -> Non
                 await keys.rotate_if_older(timedelta(days=rotation_days))
             loaded = await keys.load()
             ring.replace(loaded)
+            metrics.show_signing_key(ring.created_at)
             if "over" in states([key.times for key in loaded], utc_now(), overlap=keys.overlap).values():
                 await keys.remove_over()
             is_following = True

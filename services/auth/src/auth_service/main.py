@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from limits import RateLimitItemPerMinute
 from prometheus_client import CollectorRegistry
 from servicekit.app import build_app
+from servicekit.auth import Verifications
 from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, Database, open_database
 from servicekit.health import Readiness
@@ -34,6 +35,7 @@ from auth_service.errors import install_oauth_error_handler
 from auth_service.grants import Grants
 from auth_service.key_following import follow_keys
 from auth_service.key_rotation import signing_keys_of
+from auth_service.metrics import AuthMetrics
 from auth_service.revocations import Revocations
 from auth_service.routers import clients, internal, introspection, revocation, sessions, token, well_known
 from auth_service.sessions import Sessions
@@ -75,29 +77,31 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
 def _lifespan(
     settings: AuthSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
-    pool_metrics = PoolMetrics(registry)
-
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        async with open_database(settings.database_url, settings.connection_limits) as database:
-            pool_metrics.watch(database.engine.pool)
+        metrics = AuthMetrics(registry)
+        async with open_database(settings.database_url, settings.connection_limits, PoolMetrics(registry)) as database:
             telemetry.watch_database(database.engine)
             await database.prepare_schema("auth_service", migrate=settings.migrate_at_start)
             readiness.is_met(SCHEMA_NEED)
             live_sessions, revocations = (
-                Sessions(database, settings.lifetimes),
+                Sessions(database, settings.lifetimes, metrics),
                 Revocations(database, access_token_seconds=settings.access_token_seconds),
             )
             await adopt_configured_clients(database, settings.clients)
             async with (
-                follow_keys(signing_keys_of(database, settings), rotation_days=settings.key_rotation_days) as keys,
+                follow_keys(
+                    signing_keys_of(database, settings), metrics, rotation_days=settings.key_rotation_days
+                ) as keys,
                 telemetry.watched(
                     _users_client(
                         settings, tokens := AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
                     )
                 ) as http,
                 follow_account_events(http, database, registry),
-                open_rate_limit(settings, RateLimitItemPerMinute, settings.token_requests_per_minute) as token_limit,
+                open_rate_limit(
+                    settings, RateLimitItemPerMinute, settings.token_requests_per_minute, telemetry=telemetry
+                ) as token_limit,
                 _open_client_assertions(database, settings) as assertions,
             ):
                 readiness.is_met(KEYS_NEED)
@@ -109,6 +113,7 @@ def _lifespan(
                     client_sessions=ClientSessions(database, access_token_seconds=settings.access_token_seconds),
                     tokens=tokens,
                     access_token_seconds=settings.access_token_seconds,
+                    metrics=metrics,
                 )
                 yield State(
                     settings=settings,
@@ -117,6 +122,8 @@ def _lifespan(
                     verifier=TokenVerifier(
                         keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                     ),
+                    verifications=Verifications(registry),
+                    metrics=metrics,
                     clients=authenticator,
                     client_registry=ClientRegistry(database),
                     grants=grants,

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.account_events import was_ended
 from auth_service.errors import InvalidGrant
+from auth_service.metrics import AuthMetrics
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 PURGE_AFTER = timedelta(days=1)
@@ -60,8 +61,9 @@ class Sessions:
     other token that comes a second time has been copied, and ends its session.
     """
 
-    def __init__(self, database: Database, lifetimes: Lifetimes) -> None:
+    def __init__(self, database: Database, lifetimes: Lifetimes, metrics: AuthMetrics) -> None:
         self._database = database
+        self._metrics = metrics
         self._lifetimes = lifetimes
 
     async def start(
@@ -179,6 +181,7 @@ class Sessions:
         if not was_answered and utc_now() - used_at <= self._lifetimes.grace:
             return True
         row.ended_at = utc_now()
+        self._metrics.refresh_token_was_reused()
         log.warning("refresh_token_reused", session_id=str(row.id))
         return False
 

@@ -72,10 +72,12 @@ class KeyRing:
     @property
     def current(self) -> SigningKey:
         """The key that signs now."""
-        active = [key_id for key_id, state in self._states().items() if state == "active"]
-        # A replica with a clock ahead of ours may have made the first key in our future.
-        key_id = active[0] if active else next(iter(self._keys))
-        return self._keys[key_id].signing_key
+        return self._current.signing_key
+
+    @property
+    def created_at(self) -> datetime:
+        """When the key was made that signs now."""
+        return self._current.times.created_at
 
     @property
     def key_ids(self) -> list[str]:
@@ -91,6 +93,12 @@ class KeyRing:
     async def get(self, key_id: str) -> PublicKey | None:
         """Return the key of a token that we may have signed, as `TokenVerifier` asks for it."""
         return self._public_keys.get(key_id)
+
+    @property
+    def _current(self) -> RingKey:
+        active = [key_id for key_id, state in self._states().items() if state == "active"]
+        # A replica with a clock ahead of ours may have made the first key in our future.
+        return self._keys[active[0] if active else next(iter(self._keys))]
 
     def _states(self) -> dict[str, KeyState]:
         return states([key.times for key in self._keys.values()], utc_now(), overlap=self._overlap)

@@ -8,7 +8,7 @@ from typing import Annotated, TypedDict
 from fastapi import Depends, Header, Path, Query, Request
 from opentelemetry.trace import Tracer
 from pydantic import Field, WithJsonSchema
-from servicekit.auth import Principal, get_tracer, require_scope
+from servicekit.auth import Principal, Verifications, get_tracer, require_scope
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
@@ -33,6 +33,7 @@ class State(TypedDict):
 
     settings: InferenceSettings
     verifier: TokenVerifier
+    verifications: Verifications
     models: ModelRegistry
     bodies: BodyBudget
     rates: RateLimiter

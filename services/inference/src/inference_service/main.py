@@ -9,6 +9,7 @@ import httpx
 import torch
 from fastapi import FastAPI
 from servicekit.app import build_app
+from servicekit.auth import Verifications
 from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
@@ -29,6 +30,7 @@ from inference_service.dependencies import State
 from inference_service.executors import open_executor
 from inference_service.explaining import Explainer
 from inference_service.failure_watch import FailureWatch
+from inference_service.gpu_memory import follow_gpu_memory
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.mode_search import ModeSearch
@@ -76,6 +78,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         compute_threads = settings.compute_threads or cpus
         set_compute_threads = partial(torch.set_num_threads, compute_threads)
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
+        metrics.show_queue_capacity(settings.max_queue_size)
         set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
@@ -84,8 +87,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 http,
                 readiness,
                 refresh_seconds=settings.jwks_refresh_seconds,
+                registry=registry,
             ) as keys,
-            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
+            open_revocations(settings.auth_url, http, readiness, keys=keys, registry=registry) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
             open_models(
@@ -117,6 +121,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ttl_seconds=settings.cache_ttl_seconds,
                 redis_url=settings.cache_redis_url,
                 metrics=metrics,
+                telemetry=telemetry,
             ) as cache,
         ):
             admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
@@ -144,6 +149,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 verifier=TokenVerifier(
                     keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                 ),
+                verifications=Verifications(registry),
                 models=served_models,
                 rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
                 bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
@@ -164,6 +170,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             async with (
                 running(canary.run(), "canary"),
                 running(shadows.run(in_shadow), "shadows"),
+                running(follow_gpu_memory(served_models, metrics), "gpu memory"),
                 open_grpc_server(state, readiness, heartbeat.stalled, registry, telemetry.tracer),
             ):
                 yield state

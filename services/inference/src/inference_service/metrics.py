@@ -1,13 +1,15 @@
 """What the inference service tells Prometheus beside its HTTP requests."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
+from servicekit.telemetry import exemplar
 
 from inference_service.model import Model, ModelSource
 from inference_service.statistics import StatisticsBook
@@ -58,6 +60,19 @@ class InferenceMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._queue_capacity = Gauge(
+            "inference_queue_capacity",
+            "Pictures that may be admitted and in no batch; one more is shed.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._request_duration_seconds = Histogram(
+            "inference_request_duration_seconds",
+            "Time from the whole body of a picture to its classes or logits, of those that were answered.",
+            ["model"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
         self._batch_size = Histogram(
             "inference_batch_size",
             "Pictures that were computed together.",
@@ -70,24 +85,26 @@ class InferenceMetrics:
             ["device"],
             registry=registry,
         )
-        self._rejections = Counter(
+        rejections = Counter(
             "inference_rejections",
             "Requests that were turned away before anything was computed, by the reason.",
             ["reason"],
             registry=registry,
         )
+        self._rejections = {reason: rejections.labels(reason) for reason in get_args(Rejection)}
         self._body_bytes = Gauge(
             "inference_body_bytes",
             "Bytes of the bodies that are held in memory.",
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self._cache_requests = Counter(
+        cache_requests = Counter(
             "inference_cache_requests",
             "Answers, by where they came from: hit, miss, shared with an equal request, or off.",
             ["outcome"],
             registry=registry,
         )
+        self._cache_requests = {outcome: cache_requests.labels(outcome) for outcome in get_args(CacheOutcome)}
         self._cache_failures = Counter(
             "inference_cache_failures",
             "Times that the shared cache did not answer.",
@@ -142,6 +159,20 @@ class InferenceMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._gpu_memory_bytes = Gauge(
+            "inference_gpu_memory_bytes",
+            "Memory of a GPU that tensors of this service take, and that torch has reserved for them.",
+            ["device", "state"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._gpu_memory_limit_bytes = Gauge(
+            "inference_gpu_memory_limit_bytes",
+            "Memory that a GPU has, whoever uses it.",
+            ["device"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self._thread_budget = Gauge(
             "inference_thread_budget",
             "Threads that work at once: decode is the pool for pictures, compute those inside one forward pass.",
@@ -168,7 +199,19 @@ class InferenceMetrics:
             self._in_flight.dec()
             self._requests.labels(model, outcome).inc()
             for stage, seconds in timings.seconds().items():
-                self._stage_duration_seconds.labels(stage).observe(seconds)
+                self._stage_duration_seconds.labels(stage).observe(seconds, exemplar())
+
+    @contextmanager
+    def classification(self, model: str, timings: StageTimings) -> Iterator[None]:
+        """Count one request as `request` does, and measure how long its answer took, where there is one."""
+        started = time.perf_counter()
+        with self.request(model, timings):
+            yield
+        self._request_duration_seconds.labels(model).observe(time.perf_counter() - started, exemplar())
+
+    def show_queue_capacity(self, rows: int) -> None:
+        """Show how many pictures may be admitted and in no batch."""
+        self._queue_capacity.set(rows)
 
     def show_queue_size(self, rows: int) -> None:
         """Show how many pictures are admitted and in no batch."""
@@ -186,11 +229,11 @@ class InferenceMetrics:
 
     def rejected(self, reason: Rejection) -> None:
         """Count one request that was turned away."""
-        self._rejections.labels(reason).inc()
+        self._rejections[reason].inc()
 
     def answered(self, outcome: CacheOutcome) -> None:
         """Count one answer by where it came from."""
-        self._cache_requests.labels(outcome).inc()
+        self._cache_requests[outcome].inc()
 
     def cache_failed(self) -> None:
         """Count one time that the shared cache did not answer."""
@@ -204,6 +247,12 @@ class InferenceMetrics:
         """Show how many threads there are for each kind of work."""
         self._thread_budget.labels("decode").set(decode)
         self._thread_budget.labels("compute").set(compute)
+
+    def show_gpu_memory(self, device: str, *, allocated: int, reserved: int, limit: int) -> None:
+        """Show how many bytes of a GPU are taken, held and there."""
+        self._gpu_memory_bytes.labels(device, "allocated").set(allocated)
+        self._gpu_memory_bytes.labels(device, "reserved").set(reserved)
+        self._gpu_memory_limit_bytes.labels(device).set(limit)
 
     def model_is_ready(self, source: ModelSource, model: Model) -> None:
         """Show a model, what it runs on, and how fast that is."""

@@ -190,7 +190,7 @@ class Pipeline:
             raise InvalidItem(index, str(problem)) from problem
 
     def _counted(self, task: "_Task") -> AbstractContextManager[None]:
-        return self._metrics.request(task.served.source.name, task.timings)
+        return self._metrics.classification(task.served.source.name, task.timings)
 
     async def _logits_in_time(self, task: "_Task") -> "_Found":
         found = await in_time(self._logits(task), task.timeout_seconds)

@@ -1,14 +1,17 @@
 """Who calls: bearer tokens on requests (RFC 6750), before anything of the body is read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry, Counter
 
-from servicekit.problem import Forbidden, Unauthorized
-from servicekit.token_form import InvalidToken
+from servicekit.problem import Forbidden, ServiceUnavailable, Unauthorized
+from servicekit.token_form import ExpiredToken, InvalidToken, RevokedToken
 from servicekit.tokens import TokenVerifier
 
 SCOPES = {
@@ -24,6 +27,10 @@ bearer = OAuth2PasswordBearer(tokenUrl="/token", scopes=SCOPES, auto_error=False
 """The token of a request, or None. Routes that need a caller use `require_scope`."""
 
 
+Verification = Literal["ok", "expired", "revoked", "invalid", "unavailable", "error"]
+"""What is found of a token; unavailable where the keys or the database are away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls, and what they may do."""
@@ -34,10 +41,51 @@ class Principal:
     session_id: str | None
 
 
+class Verifications:
+    """Counts the tokens of requests by what is found of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        counter = Counter(
+            "token_verifications",
+            "Access tokens of requests: good, expired, of a session that has ended, not ours, or not to be judged now.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._outcomes = {outcome: counter.labels(outcome) for outcome in get_args(Verification)}
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count one token, which the block verifies."""
+        outcome: Verification = "error"
+        try:
+            yield
+            outcome = "ok"
+        except ExpiredToken:
+            outcome = "expired"
+            raise
+        except RevokedToken:
+            outcome = "revoked"
+            raise
+        except InvalidToken:
+            outcome = "invalid"
+            raise
+        except ServiceUnavailable:
+            outcome = "unavailable"
+            raise
+        finally:
+            self._outcomes[outcome].inc()
+
+
 async def get_verifier(request: Request) -> TokenVerifier:
     """Return the verifier that the lifespan put into the state as `verifier`."""
     verifier: TokenVerifier = request.state.verifier
     return verifier
+
+
+async def get_verifications(request: Request) -> Verifications:
+    """Return what the lifespan put into the state as `verifications`."""
+    verifications: Verifications = request.state.verifications
+    return verifications
 
 
 async def get_tracer(request: Request) -> Tracer:
@@ -50,6 +98,7 @@ async def authenticate(
     required: SecurityScopes,
     token: Annotated[str | None, Depends(bearer)],
     verifier: Annotated[TokenVerifier, Depends(get_verifier)],
+    verifications: Annotated[Verifications, Depends(get_verifications)],
     tracer: Annotated[Tracer, Depends(get_tracer)],
 ) -> Principal:
     """Return the caller whose token has every scope in `required`.
@@ -62,7 +111,8 @@ async def authenticate(
         raise Unauthorized("a bearer token is required")
     with tracer.start_as_current_span("authenticate", record_exception=False, set_status_on_exception=False):
         try:
-            claims = await verifier.verify(token)
+            with verifications.counted():
+                claims = await verifier.verify(token)
         except InvalidToken as error:
             raise Unauthorized(f"the token is not valid: {error}", error="invalid_token") from None
     if missing := set(required.scopes) - claims.scopes:

@@ -4,7 +4,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -90,9 +90,10 @@ class ConnectionSettings(ServiceSettings):
 
 
 class PoolMetrics:
-    """How many connections of a pool are in use, and how many wait for use."""
+    """How many connections of a pool are in use, wait for use and may be open, and how often none could be had."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        """Without `registry` nobody sees them."""
         self._connections = Gauge(
             "db_client_connection_count",
             "Open connections to the database.",
@@ -100,9 +101,25 @@ class PoolMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self._max = Gauge(
+            "db_client_connection_max",
+            "Connections to the database that may be open at once.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._timeouts = Counter(
+            "db_client_connection_timeouts",
+            "Times that a free connection was waited for in vain.",
+            registry=registry,
+        )
 
-    def watch(self, pool: Pool) -> None:
+    def timed_out(self) -> None:
+        """Count one wait in vain."""
+        self._timeouts.inc()
+
+    def watch(self, pool: Pool, *, max_connections: int) -> None:
         """Count the connections of this pool from now on, in the states that OpenTelemetry names."""
+        self._max.set(max_connections)
         used, idle = (self._connections.labels(state) for state in ("used", "idle"))
         if isinstance(pool, QueuePool):
             used.set(pool.checkedout())

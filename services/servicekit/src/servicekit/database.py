@@ -17,10 +17,11 @@ from alembic.script import ScriptDirectory
 from fastapi import Request
 from sqlalchemy import AsyncAdaptedQueuePool, Connection, DateTime, Dialect, MetaData, TypeDecorator, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from uuid_utils.compat import uuid7
 
-from servicekit.connections import ConnectionLimits, DatabaseUnavailable, is_passing
+from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics, is_passing
 from servicekit.logs import get_logger
 
 _SQLITE_BUSY_SECONDS = 5
@@ -71,8 +72,9 @@ def utc_now() -> datetime:
 class Database:
     """The engine and the sessions of one service."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, metrics: PoolMetrics) -> None:
         self.engine = engine
+        self._metrics = metrics
         self.sessions = async_sessionmaker(engine, expire_on_commit=False)
 
     @contextlib.asynccontextmanager
@@ -89,6 +91,8 @@ class Database:
         except Exception as error:
             if not is_passing(error):
                 raise
+            if isinstance(error, PoolTimeoutError):
+                self._metrics.timed_out()
             log.warning("database_unavailable", reason=type(getattr(error, "orig", None) or error).__name__)
             raise DatabaseUnavailable from error
 
@@ -122,7 +126,9 @@ class Database:
 
 
 @contextlib.asynccontextmanager
-async def open_database(url: str, limits: ConnectionLimits | None = None) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, limits: ConnectionLimits | None = None, metrics: PoolMetrics | None = None
+) -> AsyncIterator[Database]:
     """Yield the database at `url`, and close its connections at the end.
 
     Raises:
@@ -137,11 +143,13 @@ async def open_database(url: str, limits: ConnectionLimits | None = None) -> Asy
     one_connection = {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
     pool: dict[str, Any] = one_connection if is_sqlite else (limits or ConnectionLimits()).engine_options()
     engine = create_async_engine(parsed, hide_parameters=True, **pool)
+    metrics = metrics or PoolMetrics(None)
+    metrics.watch(engine.pool, max_connections=pool["pool_size"] + pool["max_overflow"])
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
     try:
-        yield Database(engine)
+        yield Database(engine, metrics)
     finally:
         await engine.dispose()
 

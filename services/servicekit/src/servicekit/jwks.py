@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import httpx
+from prometheus_client import CollectorRegistry
 
 from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
+from servicekit.metrics import Readings
 from servicekit.problem import ServiceUnavailable
 from servicekit.tokens import PublicKey
 
@@ -50,13 +52,20 @@ class JwksClient:
     """Keys by id. An unknown id causes one shared fetch; a failed fetch keeps the last good keys."""
 
     def __init__(
-        self, url: str, http: httpx.AsyncClient, readiness: Readiness, *, max_age_seconds: float = float("inf")
+        self,
+        url: str,
+        http: httpx.AsyncClient,
+        readiness: Readiness,
+        *,
+        max_age_seconds: float = float("inf"),
+        readings: Readings | None = None,
     ) -> None:
         """Take for how long keys are good without another fetch, where nobody keeps them fresh."""
         self._url = url
         self._max_age_seconds = max_age_seconds
         self._http = http
         self._readiness = readiness
+        self._readings = readings
         self._keys: dict[str, PublicKey] = {}
         self._was_fetched = False
         self._fetching = asyncio.Lock()
@@ -93,9 +102,13 @@ class JwksClient:
                 keys = usable_keys(response.json()["keys"])
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
+                if self._readings:
+                    self._readings.failed()
             else:
                 self._keys = {key.key_id: key for key in keys}
                 self._was_fetched = True
+                if self._readings:
+                    self._readings.succeeded()
                 self._readiness.is_met(KEYS_NEED)
             finally:
                 self._tried_at = time.monotonic()
@@ -108,9 +121,17 @@ class JwksClient:
 
 @contextlib.asynccontextmanager
 async def open_jwks(
-    url: str, http: httpx.AsyncClient, readiness: Readiness, *, refresh_seconds: float
+    url: str,
+    http: httpx.AsyncClient,
+    readiness: Readiness,
+    *,
+    refresh_seconds: float,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[JwksClient]:
     """Yield a client that keeps itself fresh; `readiness` is told when the first keys are there."""
-    client = JwksClient(url, http, readiness)
+    readings = Readings(
+        registry, count="jwks_fetches", time="jwks_fetched_timestamp_seconds", what="the key set of auth"
+    )
+    client = JwksClient(url, http, readiness, readings=readings)
     async with running(client._keep_fresh(refresh_seconds), name="jwks"):
         yield client

@@ -2,12 +2,13 @@
 
 Several workers keep their values in files of a folder that they share, and each of them answers with the
 sum. A gauge therefore needs a `multiprocess_mode`, and cannot be a function that is called at the scrape.
+docs/metrics.yaml lists all metrics.
 """
 
 import os
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,6 +23,7 @@ UNMATCHED = "unmatched"
 def new_registry() -> CollectorRegistry:
     """Return a registry; where there is one process, with the metrics of it and of its interpreter."""
     registry = CollectorRegistry()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that no query asks for
     if _is_shared():
         return registry
     ProcessCollector(registry=registry)
@@ -47,6 +49,33 @@ class HttpMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+
+
+class Readings:
+    """What is read from another service again and again: how that goes, and when it last succeeded.
+
+    To be made in each worker by itself: of several, the time is that of the one that is behind the others.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None, *, count: str, time: str, what: str) -> None:
+        """Take the names of the counter and of the time, and what is read; without `registry` nobody sees them."""
+        outcomes = Counter(count, f"Attempts to read {what}.", ["outcome"], registry=registry)
+        self._ok, self._failed = outcomes.labels("ok"), outcomes.labels("failed")
+        self._read_at = Gauge(
+            time,
+            f"When {what} was last read to its end, in Unix time; 0 for never.",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+
+    def succeeded(self) -> None:
+        """Count an attempt, and keep its time."""
+        self._ok.inc()
+        self._read_at.set_to_current_time()
+
+    def failed(self) -> None:
+        """Count an attempt in vain."""
+        self._failed.inc()
 
 
 def metrics_router(registry: CollectorRegistry) -> APIRouter:

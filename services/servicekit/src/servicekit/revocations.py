@@ -6,12 +6,14 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx
+from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ValidationError
 
 from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.jwks import JwksClient
 from servicekit.logs import get_logger
+from servicekit.metrics import Readings
 
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 2.0
@@ -45,11 +47,19 @@ class RevocationPage(BaseModel):
 class EndedSessions:
     """The sessions that auth said have ended; while auth is away, what it said last."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, readiness: Readiness, keys: JwksClient | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: httpx.AsyncClient,
+        readiness: Readiness,
+        readings: Readings,
+        keys: JwksClient | None = None,
+    ) -> None:
         """Take who keeps the keys, to be told which of them are good."""
         self._url = url
         self._http = http
         self._readiness = readiness
+        self._readings = readings
         self._keys = keys
         self._expires_at: dict[str, int] = {}
         self._next: str | None = None
@@ -69,10 +79,12 @@ class EndedSessions:
             if self._is_following:
                 log.warning("revocations_lost", url=self._url, error=type(error).__name__)
             self._is_following = False
+            self._readings.failed()
         else:
             self._take(page)
             if self._keys is not None and page.key_ids is not None:
                 await self._keys.keep_only(page.key_ids)
+            self._readings.succeeded()
             self._readiness.is_met(REVOCATIONS_NEED)
             if not self._is_following:
                 log.info("revocations_regained")
@@ -113,12 +125,19 @@ async def open_revocations(
     *,
     keys: JwksClient | None = None,
     interval_seconds: float = POLL_SECONDS,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[EndedSessions]:
     """Yield the ended sessions, kept up to date; `readiness` is told when auth has answered for the first time.
 
     The same answers tell which keys verify: `keys` forgets the others.
     """
-    sessions = EndedSessions(auth_url + REVOCATIONS_PATH, http, readiness, keys)
+    readings = Readings(
+        registry,
+        count="revocations_reads",
+        time="revocations_read_timestamp_seconds",
+        what="the list of ended sessions",
+    )
+    sessions = EndedSessions(auth_url + REVOCATIONS_PATH, http, readiness, readings, keys)
     await sessions.catch_up()
     async with running(sessions.keep_up(interval_seconds), name="revocations"):
         yield sessions

@@ -19,6 +19,20 @@ class InvalidToken(Exception):
     """The token is not one of ours, or not now. The message says why and holds nothing of it."""
 
 
+class ExpiredToken(InvalidToken):
+    """The token is past its time."""
+
+    def __init__(self) -> None:
+        super().__init__("expired")
+
+
+class RevokedToken(InvalidToken):
+    """The token would be good, had its session not ended."""
+
+    def __init__(self) -> None:
+        super().__init__("its session has ended")
+
+
 def read_signed(
     token: str, *, types: Collection[str], optional: Collection[str] = ()
 ) -> tuple[dict[str, str], dict[str, Any]]:

@@ -21,7 +21,15 @@ from jose import jwk, jws, jwt
 from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
-from servicekit.token_form import MAX_TOKEN_BYTES, Algorithm, InvalidToken, read_signed, refuse
+from servicekit.token_form import (
+    MAX_TOKEN_BYTES,
+    Algorithm,
+    ExpiredToken,
+    InvalidToken,
+    RevokedToken,
+    read_signed,
+    refuse,
+)
 
 TYPE = "at+jwt"
 MIN_RSA_BITS = 2048
@@ -167,7 +175,7 @@ class TokenVerifier:
             self._remember(digest, key, claims)
         session_id, revocations = claims.session_id, self._revocations
         if revocations is not None and session_id is not None and await revocations.is_revoked(session_id):
-            refuse("its session has ended")
+            raise RevokedToken
         return claims
 
     async def _verify_signed(self, token: str) -> tuple[PublicKey, Claims]:
@@ -217,7 +225,7 @@ def _read_claims(payload: Mapping[str, Any], *, issuer: str, audience: str, now:
         refuse("not from this issuer")
     expires_at, issued_at = _time(payload, "exp"), _time(payload, "iat")
     if now >= expires_at:
-        refuse("expired")
+        raise ExpiredToken
     starts_at = max(issued_at, _time(payload, "nbf") if "nbf" in payload else issued_at)
     if starts_at > now + MAX_CLOCK_SKEW_SECONDS:
         refuse("not valid yet")

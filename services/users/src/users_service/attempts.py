@@ -13,8 +13,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from servicekit.addresses import network_of
 from servicekit.database import Database
 from servicekit.logs import get_logger
@@ -23,6 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service.errors import Overloaded, TooManyAttempts
+from users_service.metrics import AttemptMetrics, CounterKind
 from users_service.tables import AttemptCounter
 
 DELAYS_SECONDS = (30, 60, 120, 300, 900)
@@ -48,8 +50,9 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many attempts one counter lets through, and how slowly it goes on after them."""
+    """How many attempts one kind of counter lets through, and how slowly it goes on after them."""
 
+    kind: CounterKind
     free: int
     delays_seconds: Sequence[int]
     recovery_seconds: int
@@ -62,6 +65,20 @@ class Limit:
         return case(
             (excess < 0, 0), *((excess == place, at) for place, at in delays.items()), else_=max(delays.values())
         )
+
+
+class _Held(NamedTuple):
+    """A counter that holds an attempt, how many it has counted with it, and until when its address is known."""
+
+    key: bytes
+    limit: Limit
+    attempts: int
+    known_until: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it lets no further attempt through for a while."""
+        return self.attempts >= self.limit.free
 
 
 @dataclass(slots=True)
@@ -96,15 +113,13 @@ class Guard:
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._upsert = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
-        self._pair = Limit(per_pair, DELAYS_SECONDS, recovery_seconds=3600)
+        self._pair = Limit("pair", per_pair, DELAYS_SECONDS, recovery_seconds=3600)
         # Always in this order, pairs before addresses before names, so that no two wait for each other.
         self._shared = (
-            Limit(per_address, SLOW_DELAYS_SECONDS, recovery_seconds=30),
-            Limit(per_name, SLOW_DELAYS_SECONDS, recovery_seconds=120),
+            Limit("address", per_address, SLOW_DELAYS_SECONDS, recovery_seconds=30),
+            Limit("name", per_name, SLOW_DELAYS_SECONDS, recovery_seconds=120),
         )
-        self._attempts = Counter(
-            "users_password_attempts", "Attempts at passwords by what came of them.", ["outcome"], registry=registry
-        )
+        self._metrics = AttemptMetrics(registry)
 
     @contextlib.asynccontextmanager
     async def attempt(self, name: str, address: str) -> AsyncIterator[Attempt]:
@@ -123,9 +138,13 @@ class Guard:
             await self._settle(held, is_counted=False)
             raise
         await self._settle(held, is_counted=not attempt.is_right, is_known=attempt.is_right)
-        self._attempts.labels("right" if attempt.is_right else "wrong").inc()
+        self._metrics.tried("right" if attempt.is_right else "wrong")
+        if not attempt.is_right:
+            for counter in held:
+                if counter.is_full:
+                    self._metrics.locked(counter.limit.kind)
 
-    async def _hold(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, Limit]]:
+    async def _hold(self, keys: Sequence[bytes]) -> Sequence[_Held]:
         """Count an attempt with each counter that decides, or with none of them."""
         give_up_at = time.monotonic() + self._patience_seconds
         while True:
@@ -133,26 +152,25 @@ class Guard:
                 return await self._try_to_hold(keys)
             except _Refused as refused:
                 if not refused.may_change_soon or time.monotonic() > give_up_at:
-                    self._attempts.labels("refused").inc()
+                    self._metrics.tried("refused")
                     # The key tells who looks for one name or address whether it is theirs, and nobody else.
                     log.warning("password_attempts_refused", key=str(refused)[:16])
                     raise TooManyAttempts(retry_after_seconds=refused.retry_after_seconds) from None
             await asyncio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - only so that not all come at once
 
-    async def _try_to_hold(self, keys: Sequence[bytes]) -> Sequence[tuple[bytes, Limit]]:
+    async def _try_to_hold(self, keys: Sequence[bytes]) -> Sequence[_Held]:
         now = self._now()
         pair, *shared = keys
-        held = [(pair, self._pair)]
         async with self._database.begin() as session:
-            if await self._count(session, pair, self._pair, now) <= now:
+            held = [await self._count(session, pair, self._pair, now)]
+            if held[0].known_until <= now:
                 for key, limit in zip(shared, self._shared, strict=True):
-                    await self._count(session, key, limit, now)
-                    held.append((key, limit))
+                    held.append(await self._count(session, key, limit, now))
             await _purge(session, now)
         return held
 
-    async def _count(self, session: AsyncSession, key: bytes, limit: Limit, now: int) -> int:
-        """Count one attempt in one statement, and return until when the counter's address is known for its name."""
+    async def _count(self, session: AsyncSession, key: bytes, limit: Limit, now: int) -> _Held:
+        """Count one attempt in one statement."""
         stored = AttemptCounter
         forgotten = (literal(now) - stored.counted_at) // (1000 * limit.recovery_seconds)
         count = case((stored.count > forgotten, stored.count - forgotten), else_=0) + 1
@@ -171,19 +189,19 @@ class Guard:
                 **always,
             },
             where=stored.retry_at <= now,
-        ).returning(stored.known_until)
-        known_until = await session.scalar(statement)
-        if known_until is None:
+        ).returning(stored.count, stored.known_until)
+        row = (await session.execute(statement)).one_or_none()
+        if row is None:
             counter = (await session.scalars(select(stored).where(stored.key == key))).one()
             raise _Refused(counter, now)
-        return known_until
+        return _Held(key, limit, *row)
 
-    async def _settle(self, held: Sequence[tuple[bytes, Limit]], *, is_counted: bool, is_known: bool = False) -> None:
+    async def _settle(self, held: Sequence[_Held], *, is_counted: bool, is_known: bool = False) -> None:
         """Tell the counters what came of an attempt: unless it `is_counted`, they take it back."""
         stored = AttemptCounter
         now = self._now()
         async with self._database.begin() as session:
-            for place, (key, limit) in enumerate(held):
+            for place, (key, limit, _, _) in enumerate(held):
                 values: dict[str, object] = {"pending": case((stored.pending > 0, stored.pending - 1), else_=0)}
                 if not is_counted:
                     values["count"] = case((stored.count > 0, stored.count - 1), else_=0)

@@ -6,7 +6,16 @@ from fastapi import Depends, Header, Path, Request
 from fastapi.security import SecurityScopes
 from opentelemetry.trace import Tracer
 from pydantic.json_schema import SkipJsonSchema
-from servicekit.auth import Principal, authenticate, bearer, get_tracer, get_verifier, require_scope
+from servicekit.auth import (
+    Principal,
+    Verifications,
+    authenticate,
+    bearer,
+    get_tracer,
+    get_verifications,
+    get_verifier,
+    require_scope,
+)
 from servicekit.database import Database, get_session
 from servicekit.rate_limits import RateLimit
 from servicekit.tokens import TokenVerifier
@@ -29,6 +38,7 @@ class State(TypedDict):
     sign_up_limit: RateLimit
     cursors: Cursors
     verifier: TokenVerifier
+    verifications: Verifications
 
 
 async def get_settings(request: Request) -> UsersSettings:
@@ -107,6 +117,7 @@ async def authenticate_creator(
     settings: SettingsDep,
     token: Annotated[str | None, Depends(bearer)],
     verifier: Annotated[TokenVerifier, Depends(get_verifier)],
+    verifications: Annotated[Verifications, Depends(get_verifications)],
     tracer: Annotated[Tracer, Depends(get_tracer)],
 ) -> Principal | None:
     """Return who creates an account: in open sign-up it may be somebody without a token.
@@ -118,7 +129,7 @@ async def authenticate_creator(
     is_open = settings.sign_up == "open"
     if is_open and "Authorization" not in request.headers:
         return None
-    return await authenticate(SecurityScopes([] if is_open else [WRITE_ALL]), token, verifier, tracer)
+    return await authenticate(SecurityScopes([] if is_open else [WRITE_ALL]), token, verifier, verifications, tracer)
 
 
 Creator = Annotated[Principal | None, Depends(authenticate_creator)]

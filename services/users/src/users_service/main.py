@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from limits import RateLimitItemPerHour
 from prometheus_client import CollectorRegistry
 from servicekit.app import Lifespan, build_app
+from servicekit.auth import Verifications
 from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
@@ -61,24 +62,27 @@ def create_app(settings: UsersSettings | None = None) -> FastAPI:
 def _lifespan(
     settings: UsersSettings, readiness: Readiness, registry: CollectorRegistry, telemetry: Telemetry
 ) -> Lifespan:
-    pool_metrics = PoolMetrics(registry)
     jwks_url = f"{settings.auth_url}/.well-known/jwks.json"
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with (
-            open_database(settings.database_url, settings.connection_limits) as database,
+            open_database(settings.database_url, settings.connection_limits, PoolMetrics(registry)) as database,
             telemetry.watched(httpx.AsyncClient(trust_env=False)) as http,
-            open_jwks(jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds) as keys,
-            open_revocations(settings.auth_url, http, readiness, keys=keys) as revocations,
-            open_rate_limit(settings, RateLimitItemPerHour, settings.sign_ups_per_hour) as sign_up_limit,
+            open_jwks(
+                jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds, registry=registry
+            ) as keys,
+            open_revocations(settings.auth_url, http, readiness, keys=keys, registry=registry) as revocations,
+            open_rate_limit(
+                settings, RateLimitItemPerHour, settings.sign_ups_per_hour, telemetry=telemetry
+            ) as sign_up_limit,
         ):
-            pool_metrics.watch(database.engine.pool)
             telemetry.watch_database(database.engine)
             with open_passwords(
                 workers=settings.hash_workers,
                 queue_size=settings.hash_queue_size,
                 min_score=settings.password_min_score,
+                registry=registry,
             ) as hashes:
                 await database.prepare_schema("users_service", migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
@@ -102,6 +106,7 @@ def _lifespan(
                     sign_up_limit=sign_up_limit,
                     cursors=cursors,
                     verifier=verifier,
+                    verifications=Verifications(registry),
                 )
 
     return lifespan

@@ -5,17 +5,19 @@ import secrets
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, ParamSpec, TypeVar
 
+from prometheus_client import CollectorRegistry
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import Field
 
 from users_service.errors import Overloaded, WeakPassword
 from users_service.imported_hashes import ImportedBcrypt, ImportedPbkdf2
+from users_service.metrics import HashMetrics
 from users_service.strength import MIN_SCORE, find_weakness
 
 MEMORY_KIB = 19 * 1024
@@ -49,12 +51,19 @@ class Passwords:
     """Hashes and verifies on a pool of threads. A full pool refuses instead of piling up memory."""
 
     def __init__(
-        self, hasher: PasswordHash, executor: ThreadPoolExecutor, *, capacity: int, min_score: int = MIN_SCORE
+        self,
+        hasher: PasswordHash,
+        executor: ThreadPoolExecutor,
+        metrics: HashMetrics,
+        *,
+        capacity: int,
+        min_score: int = MIN_SCORE,
     ) -> None:
         """`capacity` counts the computations that run or wait."""
         self._min_score = min_score
         self._hasher = hasher
         self._executor = executor
+        self._metrics = metrics
         self._places = threading.BoundedSemaphore(capacity)
         # Verified where there is no hash, so that an unknown name costs what a known one does.
         self._decoy = hasher.hash(secrets.token_urlsafe())
@@ -88,19 +97,34 @@ class Passwords:
     async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not self._places.acquire(blocking=False):
             raise Overloaded
-        work = self._executor.submit(function, *args, **kwargs)
+
+        def compute() -> T:
+            with self._metrics.computing():
+                return function(*args, **kwargs)
+
+        self._metrics.queued()
+        work = self._executor.submit(compute)
         # Not when the caller is done: a thread goes on after its caller has left.
-        work.add_done_callback(lambda _: self._places.release())
+        work.add_done_callback(self._free_place)
         return await asyncio.wrap_future(work)
+
+    def _free_place(self, work: Future[T]) -> None:
+        if work.cancelled():
+            self._metrics.left_queue()
+        self._places.release()
 
 
 @contextmanager
-def open_passwords(*, workers: int, queue_size: int, min_score: int = MIN_SCORE) -> Iterator[Passwords]:
+def open_passwords(
+    *, workers: int, queue_size: int, min_score: int = MIN_SCORE, registry: CollectorRegistry | None = None
+) -> Iterator[Passwords]:
     """Yield a pool of `workers` threads on which `queue_size` more computations may wait."""
+    metrics = HashMetrics(registry)
+    metrics.show_pool(threads=workers, queue_capacity=queue_size)
     argon2id = Argon2Hasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
     with ThreadPoolExecutor(workers, thread_name_prefix="hash") as executor:
         hasher = PasswordHash((argon2id, ImportedBcrypt(), ImportedPbkdf2()))
-        yield Passwords(hasher, executor, capacity=workers + queue_size, min_score=min_score)
+        yield Passwords(hasher, executor, metrics, capacity=workers + queue_size, min_score=min_score)
 
 
 def _normalize(password: str) -> str:

@@ -10,7 +10,7 @@ from servicekit.tokens import Claims, TokenVerifier
 
 from auth_service.client_authentication import read_credentials
 from auth_service.clients import PUBLIC
-from auth_service.dependencies import ClientAuthenticatorDep, FormDep, SessionsDep, VerifierDep
+from auth_service.dependencies import ClientAuthenticatorDep, FormDep, SessionsDep, VerificationsDep, VerifierDep
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
@@ -44,7 +44,9 @@ class Introspector:
 
 
 async def has_bearer_token(
-    token: Annotated[str | None, Security(bearer, scopes=[SCOPE])], verifier: VerifierDep
+    token: Annotated[str | None, Security(bearer, scopes=[SCOPE])],
+    verifier: VerifierDep,
+    verifications: VerificationsDep,
 ) -> bool:
     """Tell whether a bearer token with the scope was sent, before the body is read.
 
@@ -54,9 +56,11 @@ async def has_bearer_token(
     """
     if token is None:
         return False
-    claims = await _verify(token, verifier)
-    if claims is None:
-        raise InvalidBearer("the bearer token is not valid")
+    try:
+        with verifications.counted():
+            claims = await verifier.verify(token)
+    except InvalidToken:
+        raise InvalidBearer("the bearer token is not valid") from None
     if SCOPE not in claims.scopes:
         raise InsufficientScope(f"missing scope: {SCOPE}")
     return True

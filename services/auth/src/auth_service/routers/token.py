@@ -4,7 +4,15 @@ from fastapi import APIRouter, Depends, Request, Response
 from servicekit.addresses import AddressDep
 
 from auth_service.clients import GRANT_TYPES
-from auth_service.dependencies import ClientDep, FormDep, GrantsDep, SettingsDep, limit_token_requests
+from auth_service.dependencies import (
+    ClientDep,
+    FormDep,
+    GrantsDep,
+    SettingsDep,
+    count_token_request,
+    limit_token_requests,
+    note_grant_type,
+)
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
@@ -34,7 +42,11 @@ def supported_grant_types(settings: AuthSettings) -> list[str]:
 
 @router.post(
     "/token",
-    dependencies=[Depends(limit_token_requests)],
+    dependencies=[
+        Depends(count_token_request, scope="function"),
+        Depends(limit_token_requests),
+        Depends(note_grant_type),
+    ],
     responses={
         200: {"links": TOKENS},
         **oauth_error_responses(

@@ -12,11 +12,12 @@ from google.protobuf.message import Message
 from opentelemetry import propagate
 from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
 from prometheus_client import CollectorRegistry, Histogram
-from servicekit.auth import authenticate
+from servicekit.auth import Verifications, authenticate
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
+from servicekit.telemetry import exemplar
 from servicekit.tokens import TokenVerifier
 
 from inference_service.dependencies import State
@@ -88,27 +89,27 @@ class Calls:
 
     @contextmanager
     def _call(self, method: str, context: Any) -> Iterator[None]:
-        started = time.perf_counter()
-        code = "OK"
-        try:
-            with self._tracer.start_as_current_span(
-                f"{SERVICE.full_name}/{method}",
-                propagate.extract(dict(context.invocation_metadata())),
-                kind=SpanKind.SERVER,
-                attributes={"rpc.system": "grpc", "rpc.method": f"{SERVICE.full_name}/{method}"},
-                record_exception=False,
-            ):
+        with self._tracer.start_as_current_span(
+            f"{SERVICE.full_name}/{method}",
+            propagate.extract(dict(context.invocation_metadata())),
+            kind=SpanKind.SERVER,
+            attributes={"rpc.system": "grpc", "rpc.method": f"{SERVICE.full_name}/{method}"},
+            record_exception=False,
+        ):
+            started = time.perf_counter()
+            code = "OK"
+            try:
                 yield
-        except asyncio.CancelledError:  # the caller has left, or its deadline has passed
-            code = "CANCELLED"
-            raise
-        except grpc.aio.AbortError:
-            code = context.code().name
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            self._duration_seconds.labels(method, code).observe(seconds)
-            log.info("call", method=method, status=code, duration_seconds=round(seconds, 6))
+            except asyncio.CancelledError:  # the caller has left, or its deadline has passed
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                code = context.code().name
+                raise
+            finally:
+                seconds = time.perf_counter() - started
+                self._duration_seconds.labels(method, code).observe(seconds, exemplar())
+                log.info("call", method=method, status=code, duration_seconds=round(seconds, 6))
 
 
 async def _end(context: Any, error: Exception) -> NoReturn:
@@ -129,8 +130,9 @@ async def _end(context: Any, error: Exception) -> NoReturn:
 class Doorkeeper(grpc.aio.ServerInterceptor):
     """Asks for a token with the scope of the method, before a message is read. A stream counts as one request."""
 
-    def __init__(self, verifier: TokenVerifier, rates: RateLimiter) -> None:
+    def __init__(self, verifier: TokenVerifier, verifications: Verifications, rates: RateLimiter) -> None:
         self._verifier = verifier
+        self._verifications = verifications
         self._rates = rates
         self._tracer = NoOpTracer()  # the span of a call begins with its handler
 
@@ -141,7 +143,9 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             return await continuation(details)
         scope = "inference:admin" if method in _FOR_ADMINISTRATORS else "inference:predict"
         try:
-            caller = await authenticate(SecurityScopes([scope]), _bearer(details), self._verifier, self._tracer)
+            caller = await authenticate(
+                SecurityScopes([scope]), _bearer(details), self._verifier, self._verifications, self._tracer
+            )
             caller_subject.set(caller.subject)
             if method in _COUNTED:
                 self._rates.take(caller.subject)
@@ -184,7 +188,7 @@ async def open_grpc_server(
         yield None
         return
     server = grpc.aio.server(
-        interceptors=[Doorkeeper(state["verifier"], state["rates"])],
+        interceptors=[Doorkeeper(state["verifier"], state["verifications"], state["rates"])],
         options=[
             ("grpc.max_receive_message_length", settings.max_infer_bytes),
             ("grpc.max_send_message_length", -1),
