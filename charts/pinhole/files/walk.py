@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import time
+from typing import Any
 
 import httpx
 
@@ -14,7 +15,7 @@ password = pathlib.Path("/etc/pinhole/admin-password").read_text().strip()
 sample = pathlib.Path(__import__("inference_service").__path__[0], "web", "sample-coffee.jpg").read_bytes()
 
 
-def ask(http, method, url, **content):
+def ask(http: httpx.Client, method: str, url: str, **content: Any) -> Any:
     """Return the answer as JSON. A Service may refuse for a moment, as just after a rollout: it is asked again."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
