@@ -1,4 +1,4 @@
-"""A pod of inference that is gone at once, in the middle of a batch: its own requests fail, and say so."""
+"""A pod of inference that is gone at once, in the middle of a batch: what went to it fails, and says so."""
 
 import time
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def take_the_pod_away(product: Product, pod: str) -> None:
 
 
 @pytest.mark.parametrize("kill", [kill_the_process, take_the_pod_away])
-def test_only_what_a_killed_pod_was_at_fails_and_says_so(
+def test_a_kill_fails_only_what_went_to_that_pod_and_says_so(
     product: Product, ada: httpx.Client, kill: Callable[[Product, str], None]
 ) -> None:
     product.wait_for("inference")
