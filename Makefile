@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images test-charts chart-schemas manifests e2e clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images test-charts chart-schemas dashboards manifests e2e clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUB
 
 chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
 	$(BIN)/python charts/schemas.py
+
+dashboards: $(VENV)/.tools ## Write the dashboards of the chart anew from charts/dashboards.
+	$(BIN)/python -m charts.dashboards
 
 manifests: ## Render the plain manifests of k8s/ anew from the charts.
 	$(BIN)/python k8s/render.py

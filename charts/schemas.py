@@ -87,6 +87,13 @@ IMAGE = section(
     pullPolicy=one_of("Always", "IfNotPresent", "Never"),
 )
 
+
+def tracing(*protocols: str) -> Schema:
+    """Return the schema of where spans go, by one of these protocols."""
+    sample = {"type": "number", "minimum": 0, "maximum": 1}
+    return section(endpoint=STRING, protocol=one_of(*protocols), sampler=STRING, samplerArg=sample)
+
+
 OF_ANY_CHART: dict[str, Schema] = {
     "global": GLOBAL,
     "nameOverride": STRING,
@@ -109,16 +116,13 @@ OF_SERVICES: dict[str, Schema] = {
     "trustedProxies": STRINGS,
     "logLevel": one_of("DEBUG", "INFO", "WARNING", "ERROR"),
     "logFormat": one_of("json", "console"),
-    "tracing": section(
-        endpoint=STRING,
-        protocol=one_of("http/protobuf", "grpc"),
-        sampler=STRING,
-        samplerArg={"type": "number", "minimum": 0, "maximum": 1},
-    ),
+    "tracing": tracing("http/protobuf"),
     "extraEnv": OBJECTS,
     "extraEnvFrom": OBJECTS,
     "extraVolumes": OBJECTS,
     "extraVolumeMounts": OBJECTS,
+    "initContainers": OBJECTS,
+    "sidecars": OBJECTS,
     "serviceAccount": section(create=BOOLEAN, automount=BOOLEAN, annotations=MAP, name=STRING),
     "service": section(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=MAP),
     "podAnnotations": MAP,
@@ -153,7 +157,12 @@ OF_SERVICES: dict[str, Schema] = {
     "topologySpreadConstraints": OBJECTS,
     "networkPolicy": section(enabled=BOOLEAN, ingressFrom=OBJECTS, extraIngress=OBJECTS, extraEgress=OBJECTS),
     "serviceMonitor": section(
-        enabled=BOOLEAN, labels=MAP, interval=STRING, scrapeTimeout=STRING, metricRelabelings=OBJECTS
+        enabled=BOOLEAN,
+        labels=MAP,
+        interval=STRING,
+        scrapeTimeout=STRING,
+        relabelings=OBJECTS,
+        metricRelabelings=OBJECTS,
     ),
 }
 
@@ -193,6 +202,8 @@ USERS = OF_SERVICES | {
 INFERENCE = OF_SERVICES | {
     "authUrl": STRING,
     "grpc": section(enabled=BOOLEAN, port=PORT),
+    # The other images hold no gRPC.
+    "tracing": tracing("http/protobuf", "grpc"),
     "models": {"type": "array", "items": {"type": "object", "required": ["name", "source"]}},
     "modelVolume": section(
         mountPath=STRING,
@@ -208,6 +219,7 @@ INFERENCE = OF_SERVICES | {
         runtimeClassName=STRING,
         nodeSelector=MAP,
         tolerations=OBJECTS,
+        updateStrategy=ANY,
         dra=section(enabled=BOOLEAN, deviceClassName=STRING, selectors=STRINGS),
     ),
     "keda": section(
@@ -253,7 +265,7 @@ PINHOLE = OF_ANY_CHART | {
         priorityClassName=STRING,
         networkPolicy=section(enabled=BOOLEAN),
     ),
-    "prometheusRule": section(enabled=BOOLEAN, labels=MAP),
+    "prometheusRule": section(enabled=BOOLEAN, labels=MAP, runbookBaseUrl=STRING),
     "dashboards": section(enabled=BOOLEAN, labels=MAP, annotations=MAP),
 }
 

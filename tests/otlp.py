@@ -25,6 +25,8 @@ class ReceivedSpan:
     """One span, with its ids in hexadecimal; `parent_id` is empty for the first of a trace."""
 
     service: str
+    instance: str
+    """Which of several processes of the service it comes from."""
     name: str
     trace_id: str
     span_id: str
@@ -47,10 +49,11 @@ class Receiver:
         """Keep the spans of one message."""
         with self._changed:
             for resource_spans in request.resource_spans:
-                service = _values(resource_spans.resource.attributes)["service.name"]
+                resource = _values(resource_spans.resource.attributes)
                 self._spans += [
                     ReceivedSpan(
-                        service=service,
+                        service=resource["service.name"],
+                        instance=resource["service.instance.id"],
                         name=span.name,
                         trace_id=span.trace_id.hex(),
                         span_id=span.span_id.hex(),

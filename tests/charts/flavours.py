@@ -20,6 +20,15 @@ EXTERNAL_DATABASES = (
     *("auth.database.host=db.example.com", "auth.database.existingSecret=auth-database"),
     *("users.database.host=10.1.2.3", "users.database.existingSecret=users-database"),
 )
+PROXY = {
+    "image": "registry.example.com/proxy:1",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+    "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m", "memory": "32Mi"}},
+}
 EXTRAS = {
     "commonLabels": {"team": "vision"},
     "podLabels": {"tier": "api"},
@@ -32,6 +41,8 @@ EXTRAS = {
     "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
     "extraVolumes": [{"name": "more", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "initContainers": [PROXY | {"name": "proxy", "restartPolicy": "Always"}],
+    "sidecars": [PROXY | {"name": "beside-{{ .Chart.Name }}"}],
     "extraObjects": [
         {
             "apiVersion": "v1",
@@ -131,10 +142,30 @@ FLAVOURS: Mapping[str, Flavour] = {
             *("users.service.port=8080", "auth.usersUrl=http://ph-users:8080", "inference.nameOverride=eyes"),
         )
     ),
+    "peers in other releases": Flavour(
+        document=yaml.safe_dump(
+            {
+                "auth": {"enabled": False},
+                "users": {"authUrl": "http://issuer:81"},
+                "inference": {"authUrl": "http://issuer.identity.svc"},
+            }
+        )
+    ),
+    "a database by IPv6": Flavour(
+        settings=(
+            *("postgresql.enabled=false", "auth.database.host=[fd00::1]", "auth.database.existingSecret=auth-database"),
+            *("users.database.host=db.data.svc", "users.database.existingSecret=users-database"),
+        )
+    ),
     "no migrations before the start": Flavour(
         settings=("auth.migrations.initContainer=false", "users.migrations.initContainer=false")
     ),
-    "gRPC": Flavour(settings=("inference.grpc.enabled=true",)),
+    "gRPC": Flavour(
+        settings=(
+            "inference.grpc.enabled=true",
+            *("inference.tracing.endpoint=http://collector:4317", "inference.tracing.protocol=grpc"),
+        )
+    ),
     "sealed keys, and clients by ServiceAccount": Flavour(
         settings=("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true")
     ),
@@ -142,7 +173,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         document=yaml.safe_dump(
             {
                 "auth": {"tracing": {"endpoint": "http://collector.telemetry.svc:4318", "samplerArg": 0.1}},
-                "users": {"tracing": {"endpoint": "http://collector:4317", "protocol": "grpc"}},
+                "users": {"tracing": {"endpoint": "http://collector:4318"}},
             }
         )
     ),

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.charts.flavours import CHARTS, Flavour, template
+from tests.charts.flavours import CHARTS, Flavour, Object, named, template
 
 RULES = {
     "groups": [{"name": "g", "rules": [{"alert": "Down", "expr": "up == 0", "annotations": {"a": "{{ $labels.x }}"}}]}]
@@ -43,3 +44,43 @@ def test_they_are_left_out_where_nobody_wants_them(charts: Path) -> None:
     done = template(Flavour(), charts=charts)
     assert done.returncode == 0, done.stderr
     assert "some" not in {each["metadata"]["name"] for each in yaml.safe_load_all(done.stdout) if each}
+
+
+def alerts(done: "subprocess.CompletedProcess[str]") -> list[Object]:
+    assert done.returncode == 0, done.stderr
+    return [
+        rule
+        for each in yaml.safe_load_all(done.stdout)
+        if each and each["kind"] == "PrometheusRule"
+        for group in each["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+
+
+def test_the_rules_of_the_release_are_those_of_the_files() -> None:
+    done = template(Flavour(settings=("prometheusRule.enabled=true",)))
+    assert done.returncode == 0, done.stderr
+    specs = {
+        each["metadata"]["name"]: each["spec"]
+        for each in yaml.safe_load_all(done.stdout)
+        if each and each["kind"] == "PrometheusRule"
+    }
+    files = (CHARTS / "pinhole/files/rules").glob("*.yaml")
+    assert specs == {f"ph-pinhole-{path.stem}": yaml.safe_load(path.read_text()) for path in files}
+
+
+def test_an_alert_leads_to_its_runbook_where_people_read_it() -> None:
+    base = "prometheusRule.runbookBaseUrl=https://git.example.com/runbooks/"
+    found = alerts(template(Flavour(settings=("prometheusRule.enabled=true", base))))
+    assert found
+    for rule in found:
+        assert rule["annotations"]["runbook_url"] == f"https://git.example.com/runbooks/{rule['alert']}.md"
+        assert "runbook" not in rule["annotations"]
+
+
+def test_series_are_told_by_their_release() -> None:
+    monitor = named("production", "ServiceMonitor", "ph-auth")
+    relabelings = monitor["spec"]["endpoints"][0]["relabelings"]
+    assert relabelings == [{"targetLabel": "release", "replacement": "ph"}]
+    assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/name"

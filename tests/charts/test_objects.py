@@ -1,6 +1,7 @@
 """What the rendered objects say: they find each other, tell no secret, and are as safe as they can be."""
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -232,7 +233,7 @@ def test_auth_has_a_token_of_the_cluster_where_it_fetches_the_clusters_keys() ->
 def test_a_pod_has_the_time_that_its_end_takes(name: str) -> None:
     for deployment in of_kind(name, "Deployment"):
         spec = deployment["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
+        container, *_ = spec["containers"]
         told = {variable["name"]: variable.get("value") for variable in container["env"]}
         sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert spec["terminationGracePeriodSeconds"] >= sleep + int(told["GRACEFUL_TIMEOUT_SECONDS"])
@@ -242,7 +243,7 @@ def test_a_pod_has_the_time_that_its_end_takes(name: str) -> None:
 @every_flavour
 def test_the_probes_are_those_of_the_services(name: str) -> None:
     for deployment in of_kind(name, "Deployment"):
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        container, *_ = deployment["spec"]["template"]["spec"]["containers"]
         paths = {
             kind: container[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")
         }
@@ -274,7 +275,11 @@ def test_keda_asks_for_this_release_alone_and_keeps_what_there_is_while_nobody_a
     (scaled,) = of_kind("production", "ScaledObject")
     assert scaled["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
     queries = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
-    assert len(queries) == 3
+    assert [query.split("{")[0] for query in queries] == [
+        "sum(inference_requests_in_flight",
+        "sum(avg_over_time(inference_requests_in_flight",
+        "sum(rate(inference_device_busy_seconds_total",
+    ]
     for trigger in scaled["spec"]["triggers"]:
         assert 'namespace="ns",service="ph-inference"' in trigger["metadata"]["query"]
         assert trigger["metadata"]["ignoreNullValues"] == "false"
@@ -303,6 +308,17 @@ def test_a_gpu_is_asked_for_and_a_rollout_needs_no_spare_one(name: str, resource
     assert "nvidia" not in yaml.safe_dump(named(name, "Deployment", "ph-auth"))
 
 
+def test_where_gpus_are_spare_a_rollout_may_take_one() -> None:
+    surge = "inference.gpu.updateStrategy.rollingUpdate"
+    done = template(Flavour(("gpu",), (f"{surge}.maxSurge=1", f"{surge}.maxUnavailable=0")))
+    (deployment,) = (
+        each
+        for each in yaml.safe_load_all(done.stdout)
+        if each and each["kind"] == "Deployment" and each["metadata"]["name"] == "ph-inference"
+    )
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
 def test_a_gpu_may_be_claimed() -> None:
     name = "dynamic resource allocation"
     spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]
@@ -329,6 +345,23 @@ def test_policies_follow_the_addresses_that_are_configured() -> None:
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("downloaded models", "ph-inference", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} not in rules("default", "ph-inference", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("auth alone", "ph-auth", "egress")
+
+
+def test_a_peer_elsewhere_is_reached_at_the_port_of_its_pods() -> None:
+    name = "peers in other releases"
+    ports = [{"port": 81, "protocol": "TCP"}, {"port": "http", "protocol": "TCP"}]
+    assert {"ports": ports, "to": [{"podSelector": {}}]} in rules(name, "ph-users", "egress")
+    identity = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "identity"}}}
+    ports = [{"port": 80, "protocol": "TCP"}, {"port": "http", "protocol": "TCP"}]
+    assert {"ports": ports, "to": [identity]} in rules(name, "ph-inference", "egress")
+    outside = rules("auth alone", "ph-auth", "egress")
+    assert {"ports": [{"port": 443, "protocol": "TCP"}]} in outside
+    assert '"http"' not in json.dumps(outside)
+
+
+def test_an_address_of_either_family_is_itself() -> None:
+    to_address = {"ports": [{"port": 5432, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "fd00::1/128"}}]}
+    assert to_address in rules("a database by IPv6", "ph-auth", "egress")
 
 
 def test_spans_may_leave_for_where_they_are_sent() -> None:
@@ -397,6 +430,14 @@ def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], 
     assert reason in done.stderr
 
 
+def test_the_passwords_of_a_volume_outlive_the_release_as_it_does() -> None:
+    def policy(name: str) -> Any:
+        return named(name, "Secret", "ph-postgresql")["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
+
+    assert policy("default") == "keep"
+    assert policy("dev") is None
+
+
 def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:
     one = {(found["kind"], found["metadata"]["name"]) for found in objects("default")}
     other = {(found["kind"], found["metadata"]["name"]) for found in objects("a release named like the chart")}
@@ -434,6 +475,10 @@ def test_extras_are_everywhere_and_templates_are_rendered() -> None:
         assert spec["priorityClassName"] == "important"
         assert spec["nodeSelector"] == {"disk": "fast"}
         assert {"name": "TZ", "value": "ph"} in spec["containers"][0]["env"]
+        assert [each["name"] for each in spec["containers"]] == [chart, f"beside-{chart}"]
+        # What the migrations may need comes first.
+        first = [each["name"] for each in spec["initContainers"]]
+        assert first == (["proxy"] if chart == "inference" else ["proxy", "migrate"])
         assert named(name, "ConfigMap", f"more-{chart}")["data"] == {"a": chart}
 
 

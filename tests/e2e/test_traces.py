@@ -1,6 +1,5 @@
 """One request, followed from the gateway to the batch that computed it, by a real receiver of OTLP."""
 
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 
 from tests.e2e.conftest import DATA, Pinhole, started
 from tests.otlp import ReceivedSpan, Receiver, receiving
+from tests.redis_server import serve_redis
 
 Branch = tuple[str, str, tuple["Branch", ...]]
 """A span as service, name and what is below it, in the order of names."""
@@ -24,13 +24,18 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def traced(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinhole]:
-    """A product whose processes send their spans, once a tenth of a second."""
-    with started(
-        tmp_path_factory.mktemp("traced"),
-        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_url,
-        OTEL_BSP_SCHEDULE_DELAY="100",
-        LOG_FORMAT="json",
-    ) as running:
+    """A product with a Redis, whose processes send their spans, once a tenth of a second."""
+    with (
+        serve_redis(tmp_path_factory.mktemp("redis")) as (redis_url, _),
+        started(
+            tmp_path_factory.mktemp("traced"),
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http_url,
+            OTEL_BSP_SCHEDULE_DELAY="100",
+            LOG_FORMAT="json",
+            INFERENCE_CACHE_REDIS_URL=redis_url,
+            AUTH_RATE_LIMIT_REDIS_URL=redis_url,
+        ) as running,
+    ):
         yield running
 
 
@@ -40,7 +45,9 @@ def spans_of(receiver: Receiver, trace_id: str) -> list[ReceivedSpan]:
     while True:
         spans = [span for span in receiver.spans() if span.trace_id == trace_id]
         parents = {span.parent_id for span in spans}
-        calls = {span.span_id for span in spans if span.name in {"GET", "POST"}}
+        calls = {
+            span.span_id for span in spans if span.name in {"GET", "POST"} and "http.request.method" in span.attributes
+        }
         if "b" * 16 in parents <= {"b" * 16} | {span.span_id for span in spans} and calls <= parents:
             return spans
         assert time.monotonic() < deadline, [(span.service, span.name) for span in spans]
@@ -48,8 +55,17 @@ def spans_of(receiver: Receiver, trace_id: str) -> list[ReceivedSpan]:
 
 
 def tree(spans: list[ReceivedSpan], parent_id: str = "") -> tuple[Branch, ...]:
-    branches = [(s.service, s.name, tree(spans, s.span_id)) for s in spans if s.parent_id == parent_id]
+    branches = [(s.service, named(s), tree(spans, s.span_id)) for s in spans if s.parent_id == parent_id]
     return tuple(sorted(branches))
+
+
+def named(span: ReceivedSpan) -> str:
+    """Return the name of a span, without the path of the database that a statement was sent to."""
+    return span.name.split()[0] if "db.query.text" in span.attributes else span.name
+
+
+def leaves(service: str, *names: str) -> tuple[Branch, ...]:
+    return tuple((service, name, ()) for name in names)
 
 
 def parent(trace_id: str) -> dict[str, str]:
@@ -64,21 +80,8 @@ def test_a_prediction_is_one_tree_down_to_its_batch(traced: Pinhole, receiver: R
     assert response.status_code == 200
     spans = spans_of(receiver, trace_id)
 
-    leaves = tuple(
-        ("inference", name, ())
-        for name in (
-            "authenticate",
-            "batch",
-            "compute",
-            "decode",
-            "postprocess",
-            "preprocess",
-            "queue",
-            "queue",
-            "receive",
-        )
-    )
-    inference = ("inference", "POST /predict", leaves)
+    stages = ("authenticate", "batch", "compute", "decode", "postprocess", "preprocess", "queue", "queue", "receive")
+    inference = ("inference", "POST /predict", leaves("inference", "GET", "SET", *stages))
     assert tree(spans, "b" * 16) == (("gateway", "POST /predict", (("gateway", "POST", (inference,)),)),)
 
     by_name = {span.name: span for span in spans if span.service == "inference"}
@@ -90,20 +93,21 @@ def test_a_prediction_is_one_tree_down_to_its_batch(traced: Pinhole, receiver: R
 def test_log_lines_and_the_exemplar_name_the_trace(traced: Pinhole, receiver: Receiver) -> None:
     trace_id = "a2" * 16
     with traced.admin() as admin:
-        admin.get("/models", headers=parent(trace_id))
+        picture = (DATA / "coffee.png").read_bytes()
+        admin.post("/predict", content=picture, headers={"content-type": "image/png", **parent(trace_id)})
     spans_of(receiver, trace_id)
     openmetrics = {"accept": "application/openmetrics-text; version=1.0.0"}
     metrics = httpx.get(f"{traced.service_url('inference')}/metrics", headers=openmetrics).text
-    (bucket,) = [line for line in metrics.splitlines() if 'http_route="/models"' in line and "# {" in line]
-    assert f'trace_id="{trace_id}"' in bucket
+    buckets = [line for line in metrics.splitlines() if 'http_route="/predict"' in line and "# {" in line]
+    assert [bucket for bucket in buckets if f'trace_id="{trace_id}"' in bucket]
     lines = [json.loads(line[line.index("{") :]) for line in traced.output if trace_id in line]
     assert {line["service"] for line in lines if line["event"] == "request"} == {"gateway", "inference"}
 
 
 def test_the_durations_of_a_prediction_name_its_trace(traced: Pinhole) -> None:
-    trace_id = "a4" * 16
+    trace_id = "a7" * 16
     with traced.admin() as admin:
-        picture = (DATA / "chelsea.png").read_bytes()
+        picture = (DATA / "coffee.png").read_bytes()
         answer = admin.post("/predict", content=picture, headers={"content-type": "image/png", **parent(trace_id)})
     assert answer.status_code == 200
     openmetrics = {"accept": "application/openmetrics-text; version=1.0.0"}
@@ -115,26 +119,36 @@ def test_the_durations_of_a_prediction_name_its_trace(traced: Pinhole) -> None:
     }
 
 
+def test_a_picture_that_was_seen_before_is_fetched_and_not_computed(traced: Pinhole, receiver: Receiver) -> None:
+    trace_id = "a4" * 16
+    picture = (DATA / "chelsea.png").read_bytes()
+    with traced.admin() as admin:
+        admin.headers["content-type"] = "image/png"
+        assert admin.post("/predict", content=picture).headers["x-cache"] == "miss"
+        assert admin.post("/predict", content=picture, headers=parent(trace_id)).headers["x-cache"] == "hit"
+    spans = spans_of(receiver, trace_id)
+    inference = ("inference", "POST /predict", leaves("inference", "GET", "authenticate", "postprocess", "receive"))
+    assert tree(spans, "b" * 16) == (("gateway", "POST /predict", (("gateway", "POST", (inference,)),)),)
+
+
 def test_a_login_is_one_tree_through_auth_and_users(traced: Pinhole, receiver: Receiver) -> None:
     trace_id = "a3" * 16
     form = {"grant_type": "password", "username": "admin", "password": traced.admin_password}
+    traced.token("admin", traced.admin_password)  # once, so that the address is known, and to Redis its scripts
     response = httpx.post(f"{traced.url}/token", data=form, headers=parent(trace_id), timeout=30)
     assert response.status_code == 200
     spans = spans_of(receiver, trace_id)
-    named = {(span.service, span.name): span for span in spans}
-    way = [
-        ("gateway", "POST /token"),
-        ("gateway", "POST"),
-        ("auth", "POST /token"),
-        ("auth", "POST"),
-        ("users", "POST /internal/credentials/verify"),
-    ]
-    for above, below in itertools.pairwise(way):
-        assert named[below].parent_id == named[above].span_id, (above, below)
-    statements = [span for span in spans if "db.query.text" in span.attributes]
-    assert {span.service for span in statements} == {"auth", "users"}
-    secrets = (traced.admin_password, "admin@example.com")
+
+    verifying = ("BEGIN", "BEGIN", "BEGIN", "DELETE", "INSERT", "SELECT", "SELECT", "UPDATE", "authenticate")
+    users = ("users", "POST /internal/credentials/verify", leaves("users", *verifying))
+    statements = leaves("auth", "BEGIN", "DELETE", "EVALSHA", "INSERT", "INSERT", "SELECT", "SELECT")
+    auth = ("auth", "POST /token", tuple(sorted((*statements, ("auth", "POST", (users,))))))
+    assert tree(spans, "b" * 16) == (("gateway", "POST /token", (("gateway", "POST", (auth,)),)),)
+
+    secrets = (traced.admin_password, "admin@example.com", response.json()["access_token"])
     assert not [span for span in spans if any(secret in str(span) for secret in secrets)]
+    lines = [json.loads(line[line.index("{") :]) for line in traced.output if trace_id in line]
+    assert {line["service"] for line in lines if line["event"] == "request"} == {"gateway", "auth", "users"}
 
 
 def test_nothing_is_traced_that_nobody_asked_for(traced: Pinhole, receiver: Receiver) -> None:
@@ -143,7 +157,9 @@ def test_nothing_is_traced_that_nobody_asked_for(traced: Pinhole, receiver: Rece
             httpx.get(traced.service_url(service) + path)
     time.sleep(2.5)  # polls and the canary go on meanwhile
     started_here = {(span.service, span.name) for span in receiver.spans() if not span.parent_id}
-    assert started_here <= {("gateway", "POST /token")}, "what is no request of this file was traced"
+    assert started_here <= {("gateway", "POST /token"), ("gateway", "POST /predict")}, (
+        "what is no request of this file was traced"
+    )
 
 
 def test_a_product_without_a_receiver_says_so_once_and_works(tmp_path: Path) -> None:

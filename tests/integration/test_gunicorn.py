@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
+from tests.otlp import receiving
 from tests.servers import Server, serving
 
 SERVICES = ("auth", "users", "inference")
@@ -25,8 +26,8 @@ def environment(service: str, folder: Path, issuer: Issuer, **variables: str) ->
     return {
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
-        # What a search for the fastest mode finds is kept: whether it is done by the end is a matter of luck.
-        "INFERENCE_MODES_DIR": str(folder / "modes"),
+        # A search for the fastest mode goes on behind the test, and keeps what it finds if it is done in time.
+        "INFERENCE_MODE_SEARCH_SECONDS": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         f"{prefix}_ISSUER": ISSUER,
         f"{prefix}_AUDIENCE": AUDIENCE,
@@ -105,6 +106,35 @@ def test_the_workers_of_inference_map_the_same_weights(tmp_path: Path, issuer: I
         eventually(lambda: len(mapped()) == 2 and all(mapped()))
         first, second = mapped()
         assert first == second
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_spans_of_all_workers_arrive_up_to_the_last(protocol: str, tmp_path: Path, issuer: Issuer) -> None:
+    with receiving() as receiver:
+        variables = environment(
+            "auth",
+            tmp_path,
+            issuer,
+            WORKERS="2",
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.grpc_url if protocol == "grpc" else receiver.http_url,
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            OTEL_BSP_SCHEDULE_DELAY="100",
+        )
+        with serving(app("auth"), variables, folder=tmp_path / "work") as server:
+            server.wait_until_ready()
+
+            def both_are_heard() -> bool:
+                httpx.get(f"{server.url}/.well-known/jwks.json")
+                return len({span.instance for span in receiver.spans()}) == 2
+
+            eventually(both_are_heard)
+            httpx.get(f"{server.url}/the-last")
+            server.process.terminate()
+            _, logged = server.process.communicate(timeout=60)
+        assert server.process.returncode == 0, logged
+        assert "traces_lost" not in logged
+        paths = {span.attributes.get("url.path") for span in receiver.spans() if span.service == "auth"}
+        assert "/the-last" in paths
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,12 @@ def test_an_image_has_all_that_its_service_asks_for(service: str) -> None:
     assert asked - {"servicekit"} <= locked
 
 
+@pytest.mark.parametrize(("service", "expected"), [("auth", False), ("users", False), ("inference", True)])
+def test_grpc_is_in_the_image_of_inference_alone(service: str, expected: bool) -> None:
+    grpc = {"grpcio", "opentelemetry-exporter-otlp-proto-grpc"}
+    assert grpc & {project for project, _ in pins(service)} == (grpc if expected else set())
+
+
 @pytest.mark.parametrize("service", IMAGES)
 def test_torch_and_cuda_are_in_a_lock_of_their_own(service: str) -> None:
     locked = {project for project, _ in pins(service)}

@@ -131,7 +131,8 @@ triggers:
   # What comes and goes between two looks is in the average.
   - query: sum(avg_over_time(inference_requests_in_flight{ {{- $selector -}} }[1m]))
     threshold: {{ .Values.keda.targetInFlight }}
-  - query: sum(rate(inference_device_busy_seconds_total{ {{- $selector -}} }[1m]))
+  # A device that has computed nothing yet has no series: it is idle, if its pods are known at all.
+  - query: sum(rate(inference_device_busy_seconds_total{ {{- $selector -}} }[1m])) or 0 * sum(inference_requests_in_flight{ {{- $selector -}} })
     threshold: {{ .Values.keda.targetDeviceUtilization }}
 {{- end }}
 

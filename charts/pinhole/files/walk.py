@@ -2,20 +2,40 @@
 
 import pathlib
 import sys
+import time
+from typing import Any
 
 import httpx
+
+PATIENCE_SECONDS = 120
+AWAY = {502, 503, 504}
 
 auth, users, inference, username = sys.argv[1:]
 password = pathlib.Path("/etc/pinhole/admin-password").read_text().strip()
 sample = pathlib.Path(__import__("inference_service").__path__[0], "web", "sample-coffee.jpg").read_bytes()
 
+
+def ask(http: httpx.Client, method: str, url: str, **content: Any) -> Any:
+    """Return the answer as JSON. A Service may refuse for a moment, as just after a rollout: it is asked again."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            response = http.request(method, url, **content)
+            if response.status_code not in AWAY or time.monotonic() > deadline:
+                return response.raise_for_status().json()
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(1)
+
+
 with httpx.Client(timeout=30) as http:
     form = {"grant_type": "password", "username": username, "password": password}
-    token = http.post(f"{auth}/token", data=form).raise_for_status().json()["access_token"]
+    token = ask(http, "POST", f"{auth}/token", data=form)["access_token"]
     http.headers["Authorization"] = f"Bearer {token}"
-    account = http.get(f"{users}/users/me").raise_for_status().json()
+    account = ask(http, "GET", f"{users}/users/me")
     if account["username"] != username:
         sys.exit(f"the token of {username} leads to {account['username']}")
-    headers = {"Content-Type": "image/jpeg"}
-    answer = http.post(f"{inference}/predict", content=sample, headers=headers).raise_for_status().json()
+    picture = {"content": sample, "headers": {"Content-Type": "image/jpeg"}}
+    answer = ask(http, "POST", f"{inference}/predict", **picture)
     print(f"{answer['label']}: {answer['score']:.2f}")

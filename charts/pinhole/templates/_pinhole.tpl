@@ -50,10 +50,14 @@
 {{- fail (printf "postgresql.enabled is off: set %s.database.host, and %s.database.existingSecret with its password" $name $name) }}
 {{- end }}
 {{- end }}
-{{- $urls := dict "auth" (list .Values.users.authUrl .Values.inference.authUrl) "users" (list .Values.auth.usersUrl) }}
-{{- range $name, $told := $urls }}
+{{- $callers := dict "auth" (list .Values.users .Values.inference) "users" (list .Values.auth) }}
+{{- range $name, $calling := $callers }}
 {{- $values := index $.Values $name }}
-{{- if and (or $values.fullnameOverride $values.nameOverride (not $values.enabled) (ne (int ($values.service).port) 80)) (has "" $told) }}
+{{- $isUntold := false }}
+{{- range $calling }}
+{{- $isUntold = or $isUntold (and .enabled (empty (get . (printf "%sUrl" $name)))) }}
+{{- end }}
+{{- if and (or $values.fullnameOverride $values.nameOverride (not $values.enabled) (ne (int ($values.service).port) 80)) $isUntold }}
 {{- fail (printf "%s has another name or port, or is not here: tell the others where it is reached, by %s" $name (ternary "users.authUrl and inference.authUrl" "auth.usersUrl" (eq $name "auth"))) }}
 {{- end }}
 {{- end }}

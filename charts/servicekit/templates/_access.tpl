@@ -71,10 +71,10 @@ spec:
     {{- end }}
     {{- if $service.hasDatabase }}
     {{- $host := tpl .Values.database.host . }}
-    {{- include "servicekit.endpointRule" (dict "root" . "host" $host "port" .Values.database.port) | trim | nindent 4 }}
+    {{- include "servicekit.endpointRule" (dict "host" $host "port" .Values.database.port) | trim | nindent 4 }}
     {{- end }}
     {{- range $service.egress }}
-    {{- include "servicekit.endpointRule" (dict "root" $ "host" .host "port" .port) | trim | nindent 4 }}
+    {{- include "servicekit.endpointRule" (dict "host" .host "port" .port) | trim | nindent 4 }}
     {{- end }}
     {{- with tpl .Values.tracing.endpoint . }}
     {{- include "servicekit.urlRule" (dict "root" $ "name" "" "url" .) | trim | nindent 4 }}
@@ -93,11 +93,16 @@ spec:
       protocol: TCP
 {{- end }}
 
-{{/* A service of this release by its pods, for a policy sees their ports; another one by its address. */}}
+{{/*
+Where a URL leads: (dict "url" URL "name" NAME "root" $). `name` is that of the service of ours that answers there,
+if it is one. Its pods listen on `http` whatever port their Service has, and a policy sees the ports of pods.
+*/}}
 {{- define "servicekit.urlRule" -}}
 {{- $url := urlParse .url }}
-{{- $host := first (splitList ":" $url.host) }}
-{{- if eq $host (include "servicekit.fullnameOf" (dict "name" .name "root" .root)) }}
+{{- $told := regexFind ":[0-9]+$" $url.host }}
+{{- $host := trimSuffix $told $url.host }}
+{{- $port := trimPrefix ":" $told | default (eq $url.scheme "https" | ternary "443" "80") }}
+{{- if and .name (eq $host (include "servicekit.fullnameOf" (dict "name" .name "root" .root))) }}
 - to:
     - podSelector:
         matchLabels:
@@ -107,9 +112,7 @@ spec:
     - port: http
       protocol: TCP
 {{- else }}
-{{- $told := regexFind ":[0-9]+$" $url.host | trimPrefix ":" }}
-{{- $port := default (eq $url.scheme "https" | ternary "443" "80") $told }}
-{{- include "servicekit.endpointRule" (dict "root" .root "host" $host "port" $port) }}
+{{- include "servicekit.endpointRule" (dict "host" $host "port" $port "isOurs" (not (empty .name))) }}
 {{- end }}
 {{- end }}
 
@@ -119,17 +122,26 @@ is itself; of any other name a policy cannot know the address.
 */}}
 {{- define "servicekit.endpointRule" -}}
 {{- $parts := splitList "." .host }}
+{{- $address := .host | trimPrefix "[" | trimSuffix "]" }}
+{{- $isVersion4 := regexMatch "^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$" $address }}
+{{- $isAddress := or $isVersion4 (contains ":" $address) }}
+{{- $isHere := and .host (not $isAddress) (eq (len $parts) 1) }}
+{{- $isThere := and (ge (len $parts) 3) (eq (index $parts 2) "svc") }}
 - ports:
     - port: {{ int .port }}
       protocol: TCP
-  {{- if regexMatch "^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$" .host }}
+    {{- if and .isOurs (or $isHere $isThere) }}
+    - port: http
+      protocol: TCP
+    {{- end }}
+  {{- if $isAddress }}
   to:
     - ipBlock:
-        cidr: {{ .host }}/32
-  {{- else if and .host (eq (len $parts) 1) }}
+        cidr: {{ $address }}/{{ ternary 32 128 $isVersion4 }}
+  {{- else if $isHere }}
   to:
     - podSelector: {}
-  {{- else if and (ge (len $parts) 3) (eq (index $parts 2) "svc") }}
+  {{- else if $isThere }}
   to:
     - namespaceSelector:
         matchLabels:

@@ -17,7 +17,11 @@ spec:
       {{- include "servicekit.testContainer" . | nindent 6 }}
       command: [python, -c]
       args:
-        - import httpx, sys; print(httpx.get(sys.argv[1], timeout=10).raise_for_status().text)
+        - |
+          import httpx, sys
+          # A Service may refuse for a moment, as just after a rollout.
+          with httpx.Client(transport=httpx.HTTPTransport(retries=7), timeout=30) as http:
+              print(http.get(sys.argv[1]).raise_for_status().text)
         - http://{{ include "servicekit.fullname" . }}:{{ .Values.service.port }}/readyz
 {{- end }}
 

@@ -14,15 +14,7 @@ spec:
     matchLabels:
       {{- include "servicekit.selectorLabels" . | nindent 6 }}
   strategy:
-    {{- if (.Values.gpu).enabled }}
-    # No GPU may be spare for one replica more: one goes before the next one comes.
-    type: RollingUpdate
-    rollingUpdate:
-      maxSurge: 0
-      maxUnavailable: 1
-    {{- else }}
-    {{- toYaml .Values.updateStrategy | nindent 4 }}
-    {{- end }}
+    {{- ternary (.Values.gpu).updateStrategy .Values.updateStrategy ((.Values.gpu).enabled | default false) | toYaml | nindent 4 }}
   template:
     metadata:
       labels:
@@ -61,8 +53,14 @@ priorityClassName: {{ . }}
 {{- with $service.podSpec }}
 {{ toYaml . }}
 {{- end }}
-{{- if and $service.hasDatabase .Values.migrations.initContainer }}
+{{- $isMigrating := and $service.hasDatabase .Values.migrations.initContainer }}
+{{- if or $isMigrating .Values.initContainers }}
 initContainers:
+  {{- with .Values.initContainers }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- if $isMigrating }}
   - name: migrate
     {{- include "servicekit.containerFrame" . | nindent 4 }}
     # Several pods may do it at once: a lock in the database lets one work.
@@ -101,6 +99,9 @@ containers:
           seconds: {{ .Values.shutdown.preStopSleepSeconds }}
     resources:
       {{- mergeOverwrite (deepCopy .Values.resources) ($service.resources | default dict) | toYaml | nindent 6 }}
+  {{- with .Values.sidecars }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
+  {{- end }}
 volumes:
   - name: tmp
     emptyDir:

@@ -65,6 +65,16 @@ async def test_a_network_without_feature_maps_is_explained_by_what_it_misses(
     assert drawn.headers["content-type"] == "image/png"
 
 
+async def test_a_network_whose_maps_are_single_points_is_explained_by_what_it_misses_too(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    points = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1), nn.Flatten()).eval()
+    async with serving(settings, tiny_source(points)) as client:
+        answer = await client.post("/explain", files={"file": ("red.png", RED)}, headers={**bearer, **JSON})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["method"] == "occlusion"
+
+
 class GateThenConvolution(Gate):
     """A gate that has a feature map, and notes what it computes."""
 

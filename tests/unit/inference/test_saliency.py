@@ -118,6 +118,13 @@ def test_only_networks_that_convolve_to_the_end_have_a_feature_map() -> None:
     assert not has_feature_map(nn.Sequential(nn.Conv2d(3, 8, 4), attention))
 
 
+def test_a_network_whose_maps_are_single_points_gives_its_logits_alone() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.Flatten()).eval()
+    image = torch.rand(1, 3, 8, 8)
+    assert has_feature_map(network)
+    torch.testing.assert_close(grad_cam(tiny_model(network), image, None), network(image).detach())
+
+
 def background(heat: Tensor, region: tuple[slice, slice]) -> float:
     outside = torch.ones_like(heat, dtype=torch.bool)
     outside[region] = False

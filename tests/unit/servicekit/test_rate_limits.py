@@ -8,8 +8,10 @@ from typing import ClassVar
 import pytest
 import redis
 from limits import RateLimitItemPerHour
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr, ValidationError
 from servicekit.rate_limits import RateLimit, RateLimitSettings, open_rate_limit
+from servicekit.telemetry import Telemetry
 from structlog.testing import capture_logs
 
 from tests.redis_server import serve_redis
@@ -25,7 +27,11 @@ class Settings(RateLimitSettings):
 @asynccontextmanager
 async def limited(url: str | None = None, amount: int = LIMIT) -> AsyncIterator[RateLimit]:
     settings = Settings(rate_limit_redis_url=url and SecretStr(url))
-    async with open_rate_limit(settings, RateLimitItemPerHour, amount) as limit:
+    telemetry = Telemetry(settings, version="1", registry=CollectorRegistry())
+    async with (
+        telemetry.running(),
+        open_rate_limit(settings, RateLimitItemPerHour, amount, telemetry=telemetry) as limit,
+    ):
         yield limit
 
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastapi import APIRouter, FastAPI, Request
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from redis.asyncio import Redis
 from servicekit.app import build_app
 from servicekit.auth import Principal, Verifications, require_scope
 from servicekit.database import open_database
@@ -27,6 +29,7 @@ from sqlalchemy import text
 from tests.asgi import running
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.otlp import ReceivedSpan, Receiver, receiving
+from tests.redis_server import serve_redis
 
 
 class Settings(ResourceSettings):
@@ -114,13 +117,27 @@ async def test_a_request_passes_its_trace_on(receiver: Receiver, tmp_path: Path,
     telemetry = Telemetry(
         Settings.model_validate({"otlp_endpoint": receiver.http_url}), version="1", registry=CollectorRegistry()
     )
-    async with telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
+    async with telemetry.running(), telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
         with telemetry.tracer.start_as_current_span("outer", kind=SpanKind.SERVER) as outer:
             await http.get("http://other.example/")
-    await telemetry.close()
     _, trace_id, span_id, _ = heard[0].split("-")
     spans = receiver.wait_for("GET", "outer")
     assert (trace_id, span_id) == (f"{outer.get_span_context().trace_id:032x}", named(spans, "GET").span_id)
+
+
+async def test_commands_of_redis_are_traced_without_their_keys_and_values(receiver: Receiver, tmp_path: Path) -> None:
+    telemetry = Telemetry(
+        Settings.model_validate({"otlp_endpoint": receiver.http_url}), version="1", registry=CollectorRegistry()
+    )
+    with serve_redis(tmp_path) as (url, _):
+        async with telemetry.running(), Redis.from_url(url) as redis:
+            telemetry.watch_redis(redis)
+            with telemetry.tracer.start_as_current_span("outer", kind=SpanKind.SERVER):
+                await redis.set("the key", "the value")
+    span = named(receiver.spans(), "SET")
+    assert span.parent_id == named(receiver.spans(), "outer").span_id
+    assert (span.attributes["db.system.name"], span.attributes["db.query.text"]) == ("redis", "SET ? ?")
+    assert not [value for value in span.attributes.values() if "the" in str(value)]
 
 
 async def test_probes_and_metrics_are_not_traced(receiver: Receiver, issuer: Issuer, tmp_path: Path) -> None:
@@ -213,6 +230,15 @@ async def test_a_receiver_that_is_away_is_reported_once(
 def test_a_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError, match=variable):
+        Settings()
+
+
+def test_grpc_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    assert Settings().otlp_protocol == "grpc"
+    exporter = "opentelemetry.exporter.otlp.proto.grpc"
+    monkeypatch.setitem(sys.modules, exporter, None)
+    with pytest.raises(ValidationError, match=r"OTEL_EXPORTER_OTLP_PROTOCOL\n.*expected http/protobuf"):
         Settings()
 
 

@@ -99,7 +99,9 @@ def _lifespan(
                     )
                 ) as http,
                 follow_account_events(http, database, registry),
-                open_rate_limit(settings, RateLimitItemPerMinute, settings.token_requests_per_minute) as token_limit,
+                open_rate_limit(
+                    settings, RateLimitItemPerMinute, settings.token_requests_per_minute, telemetry=telemetry
+                ) as token_limit,
                 _open_client_assertions(database, settings) as assertions,
             ):
                 readiness.is_met(KEYS_NEED)

@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from servicekit.logs import get_logger
+from servicekit.telemetry import Telemetry
 from torch import Tensor
 
 from inference_service.metrics import InferenceMetrics
@@ -158,7 +159,12 @@ def _size(value: bytes) -> int:
 
 @asynccontextmanager
 async def open_cache(
-    *, max_bytes: int, ttl_seconds: float, redis_url: SecretStr | None, metrics: InferenceMetrics
+    *,
+    max_bytes: int,
+    ttl_seconds: float,
+    redis_url: SecretStr | None,
+    metrics: InferenceMetrics,
+    telemetry: Telemetry,
 ) -> AsyncIterator[LogitsCache | None]:
     """Yield the cache, or None where `max_bytes` is 0. With `redis_url` the bound on bytes is that of Redis."""
     if not max_bytes:
@@ -173,4 +179,5 @@ async def open_cache(
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     ) as redis:
+        telemetry.watch_redis(redis)
         yield LogitsCache(RedisStore(redis, ttl_seconds=ttl_seconds, metrics=metrics))

@@ -88,17 +88,17 @@ class Explainer:
 
     async def _explain(self, request: "_Request", *, draw: bool) -> Explanation:
         model, timings = request.model, request.timings
-        by_gradient = has_feature_map(model.network)
+        forward = partial(grad_cam, model, target=request.target) if has_feature_map(model.network) else None
         with self._admit(request) as place:
             image = await self._pipeline.prepare(request.picture, model, timings)
-            if by_gradient:
-                saliency = await _by_gradient(request, image, place)
+            [row] = await place.infer(image.unsqueeze(0), timings, forward)
+            method: Method = "grad-cam" if len(row) > len(model.labels) else "occlusion"
+            if method == "grad-cam":
+                saliency = read_grad_cam(row, len(model.labels), request.target)
             else:
-                [whole] = await place.infer(image.unsqueeze(0), timings)
-                saliency = read_occlusion(whole, await self._without_parts(request, image), request.target)
+                saliency = read_occlusion(row, await self._without_parts(request, image), request.target)
         with timings.measure("postprocess"):
             png = await self._draw(request, saliency) if draw else None
-        method: Method = "grad-cam" if by_gradient else "occlusion"
         return Explanation(saliency, model.labels[saliency.index], method, png)
 
     async def _without_parts(self, request: "_Request", image: Tensor) -> Tensor:
@@ -135,9 +135,3 @@ class _Request:
     target: int | None
     timings: StageTimings
     timeout_seconds: float
-
-
-async def _by_gradient(request: _Request, image: Tensor, place: Place) -> Saliency:
-    forward = partial(grad_cam, request.model, target=request.target)
-    [row] = await place.infer(image.unsqueeze(0), request.timings, forward)
-    return read_grad_cam(row, len(request.model.labels), request.target)

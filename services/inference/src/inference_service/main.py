@@ -121,6 +121,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ttl_seconds=settings.cache_ttl_seconds,
                 redis_url=settings.cache_redis_url,
                 metrics=metrics,
+                telemetry=telemetry,
             ) as cache,
         ):
             admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)

@@ -48,6 +48,7 @@ def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
 
     The map is the sum of the channels of the last feature map, each weighted by the mean of the gradient
     of the logit of `target` (by default the highest) with respect to it; what is below 0 is cut off.
+    Without the map, [1, classes], where no feature map of two by two or more leads to the logit.
     """
     last: list[Tensor] = []
     thread = threading.get_ident()
@@ -68,9 +69,11 @@ def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
         with torch.no_grad():
             logits: Tensor = model.network(images.to(model.device, model.dtype))
             index = int(logits[0].argmax()) if target is None else target
-            [gradient] = torch.autograd.grad(logits[0, index], last)
+            [gradient] = torch.autograd.grad(logits[0, index], last, allow_unused=True) if last else [None]
     finally:
         handle.remove()
+    if gradient is None:
+        return logits.detach().float().cpu()
     features = last[0].detach()
     heat = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu()
     return torch.cat([logits.detach().float(), heat.float().flatten(1)], 1).cpu()

@@ -108,7 +108,7 @@ class InferenceSettings(ResourceSettings):
     mode: ModeSetting = "auto"
     """How models are computed; `models.yaml` may say otherwise for each. See docs/models.md."""
 
-    mode_search_seconds: NonNegativeFloat = 120.0
+    mode_search_seconds: NonNegativeFloat = 300.0
     """Longest search for the fastest mode of a model, while it is served. 0 searches for none."""
 
     modes_dir: Path = Path(".pinhole/modes")

@@ -1,12 +1,16 @@
 """torchvision's classifiers: their networks, their published weights and the transforms of these.
 
-torchvision takes seconds and 160 MB to import, so only what uses it does: the functions here.
+Only what uses torchvision imports it: the functions here.
 """
 
+import importlib
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,9 +42,7 @@ def published_weights(name: str, weights: str | None = None) -> PublishedWeights
         ModelUnavailable: there is no such classifier, or no such weights that classify.
     """
     _check_name(name)
-    from torchvision.models import get_model_weights
-
-    known = get_model_weights(name)
+    known = _torchvision().models.get_model_weights(name)
     try:
         chosen: Any = known[weights or "DEFAULT"]
     except KeyError:
@@ -76,10 +78,10 @@ def build_classifier(name: str, tensors: Mapping[str, Tensor], *, classes: int, 
         ModelUnavailable: there is no such network, or the weights are another's.
     """
     _check_name(name)
-    from torchvision.models import get_model
-
     try:
-        network: nn.Module = get_model(name, weights=None, **_options(name, tensors, classes, input_size))
+        network: nn.Module = _torchvision().models.get_model(
+            name, weights=None, **_options(name, tensors, classes, input_size)
+        )
         # Copied, and strictly: no random value stays, and safetensors maps a file that somebody may write to.
         network.load_state_dict(_with_new_keys(name, tensors))
     except (RuntimeError, ValueError, TypeError) as error:
@@ -87,9 +89,36 @@ def build_classifier(name: str, tensors: Mapping[str, Tensor], *, classes: int, 
     return network.eval()
 
 
-def _check_name(name: str) -> None:
+def _torchvision() -> Any:
+    """Import torchvision.
+
+    One operator of its detection networks asks torch's compiler at import whether it may be used, and the
+    compiler takes 3 s and 150 MB to import. So a module stands in for it meanwhile, that says no.
+    """
+    name = "torch._dynamo"
+    if "torchvision" not in sys.modules and name not in sys.modules:
+        compiler, utils = ModuleType(name), ModuleType(f"{name}.utils")
+        utils.is_compile_supported = lambda _device: False  # type: ignore[attr-defined]
+        with _standing_in(compiler, utils), suppress(ImportError):  # of a release that asks for more
+            importlib.import_module("torchvision")
     import torchvision
 
+    return torchvision
+
+
+@contextmanager
+def _standing_in(*modules: ModuleType) -> Iterator[None]:
+    """Let imports find these modules for a while."""
+    sys.modules.update({module.__name__: module for module in modules})
+    try:
+        yield
+    finally:
+        for module in modules:
+            sys.modules.pop(module.__name__, None)
+
+
+def _check_name(name: str) -> None:
+    torchvision = _torchvision()
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         near = get_close_matches(name, names, n=3)

@@ -201,15 +201,12 @@ class RequestRecorder:
 
 
 def _traced(lifespan: Lifespan, telemetry: Telemetry) -> Lifespan:
-    """Return `lifespan` with the tracer in its state; what is left to send is sent last."""
+    """Return `lifespan` with the tracer in its state: telemetry is the first to run, and the last."""
 
     @asynccontextmanager
     async def traced(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        try:
-            async with lifespan(app) as state:
-                yield {**state, "tracer": telemetry.tracer}
-        finally:
-            await telemetry.close()
+        async with telemetry.running(), lifespan(app) as state:
+            yield {**state, "tracer": telemetry.tracer}
 
     return traced
 

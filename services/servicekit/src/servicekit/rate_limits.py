@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from pydantic import SecretStr, field_validator
 from redis.asyncio import ConnectionPool
@@ -18,6 +19,7 @@ from redis.exceptions import RedisError
 from servicekit.addresses import network_of
 from servicekit.logs import get_logger
 from servicekit.settings import ServiceSettings
+from servicekit.telemetry import Telemetry
 
 REDIS_TIMEOUT_SECONDS = 0.1
 REDIS_RETRY_SECONDS = 1.0
@@ -74,7 +76,7 @@ async def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, ke
 
 @contextlib.asynccontextmanager
 async def open_rate_limit(
-    settings: RateLimitSettings, item: type[RateLimitItem], amount: int
+    settings: RateLimitSettings, item: type[RateLimitItem], amount: int, *, telemetry: Telemetry
 ) -> AsyncIterator[RateLimit]:
     """Yield the limit of `amount` requests in the time of `item`; 0 is no limit."""
     limit = item(amount, namespace=f"pinhole:{settings.service}") if amount else None
@@ -94,6 +96,8 @@ async def open_rate_limit(
             implementation="redispy",
             connection_pool=pool,  # type: ignore[arg-type]  # documented, and not in its types
         )
+        assert isinstance(redis.bridge, RedispyBridge)
+        telemetry.watch_redis(redis.bridge.storage)
         yield RateLimit(limit, redis)
     finally:
         await pool.aclose()

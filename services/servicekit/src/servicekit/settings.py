@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -49,6 +49,7 @@ class TelemetrySettings(BaseSettings):
     otlp_protocol: Literal["grpc", "http/protobuf"] = Field(
         "http/protobuf", validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_PROTOCOL", "otlp_protocol")
     )
+    """gRPC needs the extra `otlp-grpc`, which the images of auth and users leave out."""
 
     traces_sampler: Sampler = Field(
         "parentbased_always_on", validation_alias=AliasChoices("OTEL_TRACES_SAMPLER", "traces_sampler")
@@ -57,6 +58,16 @@ class TelemetrySettings(BaseSettings):
         1.0, ge=0, le=1, validation_alias=AliasChoices("OTEL_TRACES_SAMPLER_ARG", "traces_sampler_arg")
     )
     """Share of the traces that the samplers with `traceidratio` keep."""
+
+    @field_validator("otlp_protocol")
+    @classmethod
+    def _is_installed(cls, protocol: str) -> str:
+        if protocol == "grpc":
+            try:
+                import opentelemetry.exporter.otlp.proto.grpc  # noqa: F401
+            except ImportError:
+                raise ValueError("gRPC is not installed here; expected http/protobuf") from None
+        return protocol
 
 
 class ServiceSettings(TelemetrySettings):

@@ -6,7 +6,9 @@ The variables are OpenTelemetry's own (`OTEL_*`). Without an endpoint nothing is
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -31,7 +33,8 @@ from prometheus_client import CollectorRegistry, Counter
 from servicekit.logs import current_trace, get_logger
 from servicekit.settings import ServiceSettings
 
-if TYPE_CHECKING:  # the inference service has no database
+if TYPE_CHECKING:  # the inference service has no database, and a Redis is not everywhere
+    from redis.asyncio import Redis
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 FLUSH_SECONDS = 5.0
@@ -40,31 +43,71 @@ FLUSH_SECONDS = 5.0
 log = get_logger(__name__)
 
 
-class Telemetry:
-    """The tracer of one service, and the clients and databases that it watches."""
+class Telemetry(trace.TracerProvider):
+    """The tracer of one service, and the clients and databases that it watches.
+
+    Made with the application, which may be before a fork; its thread and its connection are of `running`.
+    Where nobody is named who takes spans, nothing is traced.
+    """
 
     def __init__(self, settings: ServiceSettings, *, version: str, registry: CollectorRegistry) -> None:
+        self._settings = settings
+        self._version = version
+        self._open_exporter = None if settings.sdk_disabled else _exporter(settings)
+        self._outcomes = Counter(
+            "telemetry_spans",
+            "Spans that were handed to the exporter, by what came of it: exported or failed.",
+            ["outcome"],
+            registry=registry,
+        )
         self._sdk: TracerProvider | None = None
-        exporter = None if settings.sdk_disabled else _exporter(settings)
-        if exporter is None:
+
+    @property
+    def tracer_provider(self) -> trace.TracerProvider:
+        """Return what makes tracers, once this runs; where nothing is traced, one whose spans go nowhere."""
+        return NoOpTracerProvider() if self._open_exporter is None else self
+
+    @property
+    def tracer(self) -> Tracer:
+        """Return the tracer of the service's own spans; to be asked while this runs."""
+        return self.tracer_provider.get_tracer("pinhole")
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> Tracer:
+        """Return the tracer of a library; to be asked while this runs."""
+        assert self._sdk is not None, "telemetry does not run"
+        return self._sdk.get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Trace while the block lasts, in the process that enters it; at its end send what is left.
+
+        A receiver that does not answer then is waited for `FLUSH_SECONDS`.
+        """
+        if self._open_exporter is None:
+            yield
             return
         # The names of attributes that are stable, not those of 2020: read once, at first use.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
         self._sdk = TracerProvider(
-            sampler=_sampler(settings), resource=_resource(settings.service, version), shutdown_on_exit=False
+            sampler=_sampler(self._settings),
+            resource=_resource(self._settings.service, self._version),
+            shutdown_on_exit=False,
         )
         self._sdk.add_span_processor(_HideQueries())
-        self._sdk.add_span_processor(BatchSpanProcessor(_Reported(exporter, registry)))
-
-    @property
-    def tracer_provider(self) -> trace.TracerProvider:
-        """Return what makes tracers; where nothing is traced, one whose spans go nowhere."""
-        return self._sdk or NoOpTracerProvider()
-
-    @property
-    def tracer(self) -> Tracer:
-        """Return the tracer of the service's own spans."""
-        return self.tracer_provider.get_tracer("pinhole")
+        self._sdk.add_span_processor(BatchSpanProcessor(_Reported(self._open_exporter(), self._outcomes)))
+        try:
+            yield
+        finally:
+            # A thread that nobody waits for at the end of the process.
+            last = threading.Thread(target=self._sdk.shutdown, name="telemetry", daemon=True)
+            last.start()
+            await asyncio.to_thread(last.join, FLUSH_SECONDS)
 
     def watched(self, client: httpx.AsyncClient) -> httpx.AsyncClient:
         """Return `client`, whose requests are traced and pass the trace on in `traceparent` (W3C Trace Context)."""
@@ -83,13 +126,12 @@ class Telemetry:
             no_usage = NoOpMeter("pinhole").create_up_down_counter("unused")
             EngineTracer(self._sdk.get_tracer("sqlalchemy"), engine.sync_engine, no_usage)  # type: ignore[no-untyped-call]
 
-    async def close(self) -> None:
-        """Send what is left; a receiver that does not answer is waited for `FLUSH_SECONDS`."""
+    def watch_redis(self, client: "Redis") -> None:
+        """Trace the commands of `client`, without their keys and values."""
         if self._sdk is not None:
-            # A thread that nobody waits for at the end of the process.
-            last = threading.Thread(target=self._sdk.shutdown, name="telemetry", daemon=True)
-            last.start()
-            await asyncio.to_thread(last.join, FLUSH_SECONDS)
+            from opentelemetry.instrumentation.redis import RedisInstrumentor
+
+            RedisInstrumentor.instrument_client(client, tracer_provider=self._sdk)
 
 
 def exemplar() -> dict[str, str] | None:
@@ -137,20 +179,15 @@ class _HideQueries(SpanProcessor):
 class _Reported(SpanExporter):
     """Counts what becomes of spans, and says once that the receiver is lost, and once that it is back."""
 
-    def __init__(self, exporter: SpanExporter, registry: CollectorRegistry) -> None:
+    def __init__(self, exporter: SpanExporter, outcomes: Counter) -> None:
         self._exporter = exporter
+        self._outcomes = outcomes
         self._is_reached = True
-        self._spans = Counter(
-            "telemetry_spans",
-            "Spans that were handed to the exporter, by what came of it: exported or failed.",
-            ["outcome"],
-            registry=registry,
-        )
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
         is_reached = result is SpanExportResult.SUCCESS
-        self._spans.labels("exported" if is_reached else "failed").inc(len(spans))
+        self._outcomes.labels("exported" if is_reached else "failed").inc(len(spans))
         if is_reached is not self._is_reached:
             self._is_reached = is_reached
             if is_reached:
@@ -186,10 +223,10 @@ def _resource(service: str, version: str) -> Resource:
     )
 
 
-def _exporter(settings: ServiceSettings) -> SpanExporter | None:
-    """Return what sends spans; None where nobody is named who takes them."""
+def _exporter(settings: ServiceSettings) -> Callable[[], SpanExporter] | None:
+    """Return what opens the way to the receiver; None where nobody is named who takes spans."""
     if settings.traces_exporter == "console":
-        return ConsoleSpanExporter()
+        return ConsoleSpanExporter
     endpoint = settings.otlp_traces_endpoint or settings.otlp_endpoint
     if settings.traces_exporter == "none" or endpoint is None:
         return None
@@ -197,7 +234,7 @@ def _exporter(settings: ServiceSettings) -> SpanExporter | None:
     if settings.otlp_protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
 
-        return OverGrpc(endpoint=endpoint, insecure=endpoint.startswith("http://"))
+        return partial(OverGrpc, endpoint=endpoint, insecure=endpoint.startswith("http://"))
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
 
-    return OverHttp(endpoint=settings.otlp_traces_endpoint or endpoint.rstrip("/") + "/v1/traces")
+    return partial(OverHttp, endpoint=settings.otlp_traces_endpoint or endpoint.rstrip("/") + "/v1/traces")

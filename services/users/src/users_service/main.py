@@ -73,7 +73,9 @@ def _lifespan(
                 jwks_url, http, readiness, refresh_seconds=settings.jwks_refresh_seconds, registry=registry
             ) as keys,
             open_revocations(settings.auth_url, http, readiness, keys=keys, registry=registry) as revocations,
-            open_rate_limit(settings, RateLimitItemPerHour, settings.sign_ups_per_hour) as sign_up_limit,
+            open_rate_limit(
+                settings, RateLimitItemPerHour, settings.sign_ups_per_hour, telemetry=telemetry
+            ) as sign_up_limit,
         ):
             telemetry.watch_database(database.engine)
             with open_passwords(

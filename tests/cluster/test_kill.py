@@ -1,0 +1,63 @@
+"""A pod of inference that is gone at once, in the middle of a batch: its own requests fail, and say so."""
+
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.cluster.product import Product, predict
+from tests.cluster.releases import until
+from tests.cluster.traffic import traffic
+
+CALLERS = 8
+SAID = {502, 503, 504}
+"""How a proxy says that the server behind it has not answered."""
+
+PATIENCE_SECONDS = 30
+"""From a kill until the routes lead elsewhere."""
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+def kill_the_process(product: Product, pod: str) -> None:
+    """End the process that serves as the kernel does where memory is short: at once."""
+    kill = "kill -9 $(cat /proc/1/task/1/children)"
+    product.release.kubectl("exec", pod, "--container", "inference", "--", "sh", "-c", kill)
+
+
+def take_the_pod_away(product: Product, pod: str) -> None:
+    """End the pod as where its node is lost: with no time to answer, and no trace of it in the API."""
+    product.release.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait")
+
+    def is_forgotten() -> bool | None:
+        selector = f"kubernetes.io/service-name={product.release.name}-inference"
+        slices = product.release.read("endpointslices", "--selector", selector)["items"]
+        known = {each["targetRef"]["name"] for one in slices for each in one.get("endpoints") or []}
+        return pod not in known or None
+
+    product.release.until("the pod is no endpoint", is_forgotten)
+
+
+@pytest.mark.parametrize("kill", [kill_the_process, take_the_pod_away])
+def test_only_what_a_killed_pod_was_at_fails_and_says_so(
+    product: Product, ada: httpx.Client, kill: Callable[[Product, str], None]
+) -> None:
+    product.wait_for("inference")
+    pod = product.release.pods("inference")[0]["metadata"]["name"]
+    with traffic(*[lambda: predict(ada)] * CALLERS) as asked:
+        asked.wait_for_more(3 * CALLERS)
+        began = time.monotonic()
+        kill(product, pod)
+        # A moment later the routes know of it, or the process serves again.
+        known = time.monotonic() + PATIENCE_SECONDS
+        asked.wait_for_more(5 * CALLERS)
+        product.wait_for("inference")
+        until("the moment has passed", lambda: time.monotonic() > known or None)
+        asked.wait_for_more(3 * CALLERS)
+    said = asked.since(began)
+    print(said)
+    assert asked.failed, "the pod was at no request"
+    assert {answer.outcome for answer in asked.failed} <= SAID, said
+    assert all(answer.ended >= began and answer.began <= known for answer in asked.failed), said
+    assert len(asked.failed) < len(asked.answers) / 2, said
