@@ -1,6 +1,7 @@
 """docs/metrics.yaml, and what it says of the metrics that a service exposes."""
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal
 
@@ -93,7 +94,7 @@ class MetricRegistry(BaseModel):
     scrape_labels: list[str]
     foreign: list[Foreign]
 
-    def of(self, service: Service, conditions: set[Condition]) -> dict[str, Listed]:
+    def of(self, service: Service, conditions: AbstractSet[Condition]) -> dict[str, Listed]:
         """Return by name what a service exposes where these conditions hold."""
         return {
             metric.name: metric
@@ -101,7 +102,7 @@ class MetricRegistry(BaseModel):
             if service in metric.services and (metric.when is None or metric.when in conditions)
         }
 
-    def differences(self, service: Service, exposition: Exposition, conditions: set[Condition]) -> list[str]:
+    def differences(self, service: Service, exposition: Exposition, conditions: AbstractSet[Condition]) -> list[str]:
         """Tell how the answer of a service is not as it is listed."""
         listed = self.of(service, conditions)
         return [

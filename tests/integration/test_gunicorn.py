@@ -12,11 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.exposition import Exposition
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
+from tests.metric_registry import Service, read_metric_registry
 from tests.otlp import receiving
 from tests.servers import Server, serving
 
-SERVICES = ("auth", "users", "inference")
+SERVICES: tuple[Service, ...] = ("auth", "users", "inference")
 REQUESTS = 40
 
 
@@ -95,6 +97,32 @@ def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: P
     assert all(line.startswith("{") for line in logged.splitlines()), logged
     assert [path for name in ("home", "work") for path in (tmp_path / name).iterdir()] == []
     assert list((tmp_path / "tmp").glob("pinhole-*")) == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_metrics_of_two_workers_are_as_they_are_listed_for_one(
+    service: Service, tmp_path: Path, issuer: Issuer
+) -> None:
+    registry, started_at = read_metric_registry(), time.time()
+    sizes = {"USERS_HASH_WORKERS": "3", "INFERENCE_MAX_QUEUE_SIZE": "50"}
+    variables = environment(service, tmp_path, issuer, WORKERS="2", **sizes)
+    with serving(app(service), variables, folder=tmp_path / "work") as server:
+        server.wait_until_ready()
+
+        def exposition() -> Exposition:
+            return Exposition(httpx.get(f"{server.url}/metrics", headers={"Accept": "text/plain"}).text)
+
+        # A family is there only when it has series; of those that are, none is made up by the sum.
+        missing = {f"{name}: is not there" for name in registry.of(service, frozenset())}
+        assert set(registry.differences(service, exposition(), frozenset())) <= missing
+        # Of times the least: it is there when both have read, and who forked them has none.
+        times = {metric.name for metric in registry.of(service, frozenset()).values() if metric.workers == "min"}
+        times -= {"auth_account_events_read_timestamp_seconds"}  # there are no users here
+        eventually(lambda: all(exposition().value(name) >= started_at - 60 for name in times))
+        sums = {"users": ("users_password_hash_pool_size", 6), "inference": ("inference_queue_capacity", 100)}
+        if service in sums:
+            name, total = sums[service]
+            eventually(lambda: exposition().value(name) == total)
 
 
 def test_the_workers_of_inference_map_the_same_weights(tmp_path: Path, issuer: Issuer) -> None:
