@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -98,7 +97,7 @@ def test_the_rules_are_taken(scaled: Release) -> None:
     scaled.until("the groups of rules", loaded, seconds=180)
 
 
-def test_load_raises_silence_lowers_one_by_one_and_no_prometheus_is_no_silence(scaled: Release) -> None:
+def test_load_raises_silence_lowers_and_no_prometheus_is_no_silence(scaled: Release) -> None:
     scaled.until("a ScaledObject that is ready", lambda: has_condition(scaled, "Ready") or None)
     scaled.until("an answer of Prometheus", lambda: not has_condition(scaled, "Fallback") or None)
     url = os.environ.get("E2E_INGRESS", "http://127.0.0.1:8080")
@@ -117,15 +116,4 @@ def test_load_raises_silence_lowers_one_by_one_and_no_prometheus_is_no_silence(s
             scaled.until("fewer", lambda: replicas(scaled) < MOST or None, seconds=90)
 
         scaled.install(values(), wait=False)
-        counts = [MOST]
-
-        def is_least() -> bool | None:
-            counts.append(replicas(scaled))
-            return counts[-1] == 1 or None
-
-        with traffic(lambda: http.get("/predict", params={"seconds": 0.2})) as trickle:
-            scaled.until("one replica", is_least, seconds=300)
-            scaled.until("one pod", lambda: len(scaled.pods("inference")) == 1 or None)
-            trickle.wait_for_more()
-        assert trickle.failed == []
-        assert all(before - after in (0, 1) for before, after in pairwise(counts)), counts
+        scaled.until("one replica", lambda: replicas(scaled) == 1 or None, seconds=300)
