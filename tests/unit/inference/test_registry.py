@@ -248,19 +248,26 @@ def resident_bytes() -> int:
     return pages * 4096
 
 
-async def test_fifty_swaps_do_not_grow_the_memory(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("suffix", "swaps"), [("safetensors", 200), ("pt2", 50)])
+async def test_swaps_do_not_grow_the_memory(tmp_path: Path, suffix: str, swaps: int) -> None:
     from torchvision.models import get_model
 
-    weights, models_file = tmp_path / "weights.safetensors", tmp_path / "models.yaml"
-    save_file(get_model("squeezenet1_1", weights=None, num_classes=2).state_dict(), weights)
+    weights, models_file = tmp_path / f"weights.{suffix}", tmp_path / "models.yaml"
+    network = get_model("squeezenet1_1", weights=None, num_classes=2)
+    if suffix == "pt2":
+        exported(weights, network, side=64)
+    else:
+        save_file(network.state_dict(), weights)
 
     def sources(swap: int) -> tuple[ModelSource, ...]:
         entry = {
             "name": "net",
             "version": swap + 1,
             "source": f"file:{weights.name}",
-            "architecture": "squeezenet1_1",
             "labels": ["cat", "dog"],
+            "preprocessing": {"resize_size": 64, "crop_size": 64},
+            **({} if suffix == "pt2" else {"architecture": "squeezenet1_1"}),
         }
         models_file.write_text(yaml.safe_dump({"models": [entry]}))
         return read_sources(models_file, tmp_path)
@@ -270,9 +277,9 @@ async def test_fifty_swaps_do_not_grow_the_memory(tmp_path: Path) -> None:
         await setup.models.load(sources(swap))
     gc.collect()
     before = resident_bytes()
-    for swap in range(6, 56):
+    for swap in range(6, 6 + swaps):
         await setup.models.load(sources(swap))
-    assert setup.served() == [("net", "56", "ready")]
+    assert setup.served() == [("net", str(6 + swaps), "ready")]
     assert resident_bytes() < 1.05 * before
 
 
