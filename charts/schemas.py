@@ -91,7 +91,9 @@ IMAGE = section(
 def tracing(*protocols: str) -> Schema:
     """Return the schema of where spans go, by one of these protocols."""
     sample = {"type": "number", "minimum": 0, "maximum": 1}
-    return section(endpoint=STRING, protocol=one_of(*protocols), sampler=STRING, samplerArg=sample)
+    return section(
+        endpoint=STRING, protocol=one_of(*protocols), sampler=STRING, samplerArg=sample, resourceAttributes=MAP
+    )
 
 
 OF_ANY_CHART: dict[str, Schema] = {

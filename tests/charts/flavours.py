@@ -173,7 +173,9 @@ FLAVOURS: Mapping[str, Flavour] = {
         document=yaml.safe_dump(
             {
                 "auth": {"tracing": {"endpoint": "http://collector.telemetry.svc:4318", "samplerArg": 0.1}},
-                "users": {"tracing": {"endpoint": "http://collector:4318"}},
+                "users": {
+                    "tracing": {"endpoint": "http://collector:4318", "resourceAttributes": {"site": "here, there"}}
+                },
             }
         )
     ),

@@ -10,6 +10,7 @@ import yaml
 from auth_service.settings import AuthSettings
 from gateway.routes import PREFIXES
 from inference_service.settings import InferenceSettings
+from opentelemetry.sdk.resources import OTELResourceDetector
 from servicekit.settings import variable_name
 from users_service.settings import UsersSettings
 
@@ -30,8 +31,11 @@ every_flavour = pytest.mark.parametrize("name", FLAVOURS)
 
 SERVER = {"PORT", "GRACEFUL_TIMEOUT_SECONDS", "HOST", "WORKERS", "FORWARDED_ALLOW_IPS"}
 """Of the server that each service runs in."""
-OF_OTHERS = {"PGPASSWORD", "TZ", "POSTGRES_PASSWORD_FILE", "PGDATA"}
-"""Of asyncpg, the flavours here, and the image of PostgreSQL."""
+OF_OTHERS = {
+    *("PGPASSWORD", "TZ", "POSTGRES_PASSWORD_FILE", "PGDATA"),
+    *("OTEL_RESOURCE_ATTRIBUTES", "K8S_NAMESPACE_NAME", "K8S_NODE_NAME", "K8S_POD_NAME", "K8S_POD_UID"),
+}
+"""Of asyncpg, the flavours here, the image of PostgreSQL, and OpenTelemetry."""
 VARIABLES = {
     *(
         variable_name(cls, field)
@@ -371,6 +375,24 @@ def test_spans_may_leave_for_where_they_are_sent() -> None:
     telemetry = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "telemetry"}}}
     assert {"ports": [{"port": 4318, "protocol": "TCP"}], "to": [telemetry]} in rules("traced", "ph-auth", "egress")
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in named("traced", "ConfigMap", "ph-inference")["data"]
+
+
+def test_spans_say_which_pod_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    [container] = named("traced", "Deployment", "ph-users")["spec"]["template"]["spec"]["containers"]
+    variables = {variable["name"]: variable for variable in container["env"]}
+    told = variables["OTEL_RESOURCE_ATTRIBUTES"]["value"]
+    for name, variable in variables.items():
+        if "fieldRef" in variable.get("valueFrom", {}):
+            told = told.replace(f"$({name})", variable["valueFrom"]["fieldRef"]["fieldPath"])
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", told)
+    assert dict(OTELResourceDetector().detect().attributes) == {
+        "k8s.deployment.name": "ph-users",
+        "k8s.namespace.name": "metadata.namespace",
+        "k8s.node.name": "spec.nodeName",
+        "k8s.pod.name": "metadata.name",
+        "k8s.pod.uid": "metadata.uid",
+        "site": "here, there",
+    }
 
 
 def test_a_setting_of_any_type_becomes_what_the_service_reads() -> None:

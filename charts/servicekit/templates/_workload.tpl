@@ -155,6 +155,25 @@ topologySpreadConstraints:
 {{- mergeOverwrite $gpu .Values.nodeSelector | toYaml }}
 {{- end }}
 
+{{/* Which pod a span comes from, by OpenTelemetry's names; see its "Specifying resource information via an environment variable". */}}
+{{- define "servicekit.resourceAttributes" -}}
+{{- $fields := dict "k8s.namespace.name" "metadata.namespace" "k8s.node.name" "spec.nodeName" "k8s.pod.name" "metadata.name" "k8s.pod.uid" "metadata.uid" }}
+{{- $attributes := list (printf "k8s.deployment.name=%s" (include "servicekit.fullname" .)) }}
+{{- range $attribute, $field := $fields }}
+{{- $variable := $attribute | replace "." "_" | upper }}
+{{- $attributes = printf "%s=$(%s)" $attribute $variable | append $attributes }}
+- name: {{ $variable }}
+  valueFrom:
+    fieldRef:
+      fieldPath: {{ $field }}
+{{- end }}
+{{- range $attribute, $value := .Values.tracing.resourceAttributes }}
+{{- $attributes = printf "%s=%s" $attribute (toString $value | urlquery | replace "+" "%20") | append $attributes }}
+{{- end }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: {{ join "," $attributes | quote }}
+{{- end }}
+
 {{/* What the container and its init container have in common. */}}
 {{- define "servicekit.containerFrame" -}}
 {{- $service := include "servicekit.service" . | fromYaml -}}
@@ -179,6 +198,9 @@ env:
   {{- end }}
   {{- with include "servicekit.secretVariables" . }}
   {{- . | trim | nindent 2 }}
+  {{- end }}
+  {{- if .Values.tracing.endpoint }}
+  {{- include "servicekit.resourceAttributes" . | nindent 2 }}
   {{- end }}
   {{- with .Values.extraEnv }}
   {{- tpl (toYaml .) $ | nindent 2 }}
