@@ -142,15 +142,22 @@ def pinhole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinhole]:
 
 
 @pytest.fixture(scope="session")
-def rosalind(pinhole: Pinhole) -> Iterator[httpx.Client]:
-    """A user who signed up by herself."""
-    with pinhole.sign_up("rosalind") as client:
+def password_of_rosalind(pinhole: Pinhole) -> str:
+    """The password of a user who signed up by herself."""
+    pinhole.sign_up("rosalind").close()
+    return "correct horse rosalind"
+
+
+@pytest.fixture(scope="module")
+def rosalind(pinhole: Pinhole, password_of_rosalind: str) -> Iterator[httpx.Client]:
+    """A user, signed in anew for each file: all of them take longer than a token lasts."""
+    with pinhole.client("rosalind", password_of_rosalind) as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def admin(pinhole: Pinhole) -> Iterator[httpx.Client]:
-    """The first administrator."""
+    """The first administrator, signed in anew for each file."""
     with pinhole.admin() as client:
         yield client
 
