@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
+from benchmarks.inference.contenders import TOKEN_SECONDS
 from benchmarks.inference.load import Load, Outcome
 from benchmarks.inference.processes import run_load, tree
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
@@ -31,7 +32,6 @@ SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1"}
 CALLERS = 8
 WARM_SECONDS = 0.3
 SCRAPE_SECONDS = 5.0
-TOKEN_SECONDS = 6 * 3600
 PICTURE = Path(__file__).parents[1] / "tests" / "data" / "chelsea.png"
 APP = "inference_service.main:create_app()"
 

@@ -90,9 +90,10 @@ class Benchmark:
             while time.monotonic() < gives_up_at and _details(contender, server.port).get("modes") == []:
                 time.sleep(1)
 
-    def limit(self, models_file: Path, mode: str, width: int) -> Limit:
+    def limit(self, contender: Contender, mode: str, width: int) -> Limit:
         """Measure what torch gets done in a mode."""
-        command = [sys.executable, "-m", "benchmarks.inference.limit", str(models_file), "--mode", mode]
+        command = [sys.executable, "-m", "benchmarks.inference.limit", str(contender.models_file), "--mode", mode]
+        command += ["--modes-dir", contender.environment["INFERENCE_MODES_DIR"]]
         command += ["--cores", str(CORES), "--seconds", str(self._plan.seconds)]
         command += self._pictures[width]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -166,10 +167,8 @@ class Benchmark:
                 ours.setdefault(row.mode, []).append((contender, row))
         for mode, pairs in ours.items():
             _say(f"limit: {mode}")
-            models_file = pairs[0][0].models_file
-            assert models_file is not None
             for width in self._pictures:
-                limit = self.limit(models_file, mode, width)
+                limit = self.limit(pairs[0][0], mode, width)
                 self._results.limits.append(limit)
                 for _, row in pairs:
                     found = row.throughput[width]

@@ -66,10 +66,13 @@ def lone_seconds(model: Model, files: list[bytes]) -> float:
     return statistics.median(times[3:])
 
 
-def load(models_file: Path, mode: ModeSetting) -> Model:
-    """Return the only model of a file as the service loads it, in `mode` where the file names none."""
+def load(models_file: Path, mode: ModeSetting, modes_dir: Path) -> Model:
+    """Return the only model of a file as the service loads it, in `mode` where the file names none.
+
+    What the service has compiled is in `modes_dir`, and is not compiled again.
+    """
     [source] = read_sources(models_file, models_file.parent)
-    modes = ModeSearch(mode, budget_seconds=0, folder=models_file.parent, max_batch_size=BATCH_SIZE)
+    modes = ModeSearch(mode, budget_seconds=0, folder=modes_dir, max_batch_size=BATCH_SIZE)
     return Loader(BATCH_SIZE, modes).load(source, search=False)
 
 
@@ -78,12 +81,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("models_file", type=Path)
     parser.add_argument("--mode", required=True, help="where the file names none")
+    parser.add_argument("--modes-dir", type=Path, required=True, help="of the service that it is compared with")
     parser.add_argument("--cores", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("pictures", type=Path, nargs="+")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.cores)
-    model = load(arguments.models_file, arguments.mode)
+    model = load(arguments.models_file, arguments.mode, arguments.modes_dir)
     files = [path.read_bytes() for path in arguments.pictures]
     print(
         json.dumps(

@@ -13,14 +13,35 @@ LEFT = {-math.inf: "red", 0.0: "orange", 0.25: "yellow", 0.5: "green"}
 TO_SERVICE = Link("Requests and resources of this service", "pinhole-service")
 
 
-def _budget_left(signal: str, base: str, objective: str) -> str:
+def _budget_left(objective: str, description: str, signal: str, base: str) -> Panel:
     failed = f"sum_over_time(service:pinhole_{signal}:rate5m{{{SERVICE}}}[$__range])"
     asked = f"sum_over_time(service:pinhole_{base}:rate5m{{{SERVICE}}}[$__range])"
-    return f"1 - {failed} / {asked} / on (job) group_left () (1 - pinhole:{objective}:objective)"
+    left = f"1 - {failed} / {asked} / on (job) group_left () (1 - pinhole:{objective}:objective)"
+    return Panel(
+        f"{objective.capitalize()}: budget left",
+        description,
+        "percentunit",
+        [Query(left, "{{service}}")],
+        kind="stat",
+        width=6,
+        minimum=None,
+        maximum=1,
+        thresholds=LEFT,
+        link=TO_SERVICE,
+    )
 
 
-def _burn_rate(signal: str, objective: str) -> str:
-    return f"service:pinhole_{signal}:ratio1h{{{SERVICE}}} / on (job) group_left () (1 - pinhole:{objective}:objective)"
+def _burn_rate(objective: str, description: str, signal: str) -> Panel:
+    failed = f"service:pinhole_{signal}:ratio1h{{{SERVICE}}}"
+    return Panel(
+        f"{objective.capitalize()}: burn rate",
+        description,
+        "none",
+        [Query(f"{failed} / on (job) group_left () (1 - pinhole:{objective}:objective)", "{{service}}")],
+        width=6,
+        thresholds=BURN_RATES,
+        link=TO_SERVICE,
+    )
 
 
 NOW = Row(
@@ -70,49 +91,29 @@ NOW = Row(
 OBJECTIVES = Row(
     "Objectives",
     [
-        Panel(
-            "Availability: budget left",
+        _budget_left(
+            "availability",
             "How much of the failures that the objective allows within the chosen time range is left; negative where "
             "there were more. The objective is for 30 days: choose them to see where the month stands.",
-            "percentunit",
-            [Query(_budget_left("errors", "requests", "availability"), "{{service}}")],
-            kind="stat",
-            width=6,
-            minimum=None,
-            maximum=1,
-            thresholds=LEFT,
-            link=TO_SERVICE,
+            "errors",
+            "requests",
         ),
-        Panel(
-            "Availability: burn rate",
+        _burn_rate(
+            "availability",
             "How many times faster than allowed the budget was used over the last hour. At 1 it lasts exactly 30 days; "
             "14.4 for an hour wakes somebody.",
-            "none",
-            [Query(_burn_rate("errors", "availability"), "{{service}}")],
-            width=6,
-            thresholds=BURN_RATES,
-            link=TO_SERVICE,
+            "errors",
         ),
-        Panel(
-            "Latency: budget left",
+        _budget_left(
+            "latency",
             "The same for slow requests: over 0.5 s in auth and users, over 1 s in inference.",
-            "percentunit",
-            [Query(_budget_left("slow_requests", "timed_requests", "latency"), "{{service}}")],
-            kind="stat",
-            width=6,
-            minimum=None,
-            maximum=1,
-            thresholds=LEFT,
-            link=TO_SERVICE,
+            "slow_requests",
+            "timed_requests",
         ),
-        Panel(
-            "Latency: burn rate",
+        _burn_rate(
+            "latency",
             "How many times faster than allowed slow requests used their budget over the last hour.",
-            "none",
-            [Query(_burn_rate("slow_requests", "latency"), "{{service}}")],
-            width=6,
-            thresholds=BURN_RATES,
-            link=TO_SERVICE,
+            "slow_requests",
         ),
     ],
 )
