@@ -56,6 +56,7 @@ class StandInService:
         """The first part of a body, or a request that waits, is there."""
         self.may_go_on = threading.Event()
         self.saw_disconnect = threading.Event()
+        self.answered_early = threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -78,6 +79,7 @@ class StandInService:
 
     async def _early_401(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _answer(send, 401, b"who?")
+        self.answered_early.set()
 
     async def _early_413(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _answer(send, 413, b"too big", (b"connection", b"close"))

@@ -203,6 +203,19 @@ def test_an_answer_before_the_body_is_read_reaches_the_caller(
         assert httpx.post(f"{site.origin}/users/{behaviour}", content=content).status_code == status
 
 
+def test_a_connection_that_lacks_the_end_of_a_body_is_not_used_again(site: Site) -> None:
+    users = site.services["users"]
+    with connect(site.origin) as connection:
+        connection.putrequest("POST", "/users/early-401")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        connection.send(b"5\r\nstart\r\n")
+        assert users.answered_early.wait(WAIT_SECONDS)
+        connection.send(b"0\r\n\r\n")
+        assert connection.getresponse().status == 401
+    assert httpx.get(f"{site.origin}/users/me").status_code == 200
+
+
 def test_an_endless_body_ends_with_the_answer(site: Site) -> None:
     with connect(site.origin) as connection:
         connection.putrequest("POST", "/users/early-401")

@@ -87,6 +87,7 @@ class _SocketStream(httpcore.AsyncNetworkStream):
         self._loop = asyncio.get_running_loop()
         self._poll = select.poll()
         self._poll.register(connected, select.POLLIN)
+        self._request_is_cut = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         try:
@@ -102,6 +103,7 @@ class _SocketStream(httpcore.AsyncNetworkStream):
             return
         if self._is_readable():
             # No service reads on after it has begun to answer: httpcore goes over to reading.
+            self._request_is_cut = True
             raise httpcore.WriteError("answered before the end of the request")
         try:
             async with asyncio.timeout(timeout):
@@ -115,7 +117,9 @@ class _SocketStream(httpcore.AsyncNetworkStream):
         self._socket.close()
 
     def get_extra_info(self, info: str) -> Any:
-        return self._is_readable() if info == "is_readable" else None
+        # httpcore takes no idle connection up again that can be read. It would take up one that lacks no more
+        # than the mark of a body's end, and the service would read the next request as more of that body.
+        return self._request_is_cut or self._is_readable() if info == "is_readable" else None
 
     def _is_readable(self) -> bool:
         return bool(self._poll.poll(0))
