@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Annotated, TypedDict
+from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Header, Path, Query, Request
 from opentelemetry.trace import Tracer
 from pydantic import Field, WithJsonSchema
-from servicekit.auth import Principal, Verifications, get_tracer, require_scope
+from servicekit.auth import Principal, Verifications, require_scope
 from servicekit.recording import report_stages
 from servicekit.tokens import TokenVerifier
 
@@ -44,6 +44,17 @@ class State(TypedDict):
     control: ModelControl
 
 
+class RequestState(State):
+    """The state of a request."""
+
+    tracer: Tracer
+
+
+async def get_state(request: Request) -> RequestState:
+    """Return all of it, for the paths of pictures: each dependency takes its time, at each request."""
+    return cast(RequestState, request.state)
+
+
 async def get_settings(request: Request) -> InferenceSettings:
     """Return the settings of this process."""
     settings: InferenceSettings = request.state.settings
@@ -54,24 +65,6 @@ async def get_models(request: Request) -> ModelRegistry:
     """Return the models of this process."""
     models: ModelRegistry = request.state.models
     return models
-
-
-async def get_pipeline(request: Request) -> Pipeline:
-    """Return the way from a picture to its classes."""
-    pipeline: Pipeline = request.state.pipeline
-    return pipeline
-
-
-async def get_explainer(request: Request) -> Explainer:
-    """Return the way from a picture to what speaks for its class."""
-    explainer: Explainer = request.state.explainer
-    return explainer
-
-
-async def get_bodies(request: Request) -> BodyBudget:
-    """Return the count of the bodies in memory."""
-    bodies: BodyBudget = request.state.bodies
-    return bodies
 
 
 async def get_statistics(request: Request) -> StatisticsBook:
@@ -86,14 +79,11 @@ async def get_control(request: Request) -> ModelControl:
     return control
 
 
+StateDep = Annotated[RequestState, Depends(get_state)]
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
-PipelineDep = Annotated[Pipeline, Depends(get_pipeline)]
-ExplainerDep = Annotated[Explainer, Depends(get_explainer)]
-BodiesDep = Annotated[BodyBudget, Depends(get_bodies)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
 ControlDep = Annotated[ModelControl, Depends(get_control)]
-TracerDep = Annotated[Tracer, Depends(get_tracer)]
 Caller = Annotated[Principal, require_scope("inference:predict")]
 Administrator = Annotated[Principal, require_scope("inference:admin")]
 
@@ -103,24 +93,18 @@ ModelName = Annotated[str, Path(max_length=128, examples=[_NAME])]
 _VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
 
 
-async def get_chosen_model(
-    caller: Caller,
-    models: ModelsDep,
-    model: Annotated[
-        str | None,
-        Query(max_length=128, description="Which model to ask. By default the first.", examples=[_NAME]),
-    ] = None,
-    version: Annotated[
-        str | None,
-        Query(
-            pattern=_VERSION_PATTERN,
-            description="Which version of it. By default the newest stable one that is ready, or the canary.",
-            examples=["1"],
-        ),
-    ] = None,
-) -> ServedModel:
-    """Return the model that a caller asks for."""
-    return choose(models, caller.subject, model, version)
+ModelQuery = Annotated[
+    str | None,
+    Query(max_length=128, description="Which model to ask. By default the first.", examples=[_NAME]),
+]
+VersionQuery = Annotated[
+    str | None,
+    Query(
+        pattern=_VERSION_PATTERN,
+        description="Which version of it. By default the newest stable one that is ready, or the canary.",
+        examples=["1"],
+    ),
+]
 
 
 async def get_named_version(
@@ -143,52 +127,31 @@ async def get_named_versions(_caller: Caller, models: ModelsDep, name: ModelName
     return models.versions(name)
 
 
-ChosenModelDep = Annotated[ServedModel, Depends(get_chosen_model)]
 NamedModelDep = Annotated[ServedModel, Depends(get_named_model)]
 NamedVersionDep = Annotated[ServedModel, Depends(get_named_version)]
 NamedVersionsDep = Annotated[list[ServedModel], Depends(get_named_versions)]
 
 
-async def get_timeout(
-    settings: SettingsDep,
-    x_request_timeout: Annotated[
-        Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False)] | None,
-        # To leave the header out is valid, `null` is not.
-        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}),
-        Header(
-            alias="X-Request-Timeout",
-            description="Seconds from the whole body to the answer that the caller waits for.",
-            examples=[2.5],
-        ),
-    ] = None,
-) -> float:
-    """Return how many seconds the answer may take."""
-    return settings.request_timeout_seconds if x_request_timeout is None else x_request_timeout
-
-
-TimeoutDep = Annotated[float, Depends(get_timeout)]
+TimeoutHeader = Annotated[
+    Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False)] | None,
+    # To leave the header out is valid, `null` is not.
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}),
+    Header(
+        alias="X-Request-Timeout",
+        description="Seconds from the whole body to the answer that the caller waits for.",
+        examples=[2.5],
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An encoded picture, and the clock of its request."""
+    """An encoded picture, the model that is asked about it, and the clock of the request."""
 
     data: bytes
+    served: ServedModel
     timeout_seconds: float
     timings: StageTimings
-
-
-async def check_rate(caller: Caller, request: Request) -> None:
-    """Count this request of the caller.
-
-    Raises:
-        TooManyRequests: it is one too many.
-    """
-    rates: RateLimiter = request.state.rates
-    rates.take(caller.subject)
-
-
-WithinRate = Annotated[None, Depends(check_rate)]
 
 
 def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
@@ -196,30 +159,33 @@ def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
 
     async def get_upload(
         request: Request,
-        _within_rate: WithinRate,
-        chosen: ChosenModelDep,
-        settings: SettingsDep,
-        pipeline: PipelineDep,
-        bodies: BodiesDep,
-        timeout_seconds: TimeoutDep,
-        tracer: TracerDep,
+        caller: Caller,
+        state: StateDep,
+        model: ModelQuery = None,
+        version: VersionQuery = None,
+        x_request_timeout: TimeoutHeader = None,
     ) -> AsyncIterator[Upload]:
         """Yield the picture in the body; nothing is read for an unknown caller or model, or under overload.
 
         Raises:
+            TooManyRequests: it is one too many of this caller.
             BodyTooSlow: the body did not come in time.
         """
-        pipeline.check(chosen, timeout_seconds=timeout_seconds, priority=priority)
-        timings = StageTimings(tracer)
-        report_stages(request, timings.seconds)
-        with bodies.hold(min(declared_length(request), settings.max_image_bytes)) as body:
+        state["rates"].take(caller.subject)
+        served = choose(state["models"], caller.subject, model, version)
+        settings = state["settings"]
+        timeout_seconds = x_request_timeout or settings.request_timeout_seconds
+        state["pipeline"].check(served, timeout_seconds=timeout_seconds, priority=priority)
+        held = state["bodies"].hold(min(declared_length(request), settings.max_image_bytes))
+        with StageTimings(state["tracer"]) as timings, held as body:
+            report_stages(request, timings.seconds)
             try:
                 async with asyncio.timeout(settings.body_timeout_seconds):
                     with timings.measure("receive"):
                         data = await read_upload(request, max_bytes=settings.max_image_bytes, count=body.add)
             except TimeoutError:
                 raise BodyTooSlow(f"the body did not come within {settings.body_timeout_seconds:g} s") from None
-            yield Upload(data, timeout_seconds, timings)
+            yield Upload(data, served, timeout_seconds, timings)
 
     return get_upload
 

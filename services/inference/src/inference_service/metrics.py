@@ -198,8 +198,9 @@ class InferenceMetrics:
         finally:
             self._in_flight.dec()
             self._requests.labels(model, outcome).inc()
+            traced = exemplar()
             for stage, seconds in timings.seconds().items():
-                self._stage_duration_seconds.labels(stage).observe(seconds, exemplar())
+                self._stage_duration_seconds.labels(stage).observe(seconds, traced)
 
     @contextmanager
     def classification(self, model: str, timings: StageTimings) -> Iterator[None]:

@@ -92,18 +92,12 @@ async def get_verifications(request: Request) -> Verifications:
     return verifications
 
 
-async def get_tracer(request: Request) -> Tracer:
-    """Return the tracer of the service."""
-    tracer: Tracer = request.state.tracer
-    return tracer
-
-
 async def authenticate(
     required: SecurityScopes,
-    token: Annotated[str | None, Depends(bearer)],
-    verifier: Annotated[TokenVerifier, Depends(get_verifier)],
-    verifications: Annotated[Verifications, Depends(get_verifications)],
-    tracer: Annotated[Tracer, Depends(get_tracer)],
+    token: str | None,
+    verifier: TokenVerifier,
+    verifications: Verifications,
+    tracer: Tracer,
 ) -> Principal:
     """Return the caller whose token has every scope in `required`.
 
@@ -127,6 +121,14 @@ async def authenticate(
     return Principal(claims.subject, claims.client_id, claims.scopes, claims.session_id)
 
 
+async def get_principal(
+    required: SecurityScopes, request: Request, token: Annotated[str | None, Depends(bearer)]
+) -> Principal:
+    """Return who calls, by what the lifespan put into the state; raises as `authenticate` does."""
+    state = request.state
+    return await authenticate(required, token, state.verifier, state.verifications, state.tracer)
+
+
 def require_scope(*scopes: str) -> Any:
     """Mark a parameter as the caller who has `scopes`: `Annotated[Principal, require_scope("profile")]`."""
-    return Security(authenticate, scopes=list(scopes))
+    return Security(get_principal, scopes=list(scopes))

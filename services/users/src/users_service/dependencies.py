@@ -4,16 +4,12 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.security import SecurityScopes
-from opentelemetry.trace import Tracer
 from pydantic.json_schema import SkipJsonSchema
 from servicekit.auth import (
     Principal,
     Verifications,
-    authenticate,
     bearer,
-    get_tracer,
-    get_verifications,
-    get_verifier,
+    get_principal,
     require_scope,
 )
 from servicekit.database import Database, get_session
@@ -113,12 +109,7 @@ IdempotencyKey = Annotated[
 
 
 async def authenticate_creator(
-    request: Request,
-    settings: SettingsDep,
-    token: Annotated[str | None, Depends(bearer)],
-    verifier: Annotated[TokenVerifier, Depends(get_verifier)],
-    verifications: Annotated[Verifications, Depends(get_verifications)],
-    tracer: Annotated[Tracer, Depends(get_tracer)],
+    request: Request, settings: SettingsDep, token: Annotated[str | None, Depends(bearer)]
 ) -> Principal | None:
     """Return who creates an account: in open sign-up it may be somebody without a token.
 
@@ -129,7 +120,7 @@ async def authenticate_creator(
     is_open = settings.sign_up == "open"
     if is_open and "Authorization" not in request.headers:
         return None
-    return await authenticate(SecurityScopes([] if is_open else [WRITE_ALL]), token, verifier, verifications, tracer)
+    return await get_principal(SecurityScopes([] if is_open else [WRITE_ALL]), request, token)
 
 
 Creator = Annotated[Principal | None, Depends(authenticate_creator)]

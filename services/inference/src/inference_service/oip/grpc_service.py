@@ -146,7 +146,7 @@ class InferenceService:
         state = self._state
         served = self._served(message.model_name, message.model_version)
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
-        with state["bodies"].hold(0) as body:
+        with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as body:
             body.add(message.ByteSize())
             answer = await infer(
                 read_request(message),
@@ -154,7 +154,7 @@ class InferenceService:
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
                 timeout_seconds=timeout_seconds,
-                timings=StageTimings(self._tracer),
+                timings=timings,
             )
             return write_answer(answer, raw=bool(message.raw_input_contents))
 

@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 from servicekit.recording import report_stages
 
-from inference_service.dependencies import BodiesDep, PipelineDep, SettingsDep, TimeoutDep, TracerDep, WithinRate
+from inference_service.dependencies import Caller, StateDep, TimeoutHeader
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -28,15 +28,17 @@ from inference_service.oip.inference import infer
 from inference_service.oip.rest_answers import JSON_LENGTH_HEADER, InferOut, render
 from inference_service.oip.rest_requests import read_request
 from inference_service.oip.rest_schema import REQUEST_BODY, RESPONSE_HEADERS
+from inference_service.registry import ServedModel
 from inference_service.timings import StageTimings
 from inference_service.uploads import declared_length
 
 
 @dataclass(frozen=True, slots=True)
 class InferBody:
-    """The body of a request, and the clock of the request."""
+    """The body of a request, the model that it is for, and the clock of the request."""
 
     data: bytes
+    served: ServedModel
     json_length: int | None
     timeout_seconds: float
     timings: StageTimings
@@ -60,20 +62,20 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
 
     async def get_body(
         request: Request,
-        _within_rate: WithinRate,
+        caller: Caller,
         served: served_dep,
-        settings: SettingsDep,
-        pipeline: PipelineDep,
-        bodies: BodiesDep,
-        timeout_seconds: TimeoutDep,
-        tracer: TracerDep,
+        state: StateDep,
+        x_request_timeout: TimeoutHeader = None,
         json_length: JsonLength = None,
     ) -> AsyncIterator[InferBody]:
         """Yield the body; nothing is read for an unknown caller or model, or under overload."""
-        pipeline.check(served, timeout_seconds=timeout_seconds)
-        timings = StageTimings(tracer)
-        report_stages(request, timings.seconds)
-        with bodies.hold(min(declared_length(request), settings.max_infer_bytes)) as held:
+        state["rates"].take(caller.subject)
+        settings = state["settings"]
+        timeout_seconds = x_request_timeout or settings.request_timeout_seconds
+        state["pipeline"].check(served, timeout_seconds=timeout_seconds)
+        budget = state["bodies"].hold(min(declared_length(request), settings.max_infer_bytes))
+        with StageTimings(state["tracer"]) as timings, budget as held:
+            report_stages(request, timings.seconds)
             with timings.measure("receive"):
                 data = await read_body(
                     request,
@@ -81,7 +83,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                     timeout_seconds=settings.body_timeout_seconds,
                     count=held.add,
                 )
-            yield InferBody(data, json_length, timeout_seconds, timings)
+            yield InferBody(data, served, json_length, timeout_seconds, timings)
 
     @router.post(
         "/infer",
@@ -110,19 +112,17 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
     )
     async def infer_pictures(
         request: Request,
-        served: served_dep,
         body: Annotated[InferBody, Depends(get_body)],
-        pipeline: PipelineDep,
-        settings: SettingsDep,
+        state: StateDep,
     ) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
         answer = await while_connected(
             request.receive,
             infer(
                 read_request(body.data, body.json_length),
-                served,
-                pipeline,
-                max_items=settings.max_queue_size,
+                body.served,
+                state["pipeline"],
+                max_items=state["settings"].max_queue_size,
                 timeout_seconds=body.timeout_seconds,
                 timings=body.timings,
             ),

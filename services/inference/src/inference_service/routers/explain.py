@@ -14,7 +14,7 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from inference_service.dependencies import ChosenModelDep, ExplainerDep, LowPriorityUploadDep
+from inference_service.dependencies import LowPriorityUploadDep, StateDep
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -72,9 +72,8 @@ _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 )
 async def explain(
     request: Request,
-    chosen: ChosenModelDep,
     upload: LowPriorityUploadDep,
-    explainer: ExplainerDep,
+    state: StateDep,
     target: Annotated[
         Annotated[int, Field(ge=0, le=1_000_000)] | None,
         WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 1_000_000}),
@@ -85,9 +84,9 @@ async def explain(
     wants_png = not _prefers_json(request)
     explained = await while_connected(
         request.receive,
-        explainer.explain(
+        state["explainer"].explain(
             upload.data,
-            chosen,
+            upload.served,
             target=target,
             draw=wants_png,
             timeout_seconds=upload.timeout_seconds,
@@ -97,13 +96,14 @@ async def explain(
     headers = {"Vary": "Accept"}
     if explained.png is not None:
         return Response(explained.png, media_type="image/png", headers=headers)
+    source = upload.served.source
     body = ExplainResponse(
         explained_class=explained.saliency.index,
         label=explained.label,
         score=explained.saliency.score,
         method=explained.method,
         saliency=explained.saliency.map.tolist(),
-        model=ModelRef(name=chosen.source.name, version=chosen.source.version),
+        model=ModelRef(name=source.name, version=source.version),
         timings=upload.timings.seconds(),
     )
     return JSONResponse(body.model_dump(by_alias=True), headers=headers)

@@ -12,7 +12,7 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from inference_service.dependencies import ChosenModelDep, PipelineDep, UploadDep
+from inference_service.dependencies import StateDep, UploadDep
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -76,19 +76,18 @@ _HEADERS = {
 async def predict(
     request: Request,
     response: Response,
-    chosen: ChosenModelDep,
     upload: UploadDep,
-    pipeline: PipelineDep,
+    state: StateDep,
     top_k: Annotated[int, Query(ge=1, le=20, description="How many classes to name.")] = 5,
 ) -> PredictResponse:
     """Classify one picture: upright, its middle square, over all classes of the model."""
     classified = await while_connected(
         request.receive,
-        pipeline.classify(
-            upload.data, chosen, top_k=top_k, timeout_seconds=upload.timeout_seconds, timings=upload.timings
+        state["pipeline"].classify(
+            upload.data, upload.served, top_k=top_k, timeout_seconds=upload.timeout_seconds, timings=upload.timings
         ),
     )
-    predictions = classified.predictions
+    predictions, source = classified.predictions, upload.served.source
     best = predictions[0]
     response.headers["X-Cache"] = classified.cache
     return PredictResponse(
@@ -96,6 +95,6 @@ async def predict(
         label=best.label,
         score=best.score,
         predictions=[PredictionOut(index=p.index, label=p.label, score=p.score) for p in predictions],
-        model=ModelRef(name=chosen.source.name, version=chosen.source.version),
+        model=ModelRef(name=source.name, version=source.version),
         timings=upload.timings.seconds(),
     )
