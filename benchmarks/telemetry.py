@@ -3,12 +3,14 @@
 `python -m benchmarks.telemetry`: a server without traces beside servers that keep all, or a tenth of them, and send
 them to a receiver on this machine. All run at the same time and are asked in turns, in rounds so short that what else
 the machine does falls on all of them; each round is compared with the round without traces beside it. The servers
-with traces are scraped as well, as a Prometheus would.
+with traces are scraped as well, as a Prometheus would. Two equal processes differ, too: all are started several times,
+and a second server without traces shows what of a difference is chance.
 """
 
 import argparse
 import os
 import statistics
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,7 +28,7 @@ from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.servers import Server, serving
 
 OFF = "off"
-SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1"}
+SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", "off, too": None}
 """The share of the traces that is kept, by arm."""
 
 CALLERS = 8
@@ -39,27 +41,30 @@ APP = "inference_service.main:create_app()"
 def main() -> None:
     """Print the medians of each arm, and of its differences from the rounds without traces."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one round")
+    parser.add_argument("--starts", type=int, default=3, help="of all servers")
+    parser.add_argument("--rounds", type=int, default=10, help="after each start")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one round")
     parser.add_argument("--mode", default="eager", help="INFERENCE_MODE of all servers (default eager)")
     options = parser.parse_args()
-    with TemporaryDirectory() as folder, serve_issuer() as issuer, _sink() as receiver, ExitStack() as stack:
-        servers: dict[str, Server] = {}
-        for arm, share in SHARES.items():
-            variables = _variables(issuer, options.mode) | _tracing(receiver, share)
-            (Path(folder) / arm).mkdir()
-            servers[arm] = stack.enter_context(serving(APP, variables, folder=Path(folder) / arm))
-            servers[arm].wait_until_ready()
-        stack.enter_context(_scraping([server for arm, server in servers.items() if arm != OFF]))
-        expires_at = issuer.claims()["iat"] + TOKEN_SECONDS
-        headers = dict(issuer.bearer(scope="inference:predict", exp=expires_at))
-        print(f"{options.rounds} rounds of {options.seconds:g} s, mode {options.mode}\n")
-        print(
-            "| traces | requests/s | against off | a lone request, ms | against off | CPU ms a request | against off |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- |")
-        for line in _lines(_measure(servers, headers, rounds=options.rounds, seconds=options.seconds)):
-            print(line)
+    measured: Measured = defaultdict(list)
+    for start in range(options.starts):
+        print(f"start {start + 1} of {options.starts}", file=sys.stderr)
+        with TemporaryDirectory() as folder, serve_issuer() as issuer, _sink() as receiver, ExitStack() as stack:
+            servers: dict[str, Server] = {}
+            for arm, share in SHARES.items():
+                variables = _variables(issuer, options.mode) | _tracing(receiver, share)
+                (Path(folder) / arm).mkdir()
+                servers[arm] = stack.enter_context(serving(APP, variables, folder=Path(folder) / arm))
+                servers[arm].wait_until_ready()
+            stack.enter_context(_scraping([server for arm, server in servers.items() if SHARES[arm] is not None]))
+            expires_at = issuer.claims()["iat"] + TOKEN_SECONDS
+            headers = dict(issuer.bearer(scope="inference:predict", exp=expires_at))
+            _measure(servers, headers, measured, rounds=options.rounds, seconds=options.seconds)
+    print(f"{options.starts} starts, {options.rounds} rounds of {options.seconds:g} s each, mode {options.mode}\n")
+    print("| traces | requests/s | against off | a lone request, ms | against off | CPU ms a request | against off |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for line in _lines(measured):
+        print(line)
 
 
 Measured = dict[str, list[tuple[float, float, float]]]
@@ -67,8 +72,9 @@ Measured = dict[str, list[tuple[float, float, float]]]
 for one request, which tell more than the others where the machine has other work."""
 
 
-def _measure(servers: Mapping[str, Server], headers: dict[str, str], *, rounds: int, seconds: float) -> Measured:
-    measured: Measured = defaultdict(list)
+def _measure(
+    servers: Mapping[str, Server], headers: dict[str, str], measured: Measured, *, rounds: int, seconds: float
+) -> None:
     arms = list(servers)
     for number in range(rounds + 1):
         # Each arm comes as often first as last. What is first of all warms up.
@@ -82,7 +88,6 @@ def _measure(servers: Mapping[str, Server], headers: dict[str, str], *, rounds: 
                 # All that were sent were computed, those before and after the time that is counted, too.
                 spent = used / (rate * (many.seconds + WARM_SECONDS) + CALLERS)
                 measured[arm].append((rate, statistics.median(lone.latencies), spent))
-    return measured
 
 
 def _ask(server: Server, headers: dict[str, str], callers: int, seconds: float) -> Outcome:

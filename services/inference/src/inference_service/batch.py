@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Self
 
 import torch
-from opentelemetry import trace
-from opentelemetry.trace import Link, NonRecordingSpan, Span, Tracer
+from opentelemetry.trace import Tracer
 from torch import Tensor
 
 from inference_service.errors import InferenceFailed
 from inference_service.model import Model
+from inference_service.spans import BatchSpan
 from inference_service.timings import StageTimings
 
 
@@ -106,32 +105,19 @@ def compute(batch: Sequence[Part], tracer: Tracer) -> Computed:
     started = time.perf_counter()
     for request, _, _ in parts:
         request.timings.add("queue", started - request.waiting_since)
-    with _batch_span(parts, tracer) as span:
+    requests = [part.request.timings.span_context for part in parts]
+    with BatchSpan(requests, rows=sum(part.rows for part in parts), tracer=tracer) as span:
         images = _joined([part.request.images[part.start : part.stop] for part in parts])
         logits = parts[0].request.forward(images)
         if len(logits) != len(images):
             raise ValueError(f"{len(logits)} rows of logits for {len(images)} pictures")
     ended = time.perf_counter()
-    links = [Link(span.get_span_context())]
     for request, _, _ in parts:
-        request.timings.add("compute", ended - started, links=links)
+        request.timings.add("compute", ended - started, links=span.links)
         request.waiting_since = ended
     shares = torch.split(logits, [part.rows for part in parts])
     answers = [Answer(part.request, share) for part, share in zip(parts, shares, strict=True)]
     return Computed(answers, ended - started)
-
-
-def _batch_span(parts: Sequence[Part], tracer: Tracer) -> AbstractContextManager[Span]:
-    """Start the span of a batch: below the first request that is traced, with a link to each."""
-    traced = [c for part in parts if (c := part.request.timings.span_context).trace_flags.sampled]
-    if not traced:
-        return nullcontext(trace.INVALID_SPAN)
-    return tracer.start_as_current_span(
-        "batch",
-        trace.set_span_in_context(NonRecordingSpan(traced[0])),
-        attributes={"inference.batch_size": sum(part.rows for part in parts)},
-        links=[Link(request) for request in traced],
-    )
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -1,15 +1,15 @@
 """Where the time of one request goes."""
 
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, Self, get_args
 
 from opentelemetry import context, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, Tracer
+from opentelemetry.trace import SpanContext, Tracer
+
+from inference_service.spans import Links, StageSpans
 
 Stage = Literal["receive", "decode", "preprocess", "queue", "compute", "postprocess"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -19,15 +19,14 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class StageTimings:
     """The seconds that one request has spent in each stage; threads may add to it.
 
-    With a `tracer`, used as `with`: each stage is a span below the one that ran when this was made. The spans
-    are made at the end, when the answer is on its way, for that takes longer than some of the stages.
+    With a `tracer`, used as `with`: each stage is a span below the one that ran when this was made.
     """
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._seconds: dict[Stage, float] = {}
         self._context = context.get_current()
         is_traced = tracer is not None and self.span_context.trace_flags.sampled
-        self._spans = _StageSpans(tracer, self._context) if tracer is not None and is_traced else None
+        self._spans = StageSpans(tracer, self._context) if tracer is not None and is_traced else None
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +51,8 @@ class StageTimings:
         finally:
             self.add(stage, time.perf_counter() - started)
 
-    def add(self, stage: Stage, seconds: float, *, links: Sequence[Link] = ()) -> None:
-        """Add to one stage what has just passed; its span names `links`."""
+    def add(self, stage: Stage, seconds: float, *, links: Links = tuple) -> None:
+        """Add to one stage what has just passed; its span names what `links` returns."""
         self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
         if self._spans is not None:
             self._spans.add(stage, seconds, links)
@@ -73,35 +72,3 @@ class StageTimings:
     def seconds(self) -> dict[Stage, float]:
         """Map each stage that was reached to its time."""
         return {stage: self._seconds[stage] for stage in STAGES if stage in self._seconds}
-
-
-class _Passed(NamedTuple):
-    """A stage that is over."""
-
-    stage: Stage
-    started_ns: int
-    ended_ns: int
-    links: Sequence[Link]
-
-
-class _StageSpans:
-    """What the spans of one request will be made of."""
-
-    def __init__(self, tracer: Tracer, parent: Context) -> None:
-        self._tracer = tracer
-        self._parent = parent
-        self._passed: deque[_Passed] = deque()
-        self._has_ended = False
-
-    def add(self, stage: Stage, seconds: float, links: Sequence[Link]) -> None:
-        ended = time.time_ns()
-        self._passed.append(_Passed(stage, ended - int(seconds * 1e9), ended, links))
-        if self._has_ended:  # its caller has left, and others wait for the same answer
-            self.end()
-
-    def end(self) -> None:
-        """Make the spans of what has passed; from now on each is made at once."""
-        self._has_ended = True
-        while self._passed:
-            stage, started, ended, links = self._passed.popleft()
-            self._tracer.start_span(stage, self._parent, start_time=started, links=links).end(ended)

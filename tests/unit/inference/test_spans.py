@@ -1,0 +1,98 @@
+"""The spans of stages and batches."""
+
+from collections.abc import Sequence
+
+import pytest
+from inference_service.spans import BatchSpan
+from inference_service.timings import StageTimings
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace import StatusCode, Tracer
+
+
+class Traced:
+    """A tracer, and the spans that have ended."""
+
+    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider(sampler=sampler)
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer: Tracer = provider.get_tracer("tests")
+
+    @property
+    def spans(self) -> Sequence[ReadableSpan]:
+        return self._exporter.get_finished_spans()
+
+    @property
+    def names(self) -> list[str]:
+        return [span.name for span in self.spans]
+
+
+@pytest.fixture
+def traced() -> Traced:
+    return Traced()
+
+
+def test_the_spans_of_stages_are_made_at_the_end_and_say_when_it_was(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("request") as request:
+        with StageTimings(traced.tracer) as timings:
+            timings.add("decode", 0.25)
+            assert traced.names == []
+        [decode] = traced.spans
+    assert decode.name == "decode"
+    assert decode.parent == request.get_span_context()
+    assert decode.start_time is not None
+    assert decode.end_time is not None
+    assert decode.end_time - decode.start_time == 250_000_000
+
+
+def test_what_goes_on_after_the_end_is_told_at_once(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("request"):
+        with StageTimings(traced.tracer) as timings:
+            pass
+        timings.add("compute", 0.1)
+        assert traced.names == ["compute"]
+
+
+def test_pictures_of_one_request_tell_together(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("request"), StageTimings(traced.tracer) as timings:
+        timings.add("decode", 0.1)
+        timings.beside().add("decode", 0.2)
+    assert traced.names == ["decode", "decode", "request"]
+
+
+def test_nothing_is_made_of_a_request_that_is_not_sampled() -> None:
+    traced = Traced(ALWAYS_OFF)
+    with traced.tracer.start_as_current_span("request"), StageTimings(traced.tracer) as timings:
+        timings.add("decode", 0.1)
+        with BatchSpan([timings.span_context], rows=1, tracer=traced.tracer) as batch:
+            pass
+        assert batch.links() == ()
+    assert traced.names == []
+
+
+def test_a_batch_is_one_span_that_is_made_for_the_first_who_names_it(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("one") as one, traced.tracer.start_as_current_span("two") as two:
+        requests = [span.get_span_context() for span in (one, two)]
+        with BatchSpan(requests, rows=3, tracer=traced.tracer) as batch:
+            pass
+        assert traced.names == []
+        [link] = batch.links()
+        assert batch.links() == [link]
+        [made] = traced.spans
+    assert made.context == link.context
+    assert [link.context for link in made.links] == requests
+    assert made.parent == requests[0]
+    assert made.attributes == {"inference.batch_size": 3}
+
+
+def test_a_batch_that_fails_says_why(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("one") as one:
+        batch = BatchSpan([one.get_span_context()], rows=1, tracer=traced.tracer)
+        with pytest.raises(ValueError, match="too few"), batch:
+            raise ValueError("too few rows")
+        [made] = traced.spans
+    assert made.status.status_code is StatusCode.ERROR
+    assert [event.name for event in made.events] == ["exception"]
