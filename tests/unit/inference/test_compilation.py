@@ -1,5 +1,8 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
+import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,18 +27,24 @@ def search(folder: Path) -> ModeSearch:
     return ModeSearch("compile", budget_seconds=0, folder=folder, max_batch_size=4)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the compiled network is: the first test that needs it waits for it."""
+    return tmp_path_factory.mktemp("modes")
+
+
 @pytest.mark.timeout(600)
-def test_a_compiled_network_says_the_same_for_every_batch_and_is_kept(tmp_path: Path) -> None:
+def test_a_compiled_network_says_the_same_for_every_batch_and_is_kept(kept: Path) -> None:
     assert missing_compiler() is None, "install g++: see tests/install-requisites"
     expected = convolutional()
-    compiled = search(tmp_path).settle(convolutional(), None)
+    compiled = search(kept).settle(convolutional(), None)
     assert (compiled.mode, compiled.dtype_name) == (Mode.COMPILE, "float32")
-    [library] = tmp_path.iterdir()
+    [library] = kept.iterdir()
     written = library.stat().st_mtime_ns
     for rows in (1, 2, 3, 4):
         images = torch.rand(rows, 3, 8, 8)
         assert torch.allclose(compiled.forward(images), expected.forward(images), atol=1e-5)
-    again = search(tmp_path).settle(convolutional(), None)
+    again = search(kept).settle(convolutional(), None)
     assert torch.allclose(again.forward(images), expected.forward(images), atol=1e-5)
     assert library.stat().st_mtime_ns == written
 
@@ -43,7 +52,7 @@ def test_a_compiled_network_says_the_same_for_every_batch_and_is_kept(tmp_path: 
 @pytest.mark.timeout(300)
 def test_a_compilation_that_takes_too_long_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="not compiled within 0 s"):
-        compile_network(convolutional(), tmp_path / "library.pt2", max_batch_size=4, seconds=0.1)
+        compile_network(convolutional(), tmp_path / "library.so", max_batch_size=4, seconds=0.1)
     assert not list(tmp_path.iterdir())
 
 
@@ -53,7 +62,44 @@ def test_a_network_that_cannot_be_compiled_says_why(tmp_path: Path) -> None:
             return images.mean((2, 3)) if images.sum() > 0 else images.amax((2, 3))
 
     with pytest.raises(ModelUnavailable, match="it cannot be compiled: "):
-        compile_network(tiny_model(Branching()), tmp_path / "library.pt2", max_batch_size=1, seconds=30)
+        compile_network(tiny_model(Branching()), tmp_path / "library.so", max_batch_size=1, seconds=30)
+
+
+@pytest.mark.timeout(600)
+def test_other_threads_go_on_while_a_compiled_network_computes(tmp_path: Path) -> None:
+    """torch's own loader keeps Python's lock, and with it the event loop, for as long as a batch takes."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 64, 7, padding=3), *(nn.Conv2d(64, 64, 7, padding=3) for _ in range(4)))
+    slow = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 3)).eval()
+    preprocessing = replace(tiny_model(slow).preprocessing, input_size=96)
+    compiled = search(tmp_path).settle(replace(tiny_model(slow), preprocessing=preprocessing, digest="slow"), None)
+    images = torch.rand(4, 3, 96, 96)
+    turns = 0
+    with ThreadPoolExecutor(1) as model_thread:
+        computing = model_thread.submit(lambda: [compiled.forward(images) for _ in range(3)])
+        while not computing.done():
+            turns += 1
+            time.sleep(0.001)
+    assert turns > 10  # else it is 3 or 4: one after each pass
+    assert len(computing.result()) == 3
+
+
+@pytest.mark.timeout(600)
+def test_inputs_of_another_size_are_refused(kept: Path) -> None:
+    compiled = search(kept).settle(convolutional(), None)
+    with pytest.raises(ValueError, match=r"expected inputs of \[3, 8, 8\], got \[3, 9, 8\]"):
+        compiled.forward(torch.rand(1, 3, 9, 8))
+
+
+@pytest.mark.timeout(600)
+def test_a_library_goes_with_its_network(kept: Path) -> None:
+    compiled = search(kept).settle(convolutional(), None)
+    [library] = kept.iterdir()
+    maps = Path("/proc/self/maps")
+    assert str(library) in maps.read_text()
+    del compiled
+    gc.collect()
+    assert str(library) not in maps.read_text()
 
 
 def test_a_library_that_is_damaged_is_not_served(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def reasons(found: Model) -> dict[str, str | None]:
 def test_the_fastest_mode_that_agrees_is_taken_and_it_is_warm(tmp_path: Path) -> None:
     found = loaded(tmp_path, model())
     assert (found.mode, found.dtype) == (Mode.BF16, torch.bfloat16)
-    assert list(found.batch_seconds) == [1, 2, 4]
+    assert list(found.batch_seconds) == [1, 4]
     eager, last, bf16, compiled = found.measurements
     assert compiled.reason == "there is no compiler"
     assert (eager.images_per_second or 0) < (last.images_per_second or 0) < (bf16.images_per_second or 0)

@@ -48,7 +48,7 @@ def test_the_loader_serves_it_and_searches_for_nothing(calibrated: Path) -> None
     source = ModelSource("tiny", "1", "test:tiny", convolutional, calibration=calibrated)
     loader = Loader(4)
     model = loader.load(source, search=True)
-    assert (model.mode, list(model.batch_seconds)) == (Mode.INT8, [1, 2, 4])
+    assert (model.mode, list(model.batch_seconds)) == (Mode.INT8, [1, 4])
     assert not loader.can_search(source, model)
 
 

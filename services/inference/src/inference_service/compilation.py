@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from inference_service.model import Model, ModelUnavailable
 from inference_service.weights import first_line
@@ -41,7 +41,7 @@ def compile_network(model: Model, path: Path, *, max_batch_size: int, seconds: f
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
-            program, library = Path(folder) / "program.pt2", Path(folder) / "library.pt2"
+            program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
             example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
             with warnings.catch_warnings():
                 # torch warns of weights whose layout is not torch's own, which channels last is.
@@ -72,21 +72,6 @@ def _run(program: Path, library: Path, seconds: float) -> None:
         raise ModelUnavailable("the compiler failed")
 
 
-class CompiledNetwork(nn.Module):
-    """What `compile_network` has written."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        from torch._inductor import aoti_load_package
-
-        self._library = aoti_load_package(str(path))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, [N, classes], of inputs with the channels last."""
-        logits: Tensor = self._library(images)
-        return logits
-
-
 def main() -> None:
     """Compile a program into a library: both are named on the command line, and the number of threads."""
     from torch._inductor import aoti_compile_and_package
@@ -94,8 +79,22 @@ def main() -> None:
     os.nice(19)  # whoever waits for an answer comes first
     program, library, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
+    package = Path(program).with_name("package.pt2")
     with torch.no_grad():
-        aoti_compile_and_package(torch.export.load(program), package_path=library, inductor_configs={"freezing": True})
+        aoti_compile_and_package(torch.export.load(program), package_path=package, inductor_configs={"freezing": True})
+    _unpack(package, Path(library))
+
+
+def _unpack(package: Path, library: Path) -> None:
+    """Take the library out of what torch has made."""
+    with zipfile.ZipFile(package) as archive:
+        names = archive.namelist()
+        if any(name.endswith(".json") and not name.endswith("_metadata.json") for name in names):
+            raise SystemExit("it has operators that torch calls through Python")
+        [name] = [name for name in names if name.endswith(".so")]
+        with archive.open(name) as packed, library.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+            os.fsync(unpacked.fileno())  # half a library would end the process that loads it
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from servicekit.logs import get_logger
 from torch import Tensor
 
 from inference_service.agreement import LEAST, compare, inputs
-from inference_service.compilation import LEAST_SECONDS, CompiledNetwork, compile_network
+from inference_service.compilation import LEAST_SECONDS, compile_network
+from inference_service.compiled_network import CompiledNetwork
 from inference_service.conversion import candidates, in_mode, missing_for
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Measurement, Mode, ModeSetting
@@ -114,18 +115,19 @@ class ModeSearch:
     def _in_mode(self, model: Model, mode: Mode, *, keep: bool = False, seconds: float = MOST_COMPILE_SECONDS) -> Model:
         if mode is not Mode.COMPILE:
             return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
-        path = self._library(model)
-        last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
+        path, side = self._library(model), model.preprocessing.input_size
         if not path.exists():
+            last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
             compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds)
         try:
-            return replace(last, network=CompiledNetwork(path), mode=Mode.COMPILE)
+            network = CompiledNetwork(path, (3, side, side))
         except (RuntimeError, OSError) as error:
             raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
+        return replace(model, network=network, mode=Mode.COMPILE, batch_seconds={})
 
     def _library(self, model: Model) -> Path:
         """Return where the compiled network is kept."""
-        return self._path(model, "compile").with_suffix(".pt2")
+        return self._path(model, "compile").with_suffix(".so")
 
     def _path(self, model: Model, setting: ModeSetting) -> Path:
         """Return the file for what decides which mode is best."""

@@ -39,7 +39,7 @@ class Model:
     """Of each mode that it was compared in; none where the mode was set."""
 
     batch_seconds: Mapping[int, float] = field(default_factory=dict)
-    """What batches have taken in the warm-up, by their size."""
+    """What batches of the smallest and of the largest size have taken in the warm-up, by their size."""
 
     @property
     def dtype_name(self) -> str:
@@ -68,7 +68,7 @@ class Model:
             return logits.float().cpu()
 
     def warm_up(self, max_batch_size: int = 1) -> Mapping[int, float]:
-        """Compute a grey picture in batches of each of `batch_sizes`, and return the seconds by size.
+        """Compute a grey picture in batches of each of `batch_sizes`, and time the smallest and the largest.
 
         Whatever is allocated or chosen at the first batch of a size is there for the first request.
 
@@ -77,14 +77,15 @@ class Model:
         """
         side = self.preprocessing.input_size
         image = self.preprocessing(Image.new("RGB", (side, side), "gray"))
-        seconds = {}
-        for rows in batch_sizes(max_batch_size):
-            images = image.expand(rows, -1, -1, -1).contiguous()
+        batches = [image.expand(rows, -1, -1, -1).contiguous() for rows in batch_sizes(max_batch_size)]
+        for images in batches:
             self._check(images)
-            started = time.perf_counter()
-            self.forward(images)
-            seconds[rows] = time.perf_counter() - started
-        return seconds
+        return {len(images): self._seconds(images) for images in (batches[0], batches[-1])}
+
+    def _seconds(self, images: Tensor) -> float:
+        started = time.perf_counter()
+        self.forward(images)
+        return time.perf_counter() - started
 
     def _check(self, images: Tensor) -> None:
         try:

@@ -1,0 +1,76 @@
+"""A network that was compiled ahead of time: the library of torch's AOTInductor, called through its C interface.
+
+torch's own loader keeps Python's lock while a batch is computed (pytorch/pytorch#197516), so that for as long no
+request is read and no probe is answered; and it takes the compiler along, 3 s and 130 MB. ctypes gives the lock away.
+"""
+
+import ctypes
+import os
+import weakref
+from _ctypes import dlclose
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# The first is of `aoti_runtime/interface.h` of torch, the others are of Python's C interface.
+_HANDLES = ctypes.POINTER(ctypes.c_void_p)
+_RUN_TYPES = (ctypes.c_void_p, _HANDLES, ctypes.c_size_t, _HANDLES, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
+_pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+_capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+
+
+class CompiledNetwork(nn.Module):
+    """The network in the library at `path`, for float32 or other inputs of the shape that it was compiled for.
+
+    Raises:
+        OSError: there is no library at `path` that can be loaded.
+        RuntimeError: the library does not start.
+    """
+
+    def __init__(self, path: Path, input_shape: Sequence[int]) -> None:
+        super().__init__()
+        self._input_shape = tuple(input_shape)
+        library = ctypes.CDLL(os.fspath(path))
+        self._container = ctypes.c_void_p()
+        create = library.AOTInductorModelContainerCreateWithDevice
+        _check(create(ctypes.byref(self._container), ctypes.c_size_t(1), b"cpu", None), "start")
+        self._run = library.AOTInductorModelContainerRun
+        self._run.argtypes = _RUN_TYPES
+        weakref.finalize(self, _close, library, self._container)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, [N, classes], of inputs [N, 3, H, W] with the channels last.
+
+        Raises:
+            ValueError: the inputs have another shape: the library itself would read what is not there.
+            RuntimeError: the library fails.
+        """
+        if tuple(images.shape[1:]) != self._input_shape:
+            raise ValueError(f"expected inputs of {list(self._input_shape)}, got {list(images.shape[1:])}")
+        # The library takes what is behind the first handle, and gives what is behind the second.
+        given = _handles(_pointer_of(torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(images), None))
+        taken = _handles(None)
+        _check(self._run(self._container, given, 1, taken, 1, None, None), "compute")
+        logits: Tensor = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(_capsule_of(taken[0], None, None))
+        return logits
+
+
+def _handles(handle: int | None) -> Any:
+    return (ctypes.c_void_p * 1)(handle)
+
+
+def _check(status: int, what: str) -> None:
+    if status != 0:
+        raise RuntimeError(f"the compiled network does not {what}")
+
+
+def _close(library: ctypes.CDLL, container: ctypes.c_void_p) -> None:
+    library.AOTInductorModelContainerDelete(container)
+    dlclose(library._handle)
