@@ -133,9 +133,7 @@ class ModeSearch:
         """Return the file for what decides which mode is best."""
         machine = torch.cuda.get_device_name(model.device) if model.device.startswith("cuda") else _processor()
         decides = (
-            model.digest,
-            repr(model.preprocessing),
-            model.dtype_name,
+            *model.identity,
             model.device,
             setting,
             torch.__version__,

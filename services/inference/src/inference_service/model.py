@@ -34,9 +34,15 @@ class Model:
     digest: str = ""
     """SHA-256 of the weights, in hexadecimal digits."""
 
+    architecture: str = ""
+    """What the weights are put into, where their source leaves it open."""
+
     mode: Mode = Mode.EAGER
     measurements: tuple[Measurement, ...] = ()
     """Of each mode that it was compared in; none where the mode was set."""
+
+    calibration: str = ""
+    """SHA-256 of the ranges that it is computed in 8 bits with."""
 
     batch_seconds: Mapping[int, float] = field(default_factory=dict)
     """What batches of the smallest and of the largest size have taken in the warm-up, by their size."""
@@ -47,6 +53,18 @@ class Model:
         if self.mode is Mode.INT8:
             return "int8"
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Return what decides its answers to a picture: the same at each start, and in each process."""
+        return (
+            self.digest,
+            self.architecture,
+            repr(self.preprocessing),
+            self.dtype_name,
+            self.mode,
+            self.calibration,
+        )
 
     @property
     def is_on_gpu(self) -> bool:

@@ -121,7 +121,15 @@ def _placed(
         preprocessing = replace(preprocessing, normalizes=False)
     network.requires_grad_(requires_grad=False)
     preprocessing = replace(preprocessing, scaled_decoding=entry.scaled_decoding)
-    return Model(network, preprocessing, labels, device=entry.device, dtype=dtype, digest=digest)
+    return Model(
+        network,
+        preprocessing,
+        labels,
+        device=entry.device,
+        dtype=dtype,
+        digest=digest,
+        architecture=entry.architecture or "",
+    )
 
 
 def _preprocessing(entry: PreprocessingEntry | None) -> Preprocessing | None:
