@@ -81,7 +81,9 @@ def main() -> None:
     torch.set_num_threads(int(threads))
     package = Path(program).with_name("package.pt2")
     with torch.no_grad():
-        aoti_compile_and_package(torch.export.load(program), package_path=package, inductor_configs={"freezing": True})
+        aoti_compile_and_package(
+            torch.export.load(program), package_path=str(package), inductor_configs={"freezing": True}
+        )
     _unpack(package, Path(library))
 
 
