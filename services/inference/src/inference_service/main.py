@@ -27,6 +27,7 @@ from inference_service.cache import open_cache
 from inference_service.canary import Canary
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
+from inference_service.eager_copies import EagerCopies
 from inference_service.executors import open_executor
 from inference_service.explaining import Explainer
 from inference_service.failure_watch import FailureWatch
@@ -92,6 +93,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             open_revocations(settings.auth_url, http, readiness, keys=keys, registry=registry) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
+            open_executor("copy", 1) as copying_thread,
             open_models(
                 chosen,
                 readiness,
@@ -158,6 +160,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     pipeline,
                     admission,
                     decode_pool,
+                    EagerCopies(copying_thread, settings.workers_dir),
                     max_image_pixels=settings.max_image_pixels,
                     metrics=metrics,
                     watch=watch,
