@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from inference_service.ending import Ending, ServiceEnds
 from inference_service.loading import Loader
 from inference_service.mode_search import ModeSearch
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
@@ -95,7 +96,7 @@ def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) 
 
 
 def test_one_that_is_hardly_faster_is_not_taken(tmp_path: Path) -> None:
-    found = loaded(tmp_path, model(last=0.02, bf16=0.03))
+    found = loaded(tmp_path, model(eager=0.1, last=0.1, bf16=0.15))
     assert found.mode is Mode.EAGER
     assert len(found.measurements) == 4
 
@@ -157,6 +158,21 @@ def test_a_search_that_runs_out_of_time_leaves_eager_and_is_made_again_with_more
     again = loaded(tmp_path, slow, budget_seconds=0.3)
     assert again.measurements == found.measurements, "a start with as much time would search in vain"
     assert loaded(tmp_path, slow, budget_seconds=60).mode is Mode.BF16
+
+
+def test_a_search_is_given_up_and_leaves_nothing_where_the_service_ends(tmp_path: Path) -> None:
+    ending = Ending()
+
+    class Last(Speeds):
+        def forward(self, images: Tensor) -> Tensor:
+            ending.begin()
+            return super().forward(images)
+
+    modes = ModeSearch("auto", budget_seconds=300, folder=tmp_path, max_batch_size=4, ending=ending)
+    candidate = replace(tiny_model(Last()), digest="abc")
+    with pytest.raises(ServiceEnds):
+        modes.search(candidate, None, accept=lambda found: found)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_time_is_no_search(tmp_path: Path) -> None:

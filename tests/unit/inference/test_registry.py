@@ -5,7 +5,7 @@ import gc
 import re
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,17 @@ import yaml
 from inference_service.errors import UnknownModel
 from inference_service.exported import read_program
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
-from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState, open_models
+from inference_service.opening import open_models
+from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.sources import read_sources
 from prometheus_client import CollectorRegistry
 from safetensors.torch import save_file
+from servicekit.background import running
 from servicekit.health import Readiness
 
-from tests.unit.inference.networks import tiny_model
+from tests.unit.inference.networks import Colours, Gate, tiny_model
 from tests.unit.inference.pictures import DATA
 from tests.unit.inference.weight_files import exported
 
@@ -241,6 +244,48 @@ async def test_a_model_that_is_wrong_about_a_golden_picture_is_not_served(
     else:
         assert candidate.state is ModelState.FAILED
         assert re.search(reason, candidate.reason or "")
+
+
+async def unload(models: ModelRegistry) -> None:
+    await models.unload("tiny")
+
+
+async def reload(models: ModelRegistry) -> None:
+    await models.reload([source()])
+
+
+async def retire(models: ModelRegistry) -> None:
+    await models.load([source(name="other")])
+
+
+@pytest.mark.parametrize("change", [unload, reload, retire])
+async def test_a_model_changes_while_its_fastest_mode_is_searched_for_and_stays_as_it_was_changed(
+    tmp_path: Path, change: Callable[[ModelRegistry], Awaitable[None]]
+) -> None:
+    gate, collected = Gate(), CollectorRegistry()
+    modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=1, missing=lambda *_: "not here")
+    sources = [source(load=lambda: tiny_model(gate))]
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(collected), modes=modes)
+    async with running(models.search_modes(), "search-modes"), asyncio.timeout(60):
+        await models.load(sources)
+        assert await asyncio.to_thread(gate.entered.wait, 30)
+        await change(models)
+        changed = [(served.source.name, served.state, served.model) for served in models]
+        await models.reload([source(name="last")])
+        gate.opened.set()
+        # The searches come one after the other.
+        while not models.get("last").require().measurements:  # noqa: ASYNC110 nothing else tells
+            await asyncio.sleep(0.005)
+    found = [(served.source.name, served.state, served.model) for served in models]
+    if change is reload:
+        assert isinstance(models.get("tiny").require().network, Colours)
+    elif change is unload:
+        assert found[0] == changed[0] == ("tiny", ModelState.UNLOADED, None)
+    else:
+        assert [name for name, _, _ in found] == ["other", "last"]
+    shown = [sample for metric in collected.collect() for sample in metric.samples if sample.value == 1]
+    names = [sample.labels["model"] for sample in shown if sample.name == "inference_model_info"]
+    assert sorted(names) == sorted(name for name, _, model in found if model)
 
 
 def resident_bytes() -> int:
