@@ -265,4 +265,5 @@ class ModelRegistry:
                 served = self._models.pop(key)
                 self._resume(served)
                 self._metrics.model_is_gone(served.source, served.model)
+                self._metrics.version_is_gone(served.source)
                 log.info("model_retired", model=served.source.name, version=served.source.version)
