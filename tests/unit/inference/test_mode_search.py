@@ -1,8 +1,11 @@
 """Which mode is taken: the fastest that says the same, and never one that does not."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +130,35 @@ def test_what_was_found_is_kept_for_the_next_start(tmp_path: Path) -> None:
     assert (again.mode, again.measurements) == (first.mode, first.measurements)
     assert loaded(tmp_path, model("another model"), search=False).mode is Mode.EAGER
     assert loaded(tmp_path, model(), setting="auto-fp32", search=False).mode is Mode.EAGER
+
+
+def test_of_two_that_start_at_once_one_searches_and_the_other_takes_what_it_finds(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as workers:
+        first, second = workers.map(lambda _: loaded(tmp_path, model()), range(2))
+    assert first.network is not second.network
+    assert first.measurements == second.measurements
+    assert (first.mode, list(first.batch_seconds)) == (second.mode, list(second.batch_seconds)) == (Mode.BF16, [1, 4])
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+def test_a_search_goes_on_where_the_process_that_searched_was_killed(tmp_path: Path) -> None:
+    loaded(tmp_path, model())
+    [kept] = tmp_path.iterdir()
+    kept.unlink()
+    lock = kept.with_suffix(".lock")
+    program = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with ThreadPoolExecutor(1) as worker:
+            searching = worker.submit(loaded, tmp_path, model())
+            with pytest.raises(TimeoutError):
+                searching.result(0.5)
+            other.kill()
+            assert searching.result(60).mode is Mode.BF16
+    assert kept.exists()
 
 
 def test_a_file_that_cannot_be_read_is_searched_for_anew(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from inference_service.compilation import LEAST_SECONDS, compile_network
 from inference_service.compiled_network import CompiledNetwork
 from inference_service.conversion import candidates, in_mode, missing_for
 from inference_service.ending import Ending
+from inference_service.file_lock import locked
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Measurement, Mode, ModeSetting
 from inference_service.weights import first_line
@@ -82,6 +83,8 @@ class ModeSearch:
     def search(self, model: Model, wanted: ModeSetting | None, accept: Callable[[Model], Model]) -> Model:
         """Return the eager `model` in the fastest mode that agrees with it and that `accept` takes.
 
+        Of several processes with one folder one searches, and the others take what it has found.
+
         The model may be served meanwhile: it is not changed. `accept` returns what it is given, made
         ready to serve, or raises `ModelUnavailable`.
 
@@ -89,6 +92,12 @@ class ModeSearch:
             ServiceEnds: the service ends meanwhile; nothing is kept.
         """
         setting = wanted or self._setting
+        with locked(self._path(model, setting).with_suffix(".lock"), self._ending):
+            if found := self._restored(model, setting, keep=True):
+                return accept(found)  # another worker has searched meanwhile
+            return self._find(model, setting, accept)
+
+    def _find(self, model: Model, setting: ModeSetting, accept: Callable[[Model], Model]) -> Model:
         modes = candidates(model, setting)
         ends_at = time.monotonic() + self._budget_seconds
 
@@ -131,9 +140,10 @@ class ModeSearch:
         if mode is not Mode.COMPILE:
             return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
         path, side = self._library(model), model.preprocessing.input_size
-        if not path.exists():
-            last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
-            compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
+        with locked(path.with_suffix(".lock"), self._ending):
+            if not path.exists():
+                last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
+                compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
         try:
             network = CompiledNetwork(path, (3, side, side))
         except (RuntimeError, OSError) as error:
