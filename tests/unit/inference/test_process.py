@@ -68,6 +68,15 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
     assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * REQUESTS
 
 
+def test_threads_of_a_computation_that_wait_leave_their_cores_to_others(issuer: Issuer, tmp_path: Path) -> None:
+    """OpenMP says what it was told when it is loaded."""
+    environment = {**told(issuer), "OMP_DISPLAY_ENV": "verbose"}
+    with serving("inference_service.main:create_app()", environment, folder=tmp_path) as server:
+        assert server.process.stderr is not None
+        spins = next(line for line in server.process.stderr if "GOMP_SPINCOUNT" in line)
+    assert "'0'" in spins
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["auto", "compile"])
 def test_at_the_signal_to_end_a_compilation_is_given_up(issuer: Issuer, tmp_path: Path, mode: str) -> None:
