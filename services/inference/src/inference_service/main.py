@@ -6,7 +6,6 @@ from functools import partial
 from importlib.metadata import version
 
 import httpx
-import torch
 from fastapi import FastAPI
 from servicekit.app import build_app
 from servicekit.auth import Verifications
@@ -25,7 +24,7 @@ from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
 from inference_service.canary import Canary
-from inference_service.cpu import available_cpus
+from inference_service.cpu import available_cpus, use_threads
 from inference_service.dependencies import State
 from inference_service.eager_copies import EagerCopies
 from inference_service.ending import Ending
@@ -78,12 +77,11 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
-        # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         compute_threads = settings.compute_threads or cpus
-        set_compute_threads = partial(torch.set_num_threads, compute_threads)
+        set_compute_threads = partial(use_threads, compute_threads)  # torch counts the CPUs of the host
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         metrics.show_queue_capacity(settings.max_queue_size)
-        set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
+        set_one_thread = partial(use_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
             open_jwks(
