@@ -42,8 +42,11 @@ class StageSpans:
     def end(self) -> None:
         """Make the spans of what has passed; from now on each is made at once."""
         self._has_ended = True
-        while self._passed:
-            stage, started, ended, links = self._passed.popleft()
+        while True:
+            try:
+                stage, started, ended, links = self._passed.popleft()
+            except IndexError:  # all are taken; asked beforehand, another thread may take the last meanwhile
+                return
             self._tracer.start_span(stage, self._parent, start_time=started, links=links()).end(ended)
 
 
