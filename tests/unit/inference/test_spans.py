@@ -128,6 +128,15 @@ def test_a_batch_is_one_span_that_is_made_for_the_first_who_names_it(traced: Tra
     assert made.attributes == {"inference.batch_size": 3}
 
 
+def test_a_batch_names_a_request_once_that_has_several_pictures_in_it(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("one") as one, traced.tracer.start_as_current_span("two") as two:
+        first, second = (span.get_span_context() for span in (one, two))
+        with BatchSpan([first, second, first], rows=3, tracer=traced.tracer) as batch:
+            pass
+        batch.links()
+    assert [link.context for link in traced.spans[0].links] == [first, second]
+
+
 def test_a_batch_that_fails_says_why(traced: Traced) -> None:
     with traced.tracer.start_as_current_span("one") as one:
         batch = BatchSpan([one.get_span_context()], rows=1, tracer=traced.tracer)

@@ -54,7 +54,8 @@ class BatchSpan:
     """The span of what the `with` block does: below the first request that is traced, with a link to each of those."""
 
     def __init__(self, requests: Sequence[SpanContext], *, rows: int, tracer: Tracer) -> None:
-        self._traced = [request for request in requests if request.trace_flags.sampled]
+        # Once each: a request may have several pictures in a batch.
+        self._traced = list({request.span_id: request for request in requests if request.trace_flags.sampled}.values())
         self._rows = rows
         self._tracer = tracer
         self._started_ns = self._ended_ns = time.time_ns()
