@@ -138,7 +138,7 @@ def exemplar() -> dict[str, str] | None:
 class _NotByItself(Sampler):
     """Starts a trace with a request alone, not with what a process does by itself: polls, migrations, statements.
 
-    What it calls learns from `traceparent` that this is not sampled, and keeps to it.
+    What it calls learns from `traceparent` that this is not sampled, and keeps to it where its sampler is parent-based.
     """
 
     def __init__(self, requests: Sampler) -> None:
@@ -154,8 +154,8 @@ class _NotByItself(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        is_first = not trace.get_current_span(parent_context).get_span_context().is_valid
-        sampler = ALWAYS_OFF if is_first and kind is not SpanKind.SERVER else self._requests
+        is_sampled = trace.get_current_span(parent_context).get_span_context().trace_flags.sampled
+        sampler = self._requests if is_sampled or kind is SpanKind.SERVER else ALWAYS_OFF
         return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
