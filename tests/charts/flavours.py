@@ -94,6 +94,7 @@ FLAVOURS: Mapping[str, Flavour] = {
             *("auth.database.existingSecret=", "auth.database.password=hunter2-database"),
         )
     ),
+    "a Redis by IPv6": Flavour(settings=("inference.redis.url=redis://:hunter2@[fd00::1]:6380/0",)),
     "a volume of models": Flavour(
         document=yaml.safe_dump(
             {
