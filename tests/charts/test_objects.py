@@ -366,6 +366,8 @@ def test_a_peer_elsewhere_is_reached_at_the_port_of_its_pods() -> None:
 def test_an_address_of_either_family_is_itself() -> None:
     to_address = {"ports": [{"port": 5432, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "fd00::1/128"}}]}
     assert to_address in rules("a database by IPv6", "ph-auth", "egress")
+    to_redis = {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "fd00::1/128"}}]}
+    assert to_redis in rules("a Redis by IPv6", "ph-inference", "egress")
 
 
 def test_spans_may_leave_for_where_they_are_sent() -> None:
@@ -444,6 +446,9 @@ def test_production_refuses_what_is_for_development(settings: tuple[str, ...], r
         (("httpRoute.enabled=true",), "httpRoute.parentRefs"),
         (("auth.database.host=",), "database.host"),
         (("inference.keda.enabled=true",), "keda.prometheusAddress"),
+        (("global.publicUrl=http://[fd00::1]:8080",), "the host of a route is a name"),
+        (("global.publicUrl=http://192.0.2.7",), "the host of a route is a name"),
+        (("auth.fullnameOverride=ph-users", "users.authUrl=http://a", "inference.authUrl=http://a"), "called ph-users"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], reason: str) -> None:
@@ -452,12 +457,36 @@ def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], 
     assert reason in done.stderr
 
 
-def test_the_passwords_of_a_volume_outlive_the_release_as_it_does() -> None:
+@pytest.mark.parametrize("release", ["users-auth", "inference-users", "pinhole-auth"])
+def test_a_release_by_whose_name_two_services_would_be_one_is_refused(release: str) -> None:
+    done = template(Flavour(release=release))
+    assert done.returncode != 0
+    assert f"would both be called {release}" in done.stderr
+    assert "another name" in done.stderr
+
+
+def test_a_release_may_have_the_name_of_one_service() -> None:
+    done = template(Flavour(release="auth"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_address_is_no_hindrance_where_routes_are_made_elsewhere() -> None:
+    done = template(Flavour(settings=("global.publicUrl=http://[fd00::1]:8080", "ingress.enabled=false")))
+    assert done.returncode == 0, done.stderr
+    assert "http://[fd00::1]:8080" in done.stdout
+
+
+@pytest.mark.parametrize("secret", ["ph-postgresql", "ph-users"])
+def test_the_passwords_of_a_volume_outlive_the_release_as_it_does(secret: str) -> None:
     def policy(name: str) -> Any:
-        return named(name, "Secret", "ph-postgresql")["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
+        return named(name, "Secret", secret)["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
 
     assert policy("default") == "keep"
     assert policy("dev") is None
+
+
+def test_a_password_that_values_hold_is_not_kept_behind_them() -> None:
+    assert "annotations" not in named("inline secrets", "Secret", "ph-users")["metadata"]
 
 
 def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:
