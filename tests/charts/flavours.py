@@ -56,7 +56,10 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Flavour:
-    """Values of a chart, as `helm` takes them: files beside the chart, `--set`, and a document."""
+    """Values of a chart, as `helm` takes them: files, `--set`, and a document.
+
+    Of the files `dev` is the chart's values-dev.yaml, and `k8s/dev/values.yaml` is what it says.
+    """
 
     files: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -68,6 +71,8 @@ class Flavour:
 FLAVOURS: Mapping[str, Flavour] = {
     "default": Flavour(),
     "dev": Flavour(("dev",)),
+    "watched on a laptop": Flavour(("dev", "k8s/monitoring/values.yaml")),
+    "code that is put into its container": Flavour(("dev", "k8s/skaffold/values-reload.yaml")),
     "production": Flavour(("production",)),
     "gpu": Flavour(("gpu",)),
     "gpu in production": Flavour(("production", "gpu")),
@@ -205,7 +210,7 @@ def template(flavour: Flavour, *, charts: Path = CHARTS) -> "subprocess.Complete
     chart = charts / flavour.chart
     arguments = ["template", flavour.release, str(chart), "--namespace", "ns", "--kube-version", "1.37.0"]
     for name in flavour.files:
-        arguments += ["--values", str(chart / f"values-{name}.yaml")]
+        arguments += ["--values", str(ROOT / name if "/" in name else chart / f"values-{name}.yaml")]
     for setting in flavour.settings:
         arguments += ["--set", setting]
     return helm(*arguments, "--values", "-", document=flavour.document or "{}")
