@@ -27,7 +27,10 @@ PROXY = {
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     },
-    "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m", "memory": "32Mi"}},
+    "resources": {
+        "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+        "limits": {"cpu": "100m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+    },
 }
 EXTRAS = {
     "commonLabels": {"team": "vision"},
