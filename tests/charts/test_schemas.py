@@ -152,3 +152,26 @@ def test_versions_are_the_same_everywhere() -> None:
     for path in CHARTS.parent.glob("services/*/pyproject.toml"):
         versions |= set(re.findall(r'^version = "(.*)"$', path.read_text(), re.MULTILINE))
     assert len(versions) == 1
+
+
+def undocumented(chart: str) -> list[str]:
+    """Return the keys of a values.yaml without a comment above them or behind them.
+
+    Those of the first level, and those of the second where they are ours and not those of an object of Kubernetes;
+    `enabled` says it itself.
+    """
+    sections = schema(chart)["properties"]
+    missing, above, section = [], "", ""
+    for line in (CHARTS / chart / "values.yaml").read_text().splitlines():
+        if found := re.match(r"( {2})?([A-Za-z]+):", line):
+            section = section if found[1] else found[2]
+            is_ours = not found[1] or "properties" in sections[section]
+            if is_ours and found[2] != "enabled" and " # " not in line and not above.strip().startswith("# "):
+                missing.append(f"{section}.{found[2]}" if found[1] else section)
+        above = line
+    return missing
+
+
+@pytest.mark.parametrize("chart", NAMES)
+def test_each_value_is_explained(chart: str) -> None:
+    assert undocumented(chart) == []
