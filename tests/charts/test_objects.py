@@ -334,6 +334,26 @@ def test_a_gpu_may_be_claimed() -> None:
     assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "ph-inference-gpu"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("a volume of models", {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}),
+        (
+            "an image of models",
+            {"image": {"reference": "registry.example.com/models:1", "pullPolicy": "IfNotPresent"}},
+        ),
+    ],
+)
+def test_weights_are_mounted_where_the_file_of_models_looks_for_them(name: str, source: Object) -> None:
+    spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "models")
+    assert volume == {"name": "models"} | source
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "models")
+    assert mount == {"name": "models", "mountPath": "/models", "readOnly": True}
+    file = yaml.safe_load(named(name, "ConfigMap", "ph-inference-models")["data"]["models.yaml"])
+    assert file["models"][0]["source"].startswith("file:/models/")
+
+
 def rules(name: str, policy: str, direction: str) -> Any:
     return named(name, "NetworkPolicy", policy)["spec"][direction]
 
