@@ -4,7 +4,7 @@ VENV := .venv
 CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
-CODE := services tests charts k8s benchmarks
+CODE := services tests charts k8s benchmarks examples
 
 # One process a CPU; the tests of a file stay in one, for they share what they start.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile

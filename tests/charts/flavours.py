@@ -178,6 +178,7 @@ FLAVOURS: Mapping[str, Flavour] = {
     "sealed keys, and clients by ServiceAccount": Flavour(
         settings=("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true")
     ),
+    "a Job that signs in": Flavour(("dev", "examples/kubernetes/values.yaml")),
     "traced": Flavour(
         document=yaml.safe_dump(
             {

@@ -29,7 +29,7 @@ from tests.charts.flavours import (
 
 every_flavour = pytest.mark.parametrize("name", FLAVOURS)
 RELOADED = "code that is put into its container"
-ONE_REPLICA = ("dev", "watched on a laptop", RELOADED, "one replica")
+ONE_REPLICA = ("dev", "watched on a laptop", RELOADED, "a Job that signs in", "one replica")
 
 SERVER = {"PORT", "GRACEFUL_TIMEOUT_SECONDS", "HOST", "WORKERS", "FORWARDED_ALLOW_IPS"}
 """Of the server that each service runs in."""
@@ -233,6 +233,7 @@ def test_auth_has_a_token_of_the_cluster_where_it_fetches_the_clusters_keys() ->
 
     assert tokens("default") == []
     assert tokens("sealed keys, and clients by ServiceAccount") == ["auth"]
+    assert tokens("a Job that signs in") == ["auth"]
 
 
 @every_flavour
