@@ -202,14 +202,14 @@ GIVEN = {
 """What these values name and whoever installs brings along."""
 
 
-def helm(*arguments: str, document: str = "") -> "subprocess.CompletedProcess[str]":
+def helm(*arguments: str, document: str = "", program: str = "helm") -> "subprocess.CompletedProcess[str]":
     """Run Helm; `document` is its standard input."""
     return subprocess.run(
-        [find_tool("helm"), *arguments], input=document, capture_output=True, text=True, timeout=60, check=False
+        [find_tool(program), *arguments], input=document, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def template(flavour: Flavour, *, charts: Path = CHARTS) -> "subprocess.CompletedProcess[str]":
+def template(flavour: Flavour, *, charts: Path = CHARTS, program: str = "helm") -> "subprocess.CompletedProcess[str]":
     """Run `helm template`."""
     chart = charts / flavour.chart
     arguments = ["template", flavour.release, str(chart), "--namespace", "ns", "--kube-version", "1.37.0"]
@@ -217,7 +217,7 @@ def template(flavour: Flavour, *, charts: Path = CHARTS) -> "subprocess.Complete
         arguments += ["--values", str(ROOT / name if "/" in name else chart / f"values-{name}.yaml")]
     for setting in flavour.settings:
         arguments += ["--set", setting]
-    return helm(*arguments, "--values", "-", document=flavour.document or "{}")
+    return helm(*arguments, "--values", "-", document=flavour.document or "{}", program=program)
 
 
 @cache

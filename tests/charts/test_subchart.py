@@ -14,8 +14,11 @@ PARENT = {
     "version": "1.0.0",
     "appVersion": "2026.1",
     "dependencies": [
-        {"name": "pinhole", "version": "0.1.0"},
-        {"name": "auth", "version": "0.1.0", "alias": "issuer", "condition": "issuer.enabled"},
+        {"name": "pinhole", "version": "0.1.0", "condition": "pinhole.enabled"},
+        *(
+            {"name": name, "version": "0.1.0", "alias": f"other-{name}", "condition": f"other-{name}.enabled"}
+            for name in ("auth", "users", "inference", "pinhole")
+        ),
     ],
 }
 VALUES = {
@@ -26,7 +29,7 @@ VALUES = {
         "inference": {"gpu": {"enabled": True}},
         "ingress": {"className": "nginx"},
     },
-    "issuer": {"enabled": False},
+    **{f"other-{name}": {"enabled": False} for name in ("auth", "users", "inference", "pinhole")},
 }
 
 
@@ -36,7 +39,7 @@ def parent(tmp_path: Path) -> Path:
     folder = tmp_path / "platform"
     (folder / "charts").mkdir(parents=True)
     (folder / "templates").mkdir()
-    for name in ("pinhole", "auth"):
+    for name in ("auth", "users", "inference", "pinhole"):
         (folder / "charts" / name).symlink_to(CHARTS / name)
     (folder / "Chart.yaml").write_text(yaml.safe_dump(PARENT))
     (folder / "values.yaml").write_text(yaml.safe_dump(VALUES))
@@ -75,8 +78,24 @@ def test_a_misspelt_value_is_refused_however_deep_it_stands(parent: Path) -> Non
     assert "replicaCuont" in done.stderr
 
 
-def test_a_single_service_may_be_a_part_under_another_name(parent: Path) -> None:
-    settings = ("issuer.enabled=true", "issuer.usersUrl=http://people", "issuer.database.host=db")
-    found = rendered(parent, *settings)
-    assert found["ConfigMap", "all-issuer"]["data"]["AUTH_USERS_URL"] == "http://people"
-    assert found["Deployment", "all-auth"]
+@pytest.mark.parametrize("service", ["auth", "users", "inference"])
+def test_a_single_service_may_be_a_part_under_another_name(parent: Path, service: str) -> None:
+    settings = {"enabled": "true", **({} if service == "inference" else {"database.host": "db"})}
+    found = rendered(parent, *(f"other-{service}.{key}={value}" for key, value in settings.items()))
+    assert found["ConfigMap", f"all-other-{service}"]["data"][f"{service.upper()}_ISSUER"]
+    assert found["Deployment", f"all-other-{service}"]
+    assert found["Deployment", f"all-{service}"]
+
+
+def test_the_whole_may_be_a_part_under_another_name(parent: Path) -> None:
+    found = rendered(
+        parent, "pinhole.enabled=false", "other-pinhole.enabled=true", "other-pinhole.users.replicaCount=4"
+    )
+    assert ("Ingress", "all-pinhole") not in found
+    backends = {
+        path["backend"]["service"]["name"]
+        for rule in found["Ingress", "all-other-pinhole"]["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    assert backends == {"all-auth", "all-users", "all-inference"}
+    assert found["Deployment", "all-users"]["spec"]["replicas"] == 4
