@@ -49,9 +49,8 @@ egress:
   - host: {{ tpl .Values.redis.host . | quote }}
     port: {{ .Values.redis.port }}
   {{- else if .Values.redis.url }}
-  {{- $address := (urlParse .Values.redis.url).host }}
-  - host: {{ first (splitList ":" $address) }}
-    port: {{ regexFind ":[0-9]+$" $address | trimPrefix ":" | default "6379" }}
+  - host: {{ include "servicekit.hostOf" .Values.redis.url | quote }}
+    port: {{ include "servicekit.portOf" .Values.redis.url | default "6379" }}
   {{- end }}
   {{- if $downloads }}
   - host: ""
