@@ -24,8 +24,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import Failing, Gate, tiny_source
+from tests.unit.inference.networks import Failing, Gate, tiny_source, wide_model
 from tests.unit.inference.oip.messages import BLUE, GREEN, RED, binary_elements
+from tests.unit.inference.threads import recorded_threads
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -146,6 +147,23 @@ async def test_contents_get_contents(
     [named] = answer.outputs[1].contents.bytes_contents
     assert named.endswith(b":1:green")
     assert not answer.raw_output_contents
+
+
+async def test_large_messages_do_not_hold_up_the_event_loop(settings: InferenceSettings, issuer: Issuer) -> None:
+    contents = pb.InferTensorContents(uint_contents=[200] * 270_000)
+    pixels = pb.ModelInferRequest.InferInputTensor(
+        name="image", datatype="UINT8", shape=[1, 300, 300, 3], contents=contents
+    )
+    async with calling(settings, issuer, tiny_source(), tiny_source(name="wide", load=wide_model)) as call:
+        threads = recorded_threads()
+        await call("ModelInfer", raw_request(RED))
+        assert threads == []
+        await call("ModelInfer", pb.ModelInferRequest(model_name="tiny", inputs=[pixels]))
+        assert threads == ["read_request"]
+        request = raw_request(RED)
+        request.model_name = "wide"
+        await call("ModelInfer", request)
+        assert threads == ["read_request", "write_answer"]
 
 
 async def test_a_stream_is_answered_in_order_and_goes_on_after_an_error(call: Caller) -> None:

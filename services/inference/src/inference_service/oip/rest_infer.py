@@ -22,6 +22,7 @@ from inference_service.errors import (
     TooManyRequests,
     UnknownModel,
 )
+from inference_service.executors import run_by_size
 from inference_service.oip.bodies import read_body
 from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
 from inference_service.oip.inference import infer
@@ -116,10 +117,11 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
         state: StateDep,
     ) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
+        asked = await run_by_size(len(body.data), read_request, body.data, body.json_length)
         answer = await while_connected(
             request.receive,
             infer(
-                read_request(body.data, body.json_length),
+                asked,
                 body.served,
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
@@ -127,6 +129,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                 timings=body.timings,
             ),
         )
-        return render(answer, accept_encoding=request.headers.get("accept-encoding", ""))
+        accept_encoding = request.headers.get("accept-encoding", "")
+        return await run_by_size(answer.size_bytes, render, answer, accept_encoding=accept_encoding)
 
     return router
