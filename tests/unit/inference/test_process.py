@@ -3,8 +3,13 @@
 import re
 import socket
 from collections.abc import Mapping
+from typing import Any
 
+import grpc
 import httpx
+import pytest
+from grpc_health.v1 import health_pb2
+from inference_service.oip import protocol_pb2 as pb
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import Server, serving
@@ -22,9 +27,43 @@ def counted(client: httpx.Client, server: Server) -> tuple[int, int]:
     return int(float(in_flight[1])) if in_flight else 0, int(float(answered[1])) if answered else 0
 
 
+def not_ready(client: httpx.Client, server: Server) -> bool:
+    """Tell whether a connection that was kept alive says so: with 503, or by being closed."""
+    try:
+        return client.get(f"{server.url}/readyz").status_code == 503
+    except httpx.TransportError:
+        return True
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def health_methods(channel: grpc.Channel) -> tuple[Any, Any]:
+    """Return `Check` and `Watch`."""
+    coding: dict[str, Any] = {
+        "request_serializer": health_pb2.HealthCheckRequest.SerializeToString,
+        "response_deserializer": health_pb2.HealthCheckResponse.FromString,
+    }
+    service = "/grpc.health.v1.Health"
+    return channel.unary_unary(f"{service}/Check", **coding), channel.unary_stream(f"{service}/Watch", **coding)
+
+
+def infer_over_grpc(channel: grpc.Channel, bearer: Mapping[str, str]) -> None:
+    call = channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        request_serializer=pb.ModelInferRequest.SerializeToString,
+        response_deserializer=pb.ModelInferResponse.FromString,
+    )
+    call(pb.ModelInferRequest(), metadata=(("authorization", bearer["Authorization"]),), timeout=30)
+
+
 def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_well(
     issuer: Issuer, bearer: Mapping[str, str]
 ) -> None:
+    grpc_port = free_port()
     environment = {
         "INFERENCE_AUTH_URL": issuer.url,
         "INFERENCE_ISSUER": ISSUER,
@@ -35,12 +74,21 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
         "INFERENCE_COMPUTE_THREADS": "1",
         "INFERENCE_REQUEST_TIMEOUT_SECONDS": "60",
         "GRACEFUL_TIMEOUT_SECONDS": "60",
+        "INFERENCE_GRPC_PORT": str(grpc_port),
         "LOG_LEVEL": "WARNING",
     }
+    health = health_pb2.HealthCheckResponse
     request = head(bearer, "Content-Type: image/png", f"Content-Length: {len(RED)}", "Connection: close") + RED
     callers: list[socket.socket] = []
-    with serving("inference_service.main:create_app()", environment) as server, httpx.Client() as client:
+    with (
+        serving("inference_service.main:create_app()", environment) as server,
+        httpx.Client() as client,
+        grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
+    ):
         server.wait_until_ready()
+        check, watch = health_methods(channel)
+        watched = watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(watched).status == health.SERVING
         try:
             callers += [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(REQUESTS)]
             for caller in callers:
@@ -49,6 +97,12 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
                 pass
             in_flight, _ = counted(client, server)
             server.process.terminate()
+            while check(health_pb2.HealthCheckRequest(), timeout=30).status == health.SERVING:
+                pass
+            assert not_ready(client, server)
+            with pytest.raises(grpc.RpcError) as refused:
+                infer_over_grpc(channel, bearer)
+            told = [found.status for found in watched]
             answers = [read_to_end(caller) for caller in callers]
             assert server.process.wait(60) == 0
         finally:
@@ -56,3 +110,8 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
                 caller.close()
     assert in_flight > 10
     assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * REQUESTS
+    assert (refused.value.code(), refused.value.details()) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "the service is shutting down",
+    )
+    assert told == [health.NOT_SERVING], "and the watch ends: it would hold up the end"
