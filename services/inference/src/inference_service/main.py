@@ -41,7 +41,7 @@ from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
-from inference_service.rates import RateLimiter
+from inference_service.rates import open_rate_limiter
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
 from inference_service.routers import explain, models, predict
@@ -123,6 +123,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
                 telemetry=telemetry,
             ) as cache,
+            open_rate_limiter(settings, metrics, telemetry) as rates,
         ):
             admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
             watch = FailureWatch(metrics, window=settings.rollout_window, share=settings.rollout_failure_share)
@@ -151,7 +152,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
                 verifications=Verifications(registry),
                 models=served_models,
-                rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
+                rates=rates,
                 bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                 pipeline=pipeline,
                 explainer=Explainer(

@@ -156,7 +156,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             )
             caller_subject.set(caller.subject)
             if method == "ModelInfer":
-                self._rates.take(caller.subject)
+                await self._rates.take(caller.subject)
         except Problem as problem:
             return _ending(problem)
         return await continuation(details)

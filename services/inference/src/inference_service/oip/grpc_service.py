@@ -134,7 +134,7 @@ class InferenceService:
     async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
         """Return the answer or the error: one bad request does not end the stream."""
         try:
-            self._state["rates"].take(caller_subject.get())
+            await self._state["rates"].take(caller_subject.get())
             answer = await self._infer(request, self._seconds_left(context))
         except Problem as problem:
             return pb.ModelStreamInferResponse(

@@ -70,7 +70,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
         json_length: JsonLength = None,
     ) -> AsyncIterator[InferBody]:
         """Yield the body; nothing is read for an unknown caller or model, or under overload."""
-        state["rates"].take(caller.subject)
+        await state["rates"].take(caller.subject)
         settings = state["settings"]
         timeout_seconds = x_request_timeout or settings.request_timeout_seconds
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
