@@ -24,7 +24,6 @@ from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
-from inference_service.canary import Canary
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
@@ -41,6 +40,7 @@ from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
+from inference_service.probing import Prober
 from inference_service.rates import open_rate_limiter
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
@@ -138,7 +138,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 shadows=shadows,
             )
             in_shadow = partial(pipeline.compute_when_idle, timeout_seconds=settings.request_timeout_seconds)
-            canary = Canary(
+            prober = Prober(
                 pipeline,
                 served_models,
                 readiness,
@@ -169,7 +169,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
             )
             async with (
-                running(canary.run(), "canary"),
+                running(prober.run(), "prober"),
                 running(shadows.run(in_shadow), "shadows"),
                 running(follow_gpu_memory(served_models, metrics), "gpu memory"),
                 open_grpc_server(state, readiness, heartbeat.stalled, registry, telemetry.tracer),
