@@ -2,7 +2,9 @@
 
 import re
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -35,6 +37,19 @@ def not_ready(client: httpx.Client, server: Server) -> bool:
         return True
 
 
+def environment_of(issuer: Issuer, grpc_port: int) -> dict[str, str]:
+    return {
+        "INFERENCE_AUTH_URL": issuer.url,
+        "INFERENCE_ISSUER": ISSUER,
+        "INFERENCE_AUDIENCE": AUDIENCE,
+        "INFERENCE_CACHE_MAX_BYTES": "0",
+        "INFERENCE_MODE": "eager",
+        "INFERENCE_COMPUTE_THREADS": "1",
+        "INFERENCE_REQUEST_TIMEOUT_SECONDS": "60",
+        "INFERENCE_GRPC_PORT": str(grpc_port),
+    }
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
@@ -65,16 +80,9 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
 ) -> None:
     grpc_port = free_port()
     environment = {
-        "INFERENCE_AUTH_URL": issuer.url,
-        "INFERENCE_ISSUER": ISSUER,
-        "INFERENCE_AUDIENCE": AUDIENCE,
-        "INFERENCE_CACHE_MAX_BYTES": "0",
-        "INFERENCE_MODE": "eager",
+        **environment_of(issuer, grpc_port),
         "INFERENCE_MAX_BATCH_SIZE": "1",
-        "INFERENCE_COMPUTE_THREADS": "1",
-        "INFERENCE_REQUEST_TIMEOUT_SECONDS": "60",
         "GRACEFUL_TIMEOUT_SECONDS": "60",
-        "INFERENCE_GRPC_PORT": str(grpc_port),
         "LOG_LEVEL": "WARNING",
     }
     health = health_pb2.HealthCheckResponse
@@ -115,3 +123,33 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
         "the service is shutting down",
     )
     assert told == [health.NOT_SERVING], "and the watch ends: it would hold up the end"
+
+
+def test_a_stream_that_stays_open_is_cut_in_time_for_the_process_to_end_by_itself(
+    issuer: Issuer, bearer: Mapping[str, str], tmp_path: Path
+) -> None:
+    grpc_port = free_port()
+    environment = {**environment_of(issuer, grpc_port), "GRACEFUL_TIMEOUT_SECONDS": "6", "LOG_LEVEL": "INFO"}
+    silent = threading.Event()
+    with (
+        serving("inference_service.main:create_app()", environment, folder=tmp_path) as server,
+        grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
+    ):
+        server.wait_until_ready()
+        stream = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+
+        def requests() -> Iterator[pb.ModelInferRequest]:
+            yield pb.ModelInferRequest(id="first")
+            silent.wait(60)
+
+        answers: Any = stream(requests(), metadata=(("authorization", bearer["Authorization"]),), timeout=60)
+        assert next(answers).infer_response.id == "first"
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=60)
+        silent.set()
+    assert server.process.returncode == 0
+    assert "Finished server process" in log, "gunicorn has not killed it"
