@@ -48,7 +48,7 @@ def throughput_table(results: Results, width: int) -> str:
                 ]
             )
     header = ["server", "images/s", "x best peer", "x tutorial", "of limit", "p50 ms", "p95 ms", "p99 ms"]
-    return _table([*header, "lone ms", "over limit ms", "peak MiB", "failed", "load's cores"], lines)
+    return _table([*header, "lone ms", "over limit ms", "peak MiB", "unanswered", "load's cores"], lines)
 
 
 def process_table(results: Results) -> str:

@@ -1,6 +1,6 @@
 """Inference over REST."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -57,9 +57,8 @@ JsonLength = Annotated[
 ]
 
 
-def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
-    """Return the path for inferences of one model, or of one version of it."""
-    router = APIRouter(prefix=prefix, tags=tags)
+def read_infer_body(served_dep: Any) -> Callable[..., AsyncIterator[InferBody]]:
+    """Return the dependency that reads the body of a request for the model that `served_dep` gives."""
 
     async def get_body(
         request: Request,
@@ -85,6 +84,13 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                     count=held.add,
                 )
             yield InferBody(data, served, json_length, timeout_seconds, timings)
+
+    return get_body
+
+
+def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
+    """Return the path for inferences of one model, or of one version of it."""
+    router = APIRouter(prefix=prefix, tags=tags)
 
     @router.post(
         "/infer",
@@ -113,7 +119,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
     )
     async def infer_pictures(
         request: Request,
-        body: Annotated[InferBody, Depends(get_body)],
+        body: Annotated[InferBody, Depends(read_infer_body(served_dep))],
         state: StateDep,
     ) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
