@@ -182,6 +182,8 @@ def test_the_files_of_secrets_are_settings_of_the_services(name: str) -> None:
         for item in source["secret"]["items"]
     }
     assert files <= VARIABLES
+    if name == "inline secrets":
+        assert {"INFERENCE_CACHE_REDIS_URL", "INFERENCE_RATE_LIMIT_REDIS_URL"} <= files, "one Redis for both"
 
 
 @every_flavour

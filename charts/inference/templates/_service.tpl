@@ -44,6 +44,12 @@ secrets:
     key: {{ .Values.redis.existingSecretUrlKey }}
     value: {{ .Values.redis.url | quote }}
     valuesKey: redis.existingSecret
+  rate_limit_redis_url:
+    existingSecret: {{ tpl .Values.redis.existingSecret . | quote }}
+    {{- /* In a Secret of the release each setting has a key of its own. */}}
+    key: {{ ternary .Values.redis.existingSecretUrlKey "rate-limit-redis-url" (not (empty .Values.redis.existingSecret)) }}
+    value: {{ .Values.redis.url | quote }}
+    valuesKey: redis.existingSecret
 egress:
   {{- if .Values.redis.existingSecret }}
   - host: {{ tpl .Values.redis.host . | quote }}
