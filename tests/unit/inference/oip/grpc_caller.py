@@ -54,12 +54,7 @@ class Caller:
 
     def stream(self, requests: Iterator[Message] | AsyncIterator[Message], *, seconds: float = 30) -> Any:
         """Return the answers to some requests in one stream."""
-        call = self.channel.stream_stream(
-            "/inference.GRPCInferenceService/ModelStreamInfer",
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelStreamInferResponse.FromString,
-        )
-        return call(requests, timeout=seconds, metadata=self.metadata)
+        return stream_of(self)(requests, timeout=seconds, metadata=self.metadata)
 
     async def measured(self) -> dict[tuple[str, str], float]:
         """Return how many calls are over, by method and status."""
@@ -102,3 +97,12 @@ async def refused(answer: Any, code: grpc.StatusCode, *words: str) -> grpc.aio.A
     for word in words:
         assert word in (caught.value.details() or "")
     return caught.value
+
+
+def stream_of(call: Caller) -> Any:
+    """Return the method that answers a stream of requests."""
+    return call.channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        request_serializer=pb.ModelInferRequest.SerializeToString,
+        response_deserializer=pb.ModelStreamInferResponse.FromString,
+    )

@@ -14,6 +14,7 @@ from servicekit.recording import warn_if_slow
 
 from inference_service.dependencies import MAX_TIMEOUT_SECONDS, State
 from inference_service.errors import DeadlineExceeded
+from inference_service.executors import run_by_size
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
 from inference_service.oip.grpc_calls import call_stages, code_of
@@ -137,6 +138,7 @@ class InferenceService:
         """Return the answer or the error: one bad request does not end the stream."""
         started, code = time.perf_counter(), grpc.StatusCode.OK
         try:
+            await self._state["rates"].take(caller_subject.get())
             answer = await self._infer(request, self._seconds_left(context))
         except Problem as problem:
             code = code_of(problem)
@@ -156,16 +158,18 @@ class InferenceService:
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
         with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as body:
             call_stages.set(timings.seconds)
-            body.add(message.ByteSize())
+            size = message.ByteSize()
+            body.add(size)
             answer = await infer(
-                read_request(message),
+                await run_by_size(size, read_request, message),
                 served,
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
                 timeout_seconds=timeout_seconds,
                 timings=timings,
             )
-            return write_answer(answer, raw=bool(message.raw_input_contents))
+            raw = bool(message.raw_input_contents)
+            return await run_by_size(answer.size_bytes, write_answer, answer, raw=raw)
 
     def _served(self, name: str, version: str) -> ServedModel:
         if not name:
