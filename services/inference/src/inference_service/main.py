@@ -38,7 +38,7 @@ from inference_service.model_control import ModelControl
 from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
-from inference_service.oip.rest import oip_routers
+from inference_service.oip.rest import PROBES, oip_routers
 from inference_service.pipeline import Pipeline
 from inference_service.probing import Prober
 from inference_service.rates import open_rate_limiter
@@ -194,6 +194,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         registry=registry,
         telemetry=telemetry,
         error_response=error_response,
+        probes=PROBES,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 

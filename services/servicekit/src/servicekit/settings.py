@@ -69,6 +69,11 @@ class TelemetrySettings(BaseSettings):
     )
     """Share of the traces that the samplers with `traceidratio` keep."""
 
+    max_queued_spans: PositiveInt = Field(
+        2048, validation_alias=AliasChoices("OTEL_BSP_MAX_QUEUE_SIZE", "max_queued_spans")
+    )
+    """Spans that wait to be sent; more are dropped, and counted."""
+
     @field_validator("otlp_protocol")
     @classmethod
     def _is_installed(cls, protocol: str) -> str:

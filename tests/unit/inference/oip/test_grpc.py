@@ -2,79 +2,28 @@
 
 import asyncio
 import contextlib
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import inference_service
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
-from inference_service.model import ModelSource
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.grpc_server import LEAST_CALLS, most_calls
 from inference_service.rollout import percentile
 from inference_service.settings import InferenceSettings
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.issuer import Issuer
-from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import Failing, Gate, tiny_source, wide_model
-from tests.unit.inference.oip.messages import BLUE, GREEN, RED, binary_elements
+from tests.unit.inference.oip.grpc_caller import Caller, Metadata, calling, raw_request, refused, stream_of
+from tests.unit.inference.oip.messages import BLUE, GREEN, RED
 from tests.unit.inference.threads import recorded_threads
-
-Metadata = tuple[tuple[str, str], ...]
-
-
-class Caller:
-    """Calls the methods by their names."""
-
-    def __init__(self, channel: grpc.aio.Channel, http: httpx.AsyncClient, metadata: Metadata, target: str) -> None:
-        self.channel = channel
-        self.http = http
-        self.metadata = metadata
-        self.target = target
-
-    async def __call__(
-        self, method: str, request: Any, *, seconds: float | None = 30, metadata: Metadata | None = None
-    ) -> Any:
-        sent = self.metadata if metadata is None else metadata
-        return await self.start(method, request, seconds=seconds, metadata=sent)
-
-    def start(self, method: str, request: Any, *, seconds: float | None = 30, metadata: Metadata) -> Any:
-        response = getattr(pb, type(request).__name__.replace("Request", "Response"))
-        call = self.channel.unary_unary(
-            f"/inference.GRPCInferenceService/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=response.FromString,
-        )
-        return call(request, timeout=seconds, metadata=metadata)
-
-    async def until_queued(self, rows: int) -> None:
-        """Wait until so many pictures are in the queue."""
-        async with asyncio.timeout(30):
-            while f"inference_queue_size {rows}.0" not in (await self.http.get("/metrics")).text:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def calling(settings: InferenceSettings, issuer: Issuer, *sources: ModelSource) -> AsyncIterator[Caller]:
-    """Yield a caller of a service that also answers over gRPC."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = (("authorization", f"Bearer {issuer.token(scope='inference:predict inference:admin')}"),)
-    async with (
-        serving(settings.model_copy(update={"grpc_port": port}), *sources) as http,
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-    ):
-        yield Caller(channel, http, token, f"127.0.0.1:{port}")
 
 
 @pytest.fixture
@@ -83,36 +32,9 @@ async def call(settings: InferenceSettings, issuer: Issuer) -> AsyncIterator[Cal
         yield caller
 
 
-def raw_request(*files: bytes, **fields: Any) -> pb.ModelInferRequest:
-    """Return a request about files, their data raw."""
-    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[len(files), 1])
-    return pb.ModelInferRequest(
-        model_name="tiny", inputs=[tensor], raw_input_contents=[binary_elements(*files)], **fields
-    )
-
-
 def wanted(name: str, classification: int = 0) -> pb.ModelInferRequest.InferRequestedOutputTensor:
     parameters = {"classification": pb.InferParameter(int64_param=classification)} if classification else {}
     return pb.ModelInferRequest.InferRequestedOutputTensor(name=name, parameters=parameters)
-
-
-def stream_of(call: Caller) -> Any:
-    """Return the method that answers a stream of requests."""
-    return call.channel.stream_stream(
-        "/inference.GRPCInferenceService/ModelStreamInfer",
-        request_serializer=pb.ModelInferRequest.SerializeToString,
-        response_deserializer=pb.ModelStreamInferResponse.FromString,
-    )
-
-
-async def refused(answer: Any, code: grpc.StatusCode, *words: str) -> grpc.aio.AioRpcError:
-    """Check how a call ends."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await answer
-    assert caught.value.code() == code, caught.value
-    for word in words:
-        assert word in (caught.value.details() or "")
-    return caught.value
 
 
 def test_the_generated_code_is_that_of_the_protocol(tmp_path: Path) -> None:
@@ -367,15 +289,9 @@ async def test_who_cancels_is_taken_out_of_the_queue(settings: InferenceSettings
         await call.until_queued(0)
         gate.opened.set()
         await running
-        metrics = (await call.http.get("/metrics")).text
+        measured = await call.measured()
     assert gate.computed == 2
-    samples = {
-        (sample.labels["rpc_method"], sample.labels["rpc_response_status_code"])
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == "rpc_server_call_duration_seconds_count"
-    }
-    assert samples == {("ModelInfer", "OK"), ("ModelInfer", "CANCELLED")}
+    assert measured == {("ModelInfer", "OK"): 1, ("ModelInfer", "CANCELLED"): 1}
 
 
 async def test_calls_that_go_on_are_answered_when_the_service_ends(settings: InferenceSettings, issuer: Issuer) -> None:
