@@ -4,17 +4,22 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from typing import NoReturn
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 import pytest_asyncio
+from auth_service.dependencies import get_grants
 from auth_service.forms import MAX_FORM_BYTES
+from auth_service.grants import Grants
 from auth_service.main import create_app
+from auth_service.routers.introspection import authenticate_introspector
 from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
 from servicekit.auth import SCOPES
 from servicekit.database import utc_now
+from servicekit.problem import Conflict, ServiceUnavailable
 from sqlalchemy import update
 
 from tests.asgi import running
@@ -285,6 +290,56 @@ async def test_another_method_is_refused_in_the_same_form(client: httpx.AsyncCli
     assert response.status_code == 405
     if method != "HEAD":
         assert_oauth_error(response, 405, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["/token", "/oauth2/revoke", "/oauth2/introspect"])
+async def test_every_oauth_endpoint_refuses_in_the_same_form(client: httpx.AsyncClient, path: str) -> None:
+    for method in ("GET", "PROPFIND"):
+        response = await client.request(method, f"{path}/")
+        assert_oauth_error(response, 405, "invalid_request")
+        assert response.headers["allow"] == "POST"
+    too_large = await client.post(path, content=b"a" * (MAX_FORM_BYTES + 1), headers={"Content-Type": FORM})
+    assert_oauth_error(too_large, 413, "invalid_request")
+
+
+async def test_a_path_below_the_oauth_endpoints_is_not_found_in_the_same_form(client: httpx.AsyncClient) -> None:
+    assert_oauth_error(await client.post("/oauth2/authorize"), 404, "invalid_request")
+    elsewhere = await client.post("/tokens")
+    assert (elsewhere.status_code, elsewhere.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RuntimeError("what only the log may tell"), 500, "server_error"),
+        (Conflict("told"), 409, "invalid_request"),
+        (ServiceUnavailable("told", retry_after_seconds=7), 503, "temporarily_unavailable"),
+    ],
+)
+async def test_what_breaks_behind_an_oauth_endpoint_is_told_in_the_same_form(
+    settings: AuthSettings, error: Exception, status: int, code: str
+) -> None:
+    class BrokenGrants(Grants):
+        def __init__(self) -> None:
+            """Need nothing."""
+
+        async def password(self, *_: object, **__: object) -> NoReturn:
+            raise error
+
+    async def introspect() -> NoReturn:
+        raise error
+
+    app = create_app(settings)
+    app.dependency_overrides |= {get_grants: BrokenGrants, authenticate_introspector: introspect}
+    async with running(app) as client:
+        for path in ("/token", "/token/", "/oauth2/introspect"):
+            response = await client.post(path, data=GOOD)
+            assert_oauth_error(response, status, code)
+            assert "only the log" not in response.text
+            assert response.headers.get("retry-after") == ("7" if status == 503 else None)
+        metrics = (await client.get("/metrics")).text
+    outcome = "temporarily_unavailable" if status == 503 else "error"
+    assert f'auth_token_requests_total{{grant_type="password",outcome="{outcome}"}} 2.0' in metrics
 
 
 async def test_no_origin_may_read_the_answer(client: httpx.AsyncClient) -> None:
