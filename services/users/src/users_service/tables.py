@@ -55,6 +55,9 @@ class _Record:
         self.role_user, self.role_admin = "user" in roles, "admin" in roles
 
 
+_UNSPELLED = "full_name IS NOT NULL AND full_name_canonical IS NULL"
+
+
 class Account(_Record, Base):
     """Who may sign in. The unique columns are what two spellings of one name have in common."""
 
@@ -64,6 +67,7 @@ class Account(_Record, Base):
             "ix_accounts_administrators", "id", sqlite_where=text("role_admin = 1"), postgresql_where=text("role_admin")
         ),
         Index("ix_accounts_disabled", "id", sqlite_where=text("disabled = 1"), postgresql_where=text("disabled")),
+        Index("ix_accounts_unspelled", "id", sqlite_where=text(_UNSPELLED), postgresql_where=text(_UNSPELLED)),
     )
 
     username_canonical: Mapped[str] = mapped_column(
@@ -73,6 +77,7 @@ class Account(_Record, Base):
     full_name_canonical: Mapped[str | None] = mapped_column(
         Text().with_variant(Text(collation="C"), "postgresql"), index=True
     )
+    """None beside a full name that a service of the version before has written: see `listing`."""
 
     @validates("username", "email", "full_name")
     def _set_canonical(self, name: str, value: Any) -> Any:
