@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import access, accounts, events
 from users_service.attempts import Guard
-from users_service.errors import UserNotFound, WrongPassword
+from users_service.errors import WrongPassword
 from users_service.events import Occurrence
 from users_service.identifiers import canonical_login
 from users_service.passwords import Passwords
@@ -88,20 +88,22 @@ async def reset(database: Database, passwords: Passwords, caller: Principal, acc
 
     Raises:
         UserNotFound: there is no account of this id.
+        ScopeExceeded: it is an administrator's who may do what the caller may not.
         WeakPassword: `new` is easy to guess.
         Overloaded: too many hashes are being computed.
     """
     async with database.begin() as session:
         account = await accounts.find(session, account_id)
+        access.check_rank(caller, account)
     new_hash = await passwords.hash(
         new, field="body.new_password", about=(account.username, account.email, account.full_name)
     )
     async with database.begin() as session:
-        result = await session.execute(
-            update(Account).where(Account.id == account.id).values(password_hash=new_hash).returning(Account.id)
-        )
-        if result.first() is None:
-            raise UserNotFound
+        account = await accounts.find(session, account_id)
+        await accounts.lock(session, account)
+        access.check_rank(caller, account)
+        account.password_hash = new_hash
+        await session.flush()
         await events.append(session, Occurrence("password.reset", account.id, caller.subject))
     audit.info("password_reset", account_id=str(account.id))
 

@@ -1,5 +1,6 @@
 """Deleting, restoring and erasing accounts. A deleted one waits in a table of its own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sql
@@ -33,7 +34,9 @@ async def delete(session: AsyncSession, account: Account, *, actor: str | None, 
     audit.info("account_deleted", account_id=str(account.id))
 
 
-async def restore(session: AsyncSession, account_id: str, *, actor: str | None) -> Account:
+async def restore(
+    session: AsyncSession, account_id: str, *, actor: str | None, only_if: Callable[[DeletedAccount], None]
+) -> Account:
     """Make a deleted account as it was; one that is not deleted stays as it is.
 
     Raises:
@@ -44,6 +47,7 @@ async def restore(session: AsyncSession, account_id: str, *, actor: str | None) 
         deleted = await find(session, account_id)
     except UserNotFound:
         return await accounts.find(session, account_id)
+    only_if(deleted)
     account = Account(**_columns(deleted) | {"updated_at": utc_now()})
     session.add(account)
     await session.delete(deleted)

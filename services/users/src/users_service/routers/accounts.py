@@ -1,5 +1,6 @@
 """Accounts: create them, and reach one by its id."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -37,6 +38,7 @@ from users_service.errors import (
     Overloaded,
     PreconditionFailed,
     PreconditionRequired,
+    ScopeExceeded,
     TooManySignUps,
     UserNotFound,
 )
@@ -54,6 +56,7 @@ CHANGE_PROBLEMS = problem_responses(
     AccountGone,
     Forbidden,
     FieldForbidden,
+    ScopeExceeded,
     UserNotFound,
     AccountExists,
     LastAdministrator,
@@ -78,6 +81,7 @@ CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}, **C
             Unauthorized,
             Forbidden,
             FieldForbidden,
+            ScopeExceeded,
             AccountExists,
             IdempotencyKeyReused,
             ContentTooLarge,
@@ -104,8 +108,9 @@ async def create_user(
     Where sign-up is open, everybody may, with a `password`; a token is not needed, and a bad one
     is refused. Where it is for administrators, the scope `users:write` is needed. Only that scope
     may leave the password out or set `roles` and `disabled`; without them the account is an
-    enabled `user`. A request that is repeated with the same `Idempotency-Key` within a day creates
-    nothing anew: it is answered with the account that is there.
+    enabled `user`. The role `admin` is given by those alone who have its scopes. A request that is
+    repeated with the same `Idempotency-Key` within a day creates nothing anew: it is answered with
+    the account that is there.
     """
     is_administrator = creator is not None and WRITE_ALL in creator.scopes
     if not is_administrator and (wait_seconds := await sign_ups.hit(address)):
@@ -159,7 +164,7 @@ async def replace_user(
     """Replace one's own account (scope `profile`), or any (`users:write`).
 
     A `full_name` that is left out is removed. `disabled` and `roles` are for administrators, and
-    stay as they are when left out.
+    stay as they are when left out. An administrator is changed by those alone who have the scopes of one.
     """
     return tagged(await _change(session, caller, user_id, body, condition), response)
 
@@ -170,7 +175,7 @@ async def patch_user(
 ) -> User:
     """Change fields of one's own account (scope `profile`), or of any (`users:write`).
 
-    `disabled` and `roles` are for administrators.
+    `disabled` and `roles` are for administrators. One of these is changed by those alone who have the scopes of one.
     """
     return tagged(await _change(session, caller, user_id, body, condition), response)
 
@@ -183,6 +188,7 @@ async def patch_user(
             Unauthorized,
             AccountGone,
             Forbidden,
+            ScopeExceeded,
             UserNotFound,
             LastAdministrator,
             PreconditionFailed,
@@ -210,6 +216,8 @@ async def delete_user(
         if not erase or WRITE_ALL not in caller.scopes:
             raise
         account = await deletion.find(session, user_id)
+        access.check_rank(caller, account)
+    condition = access.ranked(caller, condition)
     if erase or isinstance(account, DeletedAccount):
         await deletion.erase(session, account, actor=caller.subject, only_if=condition)
     else:
@@ -221,12 +229,13 @@ async def delete_user(
     "/users/{user_id}/restore",
     responses={
         200: {"headers": ETAG},
-        **problem_responses(Unauthorized, Forbidden, UserNotFound, AccountExists, DatabaseUnavailable),
+        **problem_responses(Unauthorized, Forbidden, ScopeExceeded, UserNotFound, AccountExists, DatabaseUnavailable),
     },
 )
 async def restore_user(user_id: UserId, caller: Writer, session: SessionDep, response: Response) -> User:
     """Make a deleted account as it was before; one that is not deleted stays as it is."""
-    return tagged(await deletion.restore(session, user_id, actor=caller.subject), response)
+    only_if = partial(access.check_rank, caller)
+    return tagged(await deletion.restore(session, user_id, actor=caller.subject, only_if=only_if), response)
 
 
 async def _change(
@@ -235,5 +244,5 @@ async def _change(
     account = await access.find_reachable(session, caller, user_id, scope=WRITE_ALL)
     fields = body.changes()
     access.check_fields(caller, fields)
-    await accounts.change(session, account, fields, actor=caller.subject, only_if=condition)
+    await accounts.change(session, account, fields, actor=caller.subject, only_if=access.ranked(caller, condition))
     return account
