@@ -166,7 +166,7 @@ class Guard:
             if held[0].known_until <= now:
                 for key, limit in zip(shared, self._shared, strict=True):
                     held.append(await self._count(session, key, limit, now))
-            await _purge(session, now)
+            await purge(session, now)
         return held
 
     async def _count(self, session: AsyncSession, key: bytes, limit: Limit, now: int) -> _Held:
@@ -215,8 +215,8 @@ class Guard:
         return int(self._clock() * 1000)
 
 
-async def _purge(session: AsyncSession, now: int) -> None:
-    """Remove a few counters that hold nothing any more."""
+async def purge(session: AsyncSession, now: int) -> None:
+    """Remove a few counters that hold nothing any more at `now`, in milliseconds."""
     over = select(AttemptCounter.key).where(AttemptCounter.forget_at < now).limit(PURGE_AT_ONCE)
     over = over.with_for_update(skip_locked=True)
     await session.execute(delete(AttemptCounter).where(AttemptCounter.key.in_(over)))

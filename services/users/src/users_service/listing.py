@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from users_service.identifiers import canonical_email, canonical_full_name, canonical_username
-from users_service.tables import Account, Role
+from users_service.tables import UNSPELLED, Account, Role
 
 Sort = Literal["created", "-created", "username", "-username", "email", "-email"]
 SPELLED_AT_ONCE = 1000
@@ -126,7 +126,7 @@ async def _spell_full_names(session: AsyncSession) -> None:
     """
     unspelled = (
         select(Account.id, Account.full_name)
-        .where(Account.full_name.is_not(None), Account.full_name_canonical.is_(None))
+        .where(UNSPELLED)
         .order_by(Account.id)
         .limit(SPELLED_AT_ONCE)
         .with_for_update(skip_locked=True)  # who reads waits for no writer, and no writer for two readers

@@ -55,7 +55,9 @@ class _Record:
         self.role_user, self.role_admin = "user" in roles, "admin" in roles
 
 
-_UNSPELLED = "full_name IS NOT NULL AND full_name_canonical IS NULL"
+# With `IS TRUE`: else SQLite takes the index of all full names, where everybody is under null who has none.
+UNSPELLED = text("full_name IS NOT NULL AND (full_name_canonical IS NULL) IS TRUE")
+"""A service of the version before has written the full name: see `listing`."""
 
 
 class Account(_Record, Base):
@@ -67,7 +69,7 @@ class Account(_Record, Base):
             "ix_accounts_administrators", "id", sqlite_where=text("role_admin = 1"), postgresql_where=text("role_admin")
         ),
         Index("ix_accounts_disabled", "id", sqlite_where=text("disabled = 1"), postgresql_where=text("disabled")),
-        Index("ix_accounts_unspelled", "id", sqlite_where=text(_UNSPELLED), postgresql_where=text(_UNSPELLED)),
+        Index("ix_accounts_unspelled", "id", sqlite_where=UNSPELLED, postgresql_where=UNSPELLED),
     )
 
     username_canonical: Mapped[str] = mapped_column(
@@ -77,7 +79,6 @@ class Account(_Record, Base):
     full_name_canonical: Mapped[str | None] = mapped_column(
         Text().with_variant(Text(collation="C"), "postgresql"), index=True
     )
-    """None beside a full name that a service of the version before has written: see `listing`."""
 
     @validates("username", "email", "full_name")
     def _set_canonical(self, name: str, value: Any) -> Any:

@@ -13,7 +13,7 @@ revision = "0008"
 down_revision = "0007"
 
 BATCH = 1000
-UNSPELLED = sa.text("full_name IS NOT NULL AND full_name_canonical IS NULL")
+UNSPELLED = sa.text("full_name IS NOT NULL AND (full_name_canonical IS NULL) IS TRUE")
 
 
 def upgrade() -> None:
@@ -21,7 +21,13 @@ def upgrade() -> None:
     # alters this table by copying it has to make the trigger anew.
     _create_trigger()
     _fill()
-    op.create_index("ix_accounts_unspelled", "accounts", ["id"], sqlite_where=UNSPELLED, postgresql_where=UNSPELLED)
+    op.create_index(
+        "ix_accounts_unspelled",
+        "accounts",
+        ["id"],
+        sqlite_where=UNSPELLED,
+        postgresql_where=UNSPELLED,
+    )
 
 
 def downgrade() -> None:
