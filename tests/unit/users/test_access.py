@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
 from servicekit.auth import Principal
-from servicekit.database import open_database
+from servicekit.database import Database, open_database
 from sqlalchemy.ext.asyncio import AsyncSession
 from users_service import access, accounts, deletion
 from users_service.access import ADMINISTRATION
+from users_service.attempts import Guard
 from users_service.errors import ScopeExceeded
 from users_service.routers import internal
 from users_service.tables import Account
@@ -151,13 +153,16 @@ async def test_who_becomes_an_administrator_meanwhile_is_out_of_reach(
     await users.create("root", roles=["admin"])
     caller = Principal("a client", "a client", frozenset({"users:write"}), None)
 
-    async def make(found: Account, session: AsyncSession) -> None:
+    async def make(found: Account, session: AsyncSession, database: Database) -> None:
         only_if = access.ranked(caller, lambda _account: None)
-        if change == "patch":
-            await accounts.change(session, found, {"roles": ["user"]}, actor=None, only_if=only_if)
-        else:
-            end = {"delete": deletion.delete, "erase": deletion.erase}[change]
-            await end(session, found, actor=None, only_if=only_if)
+        match change:
+            case "patch":
+                await accounts.change(session, found, {"roles": ["user"]}, actor=None, only_if=only_if)
+            case "delete":
+                await deletion.delete(session, found, actor=None, only_if=only_if)
+            case _:
+                guard = Guard(database, CollectorRegistry(), key=b"", per_pair=1, per_address=1, per_name=1)
+                await deletion.erase(session, found, guard, actor=None, only_if=only_if)
 
     async with open_database(database_url) as database, database.sessions() as session:
         async with session.begin():
@@ -166,7 +171,7 @@ async def test_who_becomes_an_administrator_meanwhile_is_out_of_reach(
         assert (await users.http.patch(f"/users/{account['id']}", json=promotion, headers=users.admin)).is_success
         async with session.begin():
             with pytest.raises(ScopeExceeded):
-                await make(found, session)
+                await make(found, session, database)
 
 
 async def test_no_route_is_missing_from_the_table(users: Users) -> None:

@@ -3,6 +3,8 @@
 A hash takes tens of milliseconds and may have to wait; SQLite has one writer.
 """
 
+from uuid import UUID
+
 from servicekit.auth import Principal
 from servicekit.database import Database
 from servicekit.logs import get_audit_log
@@ -15,9 +17,14 @@ from users_service.errors import WrongPassword
 from users_service.events import Occurrence
 from users_service.identifiers import canonical_login
 from users_service.passwords import Passwords
-from users_service.tables import Account
+from users_service.tables import Account, DeletedAccount
 
 audit = get_audit_log()
+
+
+def names_of(account: Account | DeletedAccount) -> tuple[str, ...]:
+    """Return all names that attempts at the passwords of an account are counted by."""
+    return _login_name(account.username), _login_name(account.email), _own_name(account.id)
 
 
 async def verify(
@@ -31,7 +38,7 @@ async def verify(
         TooManyAttempts: at this name, or from this address; no hash is computed.
         Overloaded: too many hashes are being computed.
     """
-    async with guard.attempt(f"login {canonical_login(login)}", address) as attempt:
+    async with guard.attempt(_login_name(login), address) as attempt:
         verified = await _verify(database, passwords, login, password)
         attempt.is_right = verified is not None
     return verified
@@ -67,7 +74,7 @@ async def change_own(
     """
     async with database.begin() as session:
         account = await access.find_own(session, caller)
-    async with guard.attempt(f"own {account.id}", address) as attempt:
+    async with guard.attempt(_own_name(account.id), address) as attempt:
         attempt.is_right = (await passwords.verify(current, account.password_hash)).is_right
     if not attempt.is_right:
         raise WrongPassword
@@ -106,6 +113,14 @@ async def reset(database: Database, passwords: Passwords, caller: Principal, acc
         await session.flush()
         await events.append(session, Occurrence("password.reset", account.id, caller.subject))
     audit.info("password_reset", account_id=str(account.id))
+
+
+def _login_name(login: str) -> str:
+    return f"login {canonical_login(login)}"
+
+
+def _own_name(account_id: UUID) -> str:
+    return f"own {account_id}"
 
 
 async def _replace_hash(session: AsyncSession, account: Account, new_hash: str) -> bool:

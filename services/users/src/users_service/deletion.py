@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import accounts, events
 from users_service.accounts import Condition
+from users_service.attempts import Guard
+from users_service.credentials import names_of
 from users_service.errors import UserNotFound
 from users_service.events import Occurrence
 from users_service.tables import Account, DeletedAccount, IdempotencyKey
@@ -58,7 +60,7 @@ async def restore(
 
 
 async def erase(
-    session: AsyncSession, account: Account | DeletedAccount, *, actor: str | None, only_if: Condition
+    session: AsyncSession, account: Account | DeletedAccount, guard: Guard, *, actor: str | None, only_if: Condition
 ) -> None:
     """Remove all that is known of somebody, for good. Events keep the id, which tells nothing then.
 
@@ -73,6 +75,7 @@ async def erase(
     await session.delete(account)
     await session.execute(sql.delete(IdempotencyKey).where(IdempotencyKey.account_id == account.id))
     await session.flush()
+    await guard.forget(session, *names_of(account))
     await events.append(session, Occurrence("account.erased", account.id, actor))
     audit.info("account_erased", account_id=str(account.id))
 

@@ -21,6 +21,7 @@ from users_service.accounts import Condition
 from users_service.dependencies import (
     Caller,
     Creator,
+    GuardDep,
     IdempotencyKey,
     PasswordsDep,
     SessionDep,
@@ -202,6 +203,7 @@ async def delete_user(
     caller: Caller,
     session: SessionDep,
     condition: ConditionDep,
+    guard: GuardDep,
     erase: Annotated[bool, Query(description="Keep nothing of it; it cannot be restored.")] = False,
 ) -> User:
     """Delete one's own account (scope `profile`), or any (`users:write`), and return it.
@@ -219,7 +221,7 @@ async def delete_user(
         access.check_rank(caller, account)
     condition = access.ranked(caller, condition)
     if erase or isinstance(account, DeletedAccount):
-        await deletion.erase(session, account, actor=caller.subject, only_if=condition)
+        await deletion.erase(session, account, guard, actor=caller.subject, only_if=condition)
     else:
         await deletion.delete(session, account, actor=caller.subject, only_if=condition)
     return User.model_validate(account)
