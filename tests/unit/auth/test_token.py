@@ -164,6 +164,14 @@ async def test_refused_credentials_get_one_answer_for_every_cause(
     assert response.content == (await sign_in(client, "ada", password="wrong too")).content
 
 
+@pytest.mark.parametrize("username", ["ada", "nobody"])
+async def test_an_empty_password_is_a_wrong_one(client: httpx.AsyncClient, users: FakeUsers, username: str) -> None:
+    response = await sign_in(client, username, password="")
+    assert_oauth_error(response, 400, "invalid_grant")
+    assert [json.loads(asked.body)["password"] for asked in users.asked] == [""], "it is counted, and costs a hash"
+    assert response.content == (await sign_in(client, "ada", password="wrong")).content
+
+
 async def test_credentials_that_users_calls_invalid_are_refused_like_wrong_ones(
     client: httpx.AsyncClient, users: FakeUsers
 ) -> None:
@@ -184,8 +192,11 @@ async def test_an_access_token_is_no_refresh_token(client: httpx.AsyncClient) ->
 # Malformed requests
 
 
-@pytest.mark.parametrize("missing", ["grant_type", "username", "password"])
-@pytest.mark.parametrize("is_sent_empty", [False, True])
+@pytest.mark.parametrize(
+    ("missing", "is_sent_empty"),
+    # An empty password is a wrong one.
+    [("grant_type", False), ("grant_type", True), ("username", False), ("username", True), ("password", False)],
+)
 async def test_a_missing_or_empty_parameter_is_named(
     client: httpx.AsyncClient, missing: str, is_sent_empty: bool
 ) -> None:

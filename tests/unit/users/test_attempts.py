@@ -295,6 +295,7 @@ async def test_beyond_the_limit_no_hash_is_computed_for_a_name_that_exists_and_f
     async with serving_with(database_url, issuer, passwords) as users:
         await users.create("ada", password=PASSWORD)
         await users.create("gone", password=PASSWORD, disabled=True)
+        refusals = set()
         for spellings in (
             ["ada", "ADA", "\uff41da"],
             ["gone", "Gone"],
@@ -316,6 +317,8 @@ async def test_beyond_the_limit_no_hash_is_computed_for_a_name_that_exists_and_f
             assert_problem(answers[-1], 429)
             assert 0 < int(answers[-1].headers["retry-after"]) <= DELAYS_SECONDS[0]
             assert spellings[0] not in answers[-1].text
+            refusals |= {answer.content for answer in answers[LIMIT:]}
+        assert len(refusals) == 1
         metrics = (await users.http.get("/metrics")).text
     assert f'users_password_attempts_total{{outcome="wrong"}} {4 * LIMIT}.0' in metrics
     assert 'users_password_attempts_total{outcome="refused"} 8.0' in metrics
