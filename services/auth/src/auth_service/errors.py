@@ -182,6 +182,15 @@ class TooManySecrets(Conflict):
         super().__init__("two secrets work already: end one of them first")
 
 
+class NoSecrets(Conflict):
+    """The client proves itself in another way than by a secret, or not at all."""
+
+    title, slug = "No secrets", "no-secrets"
+
+    def __init__(self) -> None:
+        super().__init__("the client proves itself without a secret")
+
+
 class ScopeExceeded(Forbidden):
     """The client has a scope that the caller lacks."""
 

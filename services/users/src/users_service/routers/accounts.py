@@ -45,6 +45,7 @@ from users_service.errors import (
 )
 from users_service.idempotency import AlreadyCreated
 from users_service.links import CREATED_ACCOUNT, DELETED_ACCOUNT
+from users_service.passwords import Passwords
 from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
 from users_service.schemas import MERGE_PATCH, NewUser, User, UserPatch, UserReplacement
 from users_service.tables import Account, DeletedAccount
@@ -118,15 +119,8 @@ async def create_user(
         raise TooManySignUps(retry_after_seconds=wait_seconds)
     fields = body.changes()
     access.check_fields(creator, fields)
-    password_hash = None
-    if body.password is not None:
-        # Before the session is used: no transaction waits for a hash.
-        about = (body.username, body.email, body.full_name)
-        password_hash = await passwords.hash(body.password.get_secret_value(), field="body.password", about=about)
-    elif not is_administrator:
-        raise InvalidRequest(
-            "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
-        )
+    # Before the session is used: no transaction waits for a hash.
+    password_hash = await _hash_password(body, passwords, is_required=not is_administrator)
     actor = creator.subject if creator else None
     try:
         account_id = None
@@ -238,6 +232,17 @@ async def restore_user(user_id: UserId, caller: Writer, session: SessionDep, res
     """Make a deleted account as it was before; one that is not deleted stays as it is."""
     only_if = partial(access.check_rank, caller)
     return tagged(await deletion.restore(session, user_id, actor=caller.subject, only_if=only_if), response)
+
+
+async def _hash_password(body: NewUser, passwords: Passwords, *, is_required: bool) -> str | None:
+    if body.password is not None:
+        about = (body.username, body.email, body.full_name)
+        return await passwords.hash(body.password.get_secret_value(), field="body.password", about=about)
+    if is_required:
+        raise InvalidRequest(
+            "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
+        )
+    return None
 
 
 async def _change(
