@@ -1,12 +1,15 @@
 """Which accounts, and which of their fields, a caller may reach."""
 
 from servicekit.auth import SCOPES, Principal
+from servicekit.logs import get_audit_log
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import accounts
 from users_service.accounts import Changes, Condition
 from users_service.errors import AccountGone, FieldForbidden, MissingScope, ScopeExceeded, UserNotFound
 from users_service.tables import Account, DeletedAccount
+
+audit = get_audit_log()
 
 READ_ALL, WRITE_ALL, OWN = "users:read", "users:write", "profile"
 
@@ -60,8 +63,8 @@ def check_rank(caller: Principal, account: Account | DeletedAccount) -> None:
     Raises:
         ScopeExceeded: the caller lacks a scope.
     """
-    if account.role_admin and (missing := ADMINISTRATION - caller.scopes):
-        raise ScopeExceeded(missing)
+    if account.role_admin:
+        _require_administration(caller)
 
 
 def ranked(caller: Principal, condition: Condition) -> Condition:
@@ -85,7 +88,13 @@ def check_fields(caller: Principal | None, fields: Changes) -> None:
         for field in ("roles", "disabled"):
             if field in fields:
                 raise FieldForbidden(field)
-    elif "admin" in fields.get("roles", ()) and (missing := ADMINISTRATION - caller.scopes):
+    elif "admin" in fields.get("roles", ()):
+        _require_administration(caller)
+
+
+def _require_administration(caller: Principal) -> None:
+    if missing := ADMINISTRATION - caller.scopes:
+        audit.info("access_refused", missing=sorted(missing), client_id=caller.client_id)
         raise ScopeExceeded(missing)
 
 
