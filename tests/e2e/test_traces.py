@@ -162,7 +162,7 @@ def test_nothing_is_traced_that_nobody_asked_for(traced: Pinhole, receiver: Rece
     for service in ("auth", "users", "inference"):
         for path in ("/livez", "/readyz", "/metrics"):
             httpx.get(traced.service_url(service) + path)
-    time.sleep(2.5)  # polls and the canary go on meanwhile
+    time.sleep(2.5)  # polls and the prober go on meanwhile
     started_here = {(span.service, span.name) for span in receiver.spans() if not span.parent_id}
     assert started_here <= {("gateway", "POST /token"), ("gateway", "POST /predict")}, (
         "what is no request of this file was traced"

@@ -24,7 +24,6 @@ from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
-from inference_service.canary import Canary
 from inference_service.cpu import available_cpus
 from inference_service.dependencies import State
 from inference_service.executors import open_executor
@@ -41,7 +40,8 @@ from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import oip_routers
 from inference_service.pipeline import Pipeline
-from inference_service.rates import RateLimiter
+from inference_service.probing import Prober
+from inference_service.rates import open_rate_limiter
 from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
 from inference_service.reloading import follow_models_file
 from inference_service.routers import explain, models, predict
@@ -123,6 +123,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
                 telemetry=telemetry,
             ) as cache,
+            open_rate_limiter(settings, metrics, telemetry) as rates,
         ):
             admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
             watch = FailureWatch(metrics, window=settings.rollout_window, share=settings.rollout_failure_share)
@@ -137,7 +138,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 shadows=shadows,
             )
             in_shadow = partial(pipeline.compute_when_idle, timeout_seconds=settings.request_timeout_seconds)
-            canary = Canary(
+            prober = Prober(
                 pipeline,
                 served_models,
                 readiness,
@@ -151,7 +152,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
                 verifications=Verifications(registry),
                 models=served_models,
-                rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
+                rates=rates,
                 bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                 pipeline=pipeline,
                 explainer=Explainer(
@@ -168,7 +169,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
             )
             async with (
-                running(canary.run(), "canary"),
+                running(prober.run(), "prober"),
                 running(shadows.run(in_shadow), "shadows"),
                 running(follow_gpu_memory(served_models, metrics), "gpu memory"),
                 open_grpc_server(state, readiness, heartbeat.stalled, registry, telemetry.tracer),

@@ -72,6 +72,7 @@ def build_app(
             "auto_configure": False,
         },
     )
+    app.state.readiness = readiness  # for the server, which is told first when it is to end
     for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
     install_problem_handlers(app, error_response)

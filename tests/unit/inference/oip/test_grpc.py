@@ -18,14 +18,16 @@ import pytest
 from grpc_health.v1 import health_pb2
 from inference_service.model import ModelSource
 from inference_service.oip import protocol_pb2 as pb
+from inference_service.oip.grpc_server import LEAST_CALLS, most_calls
 from inference_service.rollout import percentile
 from inference_service.settings import InferenceSettings
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import Failing, Gate, tiny_source
+from tests.unit.inference.networks import Failing, Gate, tiny_source, wide_model
 from tests.unit.inference.oip.messages import BLUE, GREEN, RED, binary_elements
+from tests.unit.inference.threads import recorded_threads
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -94,6 +96,15 @@ def wanted(name: str, classification: int = 0) -> pb.ModelInferRequest.InferRequ
     return pb.ModelInferRequest.InferRequestedOutputTensor(name=name, parameters=parameters)
 
 
+def stream_of(call: Caller) -> Any:
+    """Return the method that answers a stream of requests."""
+    return call.channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        request_serializer=pb.ModelInferRequest.SerializeToString,
+        response_deserializer=pb.ModelStreamInferResponse.FromString,
+    )
+
+
 async def refused(answer: Any, code: grpc.StatusCode, *words: str) -> grpc.aio.AioRpcError:
     """Check how a call ends."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -148,12 +159,58 @@ async def test_contents_get_contents(
     assert not answer.raw_output_contents
 
 
-async def test_a_stream_is_answered_in_order_and_goes_on_after_an_error(call: Caller) -> None:
-    stream = call.channel.stream_stream(
-        "/inference.GRPCInferenceService/ModelStreamInfer",
-        request_serializer=pb.ModelInferRequest.SerializeToString,
-        response_deserializer=pb.ModelStreamInferResponse.FromString,
+async def test_each_message_of_a_stream_counts_against_the_rate_of_its_caller(
+    settings: InferenceSettings, issuer: Issuer
+) -> None:
+    limited = settings.model_copy(update={"requests_per_second": 0.01, "requests_burst": 3})
+    async with calling(limited, issuer, tiny_source()) as call:
+        await call("ModelInfer", raw_request(RED))
+        stream = stream_of(call)(
+            iter([raw_request(RED, id=str(number)) for number in range(4)]), metadata=call.metadata
+        )
+        async with asyncio.timeout(30):
+            answers = [answer async for answer in stream]
+        await refused(call("ModelInfer", raw_request(RED)), grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert [answer.infer_response.id for answer in answers] == ["0", "1", "2", "3"]
+    assert [bool(answer.error_message) for answer in answers] == [False, False, True, True]
+
+
+async def test_calls_beyond_those_that_may_go_on_at_once_are_refused(
+    settings: InferenceSettings, issuer: Issuer
+) -> None:
+    small = settings.model_copy(update={"max_queue_size": 8})
+    assert (most_calls(8), most_calls(64), most_calls(500)) == (LEAST_CALLS, 128, 1000)
+    async with calling(small, issuer, tiny_source()) as call:
+        streams = [stream_of(call)(metadata=call.metadata) for _ in range(LEAST_CALLS)]
+        for each in streams:
+            await each.write(raw_request(RED))
+        assert [(await each.read()).error_message for each in streams] == [""] * LEAST_CALLS
+        await refused(call("ServerLive", pb.ServerLiveRequest()), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        for each in streams:
+            await each.done_writing()
+            assert await each.read() is grpc.aio.EOF
+        assert (await call("ServerLive", pb.ServerLiveRequest())).live
+
+
+async def test_large_messages_do_not_hold_up_the_event_loop(settings: InferenceSettings, issuer: Issuer) -> None:
+    contents = pb.InferTensorContents(uint_contents=[200] * 270_000)
+    pixels = pb.ModelInferRequest.InferInputTensor(
+        name="image", datatype="UINT8", shape=[1, 300, 300, 3], contents=contents
     )
+    async with calling(settings, issuer, tiny_source(), tiny_source(name="wide", load=wide_model)) as call:
+        threads = recorded_threads()
+        await call("ModelInfer", raw_request(RED))
+        assert threads == []
+        await call("ModelInfer", pb.ModelInferRequest(model_name="tiny", inputs=[pixels]))
+        assert threads == ["read_request"]
+        request = raw_request(RED)
+        request.model_name = "wide"
+        await call("ModelInfer", request)
+        assert threads == ["read_request", "write_answer"]
+
+
+async def test_a_stream_is_answered_in_order_and_goes_on_after_an_error(call: Caller) -> None:
+    stream = stream_of(call)
     final = {"triton_enable_empty_final_response": pb.InferParameter(bool_param=True)}
     requests = [raw_request(RED[:60] if number == 7 else RED, id=str(number), parameters=final) for number in range(20)]
 
@@ -357,11 +414,7 @@ async def test_a_canary_answers_the_same_callers_as_over_rest(settings: Inferenc
         answers = []
         for subject in (few, many, few):
             token = (("authorization", f"Bearer {issuer.token(subject=subject, scope='inference:predict')}"),)
-            stream = call.channel.stream_stream(
-                "/inference.GRPCInferenceService/ModelStreamInfer",
-                request_serializer=pb.ModelInferRequest.SerializeToString,
-                response_deserializer=pb.ModelStreamInferResponse.FromString,
-            )
+            stream = stream_of(call)
             alone = await call("ModelInfer", raw_request(RED), metadata=token)
             named = await call("ModelInfer", raw_request(RED, model_version="1"), metadata=token)
             [streamed] = [answer async for answer in stream(iter([raw_request(RED)]), metadata=token)]

@@ -21,6 +21,7 @@ from servicekit.telemetry import exemplar
 from servicekit.tokens import TokenVerifier
 
 from inference_service.dependencies import State
+from inference_service.errors import ShuttingDown
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import message, status
 from inference_service.oip.grpc_health import SERVICE as HEALTH
@@ -31,7 +32,9 @@ from inference_service.rates import RateLimiter
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _OPEN = {"ServerLive", "ServerReady", "ServerMetadata"}
 _FOR_ADMINISTRATORS = {"RepositoryModelLoad", "RepositoryModelUnload"}
-_COUNTED = {"ModelInfer", "ModelStreamInfer"}
+
+LEAST_CALLS = 100
+"""At once, however small the queue is: streams and those who watch the health stay open."""
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -128,12 +131,15 @@ async def _end(context: Any, error: Exception) -> NoReturn:
 
 
 class Doorkeeper(grpc.aio.ServerInterceptor):
-    """Asks for a token with the scope of the method, before a message is read. A stream counts as one request."""
+    """Asks for a token with the scope of the method, before a message is read. Those of a stream count one by one."""
 
-    def __init__(self, verifier: TokenVerifier, verifications: Verifications, rates: RateLimiter) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, verifications: Verifications, rates: RateLimiter, readiness: Readiness
+    ) -> None:
         self._verifier = verifier
         self._verifications = verifications
         self._rates = rates
+        self._readiness = readiness
         self._tracer = NoOpTracer()  # the span of a call begins with its handler
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -143,12 +149,14 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
             return await continuation(details)
         scope = "inference:admin" if method in _FOR_ADMINISTRATORS else "inference:predict"
         try:
+            if self._readiness.is_ending:  # as the listener of HTTP is closed then
+                raise ShuttingDown("the service is shutting down")
             caller = await authenticate(
                 SecurityScopes([scope]), _bearer(details), self._verifier, self._verifications, self._tracer
             )
             caller_subject.set(caller.subject)
-            if method in _COUNTED:
-                self._rates.take(caller.subject)
+            if method == "ModelInfer":
+                await self._rates.take(caller.subject)
         except Problem as problem:
             return _ending(problem)
         return await continuation(details)
@@ -181,14 +189,16 @@ async def open_grpc_server(
 ) -> AsyncIterator[int | None]:
     """Yield the port on which gRPC is served, or None where none is set.
 
-    At the end no more calls are taken, and those that go on have `request_timeout_seconds`.
+    As soon as the process is told to end no more calls are taken. Those that go on when the requests over HTTP
+    are answered have `request_timeout_seconds`, and no more than the process has.
     """
     settings = state["settings"]
     if settings.grpc_port is None:
         yield None
         return
     server = grpc.aio.server(
-        interceptors=[Doorkeeper(state["verifier"], state["verifications"], state["rates"])],
+        interceptors=[Doorkeeper(state["verifier"], state["verifications"], state["rates"], readiness)],
+        maximum_concurrent_rpcs=most_calls(settings.max_queue_size),
         options=[
             ("grpc.max_receive_message_length", settings.max_infer_bytes),
             ("grpc.max_send_message_length", -1),
@@ -204,7 +214,12 @@ async def open_grpc_server(
     try:
         yield port
     finally:
-        await server.stop(settings.request_timeout_seconds)
+        await server.stop(min(settings.request_timeout_seconds, readiness.seconds_left))
+
+
+def most_calls(max_queue_size: int) -> int:
+    """Return how many calls may go on at once: a full queue of them, and as many that are being told so."""
+    return max(LEAST_CALLS, 2 * max_queue_size)
 
 
 def _handlers(service: InferenceService, calls: Calls) -> grpc.GenericRpcHandler:

@@ -12,6 +12,7 @@ from servicekit.problem import Problem
 
 from inference_service.dependencies import MAX_TIMEOUT_SECONDS, State
 from inference_service.errors import DeadlineExceeded
+from inference_service.executors import run_by_size
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
 from inference_service.oip.grpc_messages import (
@@ -133,6 +134,7 @@ class InferenceService:
     async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
         """Return the answer or the error: one bad request does not end the stream."""
         try:
+            await self._state["rates"].take(caller_subject.get())
             answer = await self._infer(request, self._seconds_left(context))
         except Problem as problem:
             return pb.ModelStreamInferResponse(
@@ -147,16 +149,18 @@ class InferenceService:
         served = self._served(message.model_name, message.model_version)
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
         with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as body:
-            body.add(message.ByteSize())
+            size = message.ByteSize()
+            body.add(size)
             answer = await infer(
-                read_request(message),
+                await run_by_size(size, read_request, message),
                 served,
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
                 timeout_seconds=timeout_seconds,
                 timings=timings,
             )
-            return write_answer(answer, raw=bool(message.raw_input_contents))
+            raw = bool(message.raw_input_contents)
+            return await run_by_size(answer.size_bytes, write_answer, answer, raw=raw)
 
     def _served(self, name: str, version: str) -> ServedModel:
         if not name:
