@@ -4,7 +4,7 @@ VENV := .venv
 CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
-CODE := services tests charts k8s benchmarks
+CODE := services tests charts k8s benchmarks examples
 
 # One process a CPU; the tests of a file stay in one, for they share what they start.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images test-charts chart-schemas dashboards manifests e2e clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench images image-postgres up load down test-charts chart-schemas dashboards manifests e2e clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered obje
 
 e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
 	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster" >&2; exit 1; }
-	$(BIN)/pytest tests/cluster
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup tests/cluster
 
 chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
 	$(BIN)/python charts/schemas.py
@@ -115,6 +115,21 @@ images: $(addprefix image-,$(SERVICES)) ## Build the images (REGISTRY, TAG, TORC
 image-auth image-users image-inference: image-%:
 	$(BUILD) $(REGISTRY)/pinhole/$*:$(TAG) . --file services/$*/Dockerfile $(addprefix --build-arg ,$(IMAGE_ARGUMENTS)) \
 		$(if $(and $(TORCH_INDEX),$(filter inference,$*)),--build-arg TORCH_INDEX=$(TORCH_INDEX))
+
+image-postgres: ## Build what stands in for the official image of PostgreSQL, where that cannot be pulled.
+	$(BUILD) docker.io/library/postgres:$(shell sed -nE 's/^ +tag: (.+-bookworm)$$/\1/p' charts/pinhole/values.yaml) tests/cluster/postgres \
+		$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
+
+up: ## Start a cluster on this machine with kind, and an ingress controller on port 8080.
+	kind create cluster --config k8s/kind.yaml
+	helm upgrade traefik traefik --install --repo https://traefik.github.io/charts --namespace ingress --create-namespace \
+		--set service.type=NodePort --set ports.web.nodePort=30080 --wait
+
+load: ## Put the images of `make images` into that cluster (REGISTRY, TAG as there).
+	kind load docker-image --name pinhole $(SERVICES:%=$(REGISTRY)/pinhole/%:$(TAG))
+
+down: ## Remove that cluster, and all that is in it.
+	kind delete cluster --name pinhole
 
 clean: ## Remove .venv, caches and what builds left. Accounts and keys in .pinhole stay.
 	rm -rf $(VENV) $(CLIENTS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build

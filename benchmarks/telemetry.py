@@ -1,7 +1,8 @@
 """What traces cost the inference service: throughput and lone requests, with them and without, in turns.
 
 `python -m benchmarks.telemetry`: a server without traces beside servers that keep all, or a tenth of them, and send
-them to a receiver on this machine. All run at the same time and are asked in turns, in rounds so short that what else
+them to a receiver on this machine, and one whose receiver is away. All write their access log, to a file, and run at
+the same time and are asked in turns, in rounds so short that what else
 the machine does falls on all of them; each round is compared with the round without traces beside it. The servers
 with traces are scraped as well, as a Prometheus would. Two equal processes differ, too: all are started several times,
 and a second server without traces shows what of a difference is chance.
@@ -28,8 +29,12 @@ from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.servers import Server, serving
 
 OFF = "off"
-SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", "off, too": None}
+AWAY = "all, receiver away"
+SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", AWAY: "1", "off, too": None}
 """The share of the traces that is kept, by arm."""
+
+NOBODY = "http://127.0.0.1:9"
+"""The port of a service that nothing runs: who connects is refused at once."""
 
 CALLERS = 8
 WARM_SECONDS = 0.3
@@ -52,9 +57,11 @@ def main() -> None:
         with TemporaryDirectory() as folder, serve_issuer() as issuer, _sink() as receiver, ExitStack() as stack:
             servers: dict[str, Server] = {}
             for arm, share in SHARES.items():
-                variables = _variables(issuer, options.mode) | _tracing(receiver, share)
-                (Path(folder) / arm).mkdir()
-                servers[arm] = stack.enter_context(serving(APP, variables, folder=Path(folder) / arm))
+                variables = _variables(issuer, options.mode) | _tracing(NOBODY if arm == AWAY else receiver, share)
+                own = Path(folder) / arm
+                own.mkdir()
+                output = stack.enter_context((own / "log").open("w"))
+                servers[arm] = stack.enter_context(serving(APP, variables, folder=own, errors=output))
                 servers[arm].wait_until_ready()
             stack.enter_context(_scraping([server for arm, server in servers.items() if SHARES[arm] is not None]))
             expires_at = issuer.claims()["iat"] + TOKEN_SECONDS
@@ -139,7 +146,6 @@ def _variables(issuer: Issuer, mode: str) -> dict[str, str]:
         "INFERENCE_MODE": mode,
         "INFERENCE_MODE_SEARCH_SECONDS": "0",
         "INFERENCE_CANARY_SECONDS": "3600",
-        "LOG_LEVEL": "ERROR",
     }
 
 

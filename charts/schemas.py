@@ -194,6 +194,7 @@ USERS = OF_SERVICES | {
         username=STRING,
         email=STRING,
         password=STRING,
+        keepPassword=BOOLEAN,
         existingSecret=STRING,
         existingSecretPasswordKey=STRING,
     ),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -46,15 +47,17 @@ class Server:
 
 
 @contextmanager
-def serving(app: str, environment: Mapping[str, str], *, folder: Path | None = None) -> Iterator[Server]:
-    """Start `app`, as in `auth_service.main:create_app()`, in `folder`; at the end it is killed if it still runs."""
+def serving(
+    app: str, environment: Mapping[str, str], *, folder: Path | None = None, errors: IO[str] | None = None
+) -> Iterator[Server]:
+    """Start `app`, as in `auth_service.main:create_app()`, in `folder`, log in `errors`; at the end it is killed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "--config", "python:servicekit.gunicorn", app],
         env={**os.environ, "HOST": "127.0.0.1", "PORT": str(port), **environment},
         cwd=folder,
-        stderr=subprocess.PIPE if folder else None,
+        stderr=errors or (subprocess.PIPE if folder else None),
         text=True,
         process_group=0,
     )

@@ -27,7 +27,8 @@ from benchmarks.inference.contenders import (
 from benchmarks.inference.load import Load
 from benchmarks.inference.pictures import write_pictures, write_weights
 from benchmarks.inference.processes import NotServing, Running, free_port, memory_bytes, run_load, serving
-from benchmarks.inference.results import Limit, Overload, Results, Row, Throughput, percentile, report
+from benchmarks.inference.results import Limit, Overload, Results, Row, Throughput, percentile
+from benchmarks.inference.tables import report
 from tests.issuer import serve_issuer
 
 CONCURRENCY = 32
@@ -74,21 +75,29 @@ class Benchmark:
                 row.mode = _mode(contender, server.port)
             time.sleep(IDLE_SECONDS)
             row.idle_bytes = memory_bytes(server.process)
-            with server.peak() as peak:
-                for width in self._pictures:
+            for width in self._pictures:
+                with server.peak() as peak:
                     self._closed_loops(contender, server, row, width)
-            row.peak_bytes = max(row.peak_bytes, peak[0])
+                found = row.throughput[width]
+                found.peak_bytes = max(found.peak_bytes, peak[0])
             if last:
                 self._overload(contender, server, row)
 
     def settle(self, contender: Contender) -> None:
-        """Start a server once, and let it find the mode that its later starts take."""
+        """Start a server once, and let it find the mode that its later starts take.
+
+        Raises:
+            NotServing: it still searches when its search should be over.
+        """
         first = self._load(contender, free_port(), 640)
         log = self._folder / f"{contender.name}.log"
         with serving(contender.command(first.port), environment_of(contender, first.port), first, log) as server:
             gives_up_at = time.monotonic() + MODE_SEARCH_SECONDS
-            while time.monotonic() < gives_up_at and _details(contender, server.port).get("modes") == []:
+            while not (found := _details(contender, server.port))["modes"]:
+                if time.monotonic() > gives_up_at:
+                    raise NotServing("it still searches for its mode")
                 time.sleep(1)
+            _say(f"{contender.title}: {found['mode']} of {_measurements(found)}")
 
     def limit(self, contender: Contender, mode: str, width: int) -> Limit:
         """Measure what torch gets done in a mode."""
@@ -108,7 +117,7 @@ class Benchmark:
         lone = run_load(replace(load, concurrency=1, seconds=LONE_SECONDS, warm_seconds=1.0))
         found.lone_seconds.append(percentile(lone.latencies, 0.5))
         many = run_load(replace(load, concurrency=CONCURRENCY, seconds=self._plan.seconds, warm_seconds=2.0))
-        found.images_per_second.append(len(many.latencies) / many.seconds)
+        found.images_per_second.append(many.in_time / many.seconds)
         found.latencies += many.latencies
         found.failed += many.failed + many.refused + many.late
         found.load_cores = many.cpu_seconds / (many.seconds + 2.0)
@@ -130,8 +139,9 @@ class Benchmark:
                 Overload(
                     factor=factor,
                     rate=factor * capacity,
-                    goodput=len(found.latencies) / found.seconds,
+                    goodput=found.in_time / found.seconds,
                     p99_seconds=percentile(found.latencies, 0.99),
+                    accepted=len(found.latencies),
                     refused=found.refused,
                     late=found.late,
                     failed=found.failed,
@@ -146,7 +156,10 @@ class Benchmark:
         for contender in chosen:
             if contender.searches_mode:
                 _say(f"{contender.title}: first start")
-                self.settle(contender)
+                try:
+                    self.settle(contender)
+                except NotServing as error:
+                    rows[contender.name].problem = str(error)
         for number in range(self._plan.rounds):
             self._results.load_averages.append(os.getloadavg()[0])
             for contender in chosen:
@@ -180,6 +193,14 @@ def _details(contender: Contender, port: int) -> dict[str, Any]:
     answer = httpx.get(f"http://127.0.0.1:{port}/models/resnet50", headers=dict(contender.headers), timeout=30)
     details: dict[str, Any] = answer.raise_for_status().json()
     return details
+
+
+def _measurements(details: dict[str, Any]) -> str:
+    """Return what a search has found, in words."""
+    return ", ".join(
+        f"{found['mode']} ({found.get('reason') or format(found['images_per_second'], '.1f')})"
+        for found in details["modes"]
+    )
 
 
 def _mode(contender: Contender, port: int) -> str:
@@ -225,6 +246,7 @@ def main() -> None:
         () if arguments.no_overload else plan.factors,
         plan.widths,
     )
+    started = time.monotonic()
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:CORES]))
     output: Path = arguments.output.resolve()
     environments = output / "environments"
@@ -252,6 +274,7 @@ def main() -> None:
             for log in folder.glob("*.log"):
                 with contextlib.suppress(OSError):
                     (output / log.name).write_bytes(log.read_bytes())
+    results.spent_seconds = time.monotonic() - started
     text = report(results)
     print(text)
     (output / "results.json").write_text(json.dumps(asdict(results), indent=1))

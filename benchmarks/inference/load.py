@@ -5,7 +5,6 @@ Reads a `Load` as JSON from standard input, and writes what came of it to standa
 
 import asyncio
 import json
-import math
 import resource
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 _BOUNDARY = "pinhole-benchmark"
 _RECOVERY_LIMIT_SECONDS = 10.0
+_BROKEN, _LATE = 0, 504
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,27 @@ class Load:
 
 @dataclass
 class Outcome:
-    """What came back within the time that is measured."""
+    """What came back: in a closed loop within the time that is measured, in an open loop to all that was sent."""
 
     seconds: float = 0.0
     sent: int = 0
+    in_time: int = 0
+    """Answers with 200 before the caller hung up, and before the load ended.
+
+    What a server still had in its queue then is left out: it would make the load longer than it was.
+    """
+
     latencies: list[float] = field(default_factory=list)
-    """Of the answers with 200, in seconds: in an open loop from when the request was due."""
+    """Of all who were let in, in seconds: in an open loop from when the request was due.
+
+    Who is late counts with the time that was waited: without them no latency would pass the deadline.
+    """
 
     refused: int = 0
     """Answers with 503 or 429."""
 
     late: int = 0
-    """Callers who hung up at their deadline."""
+    """Callers who hung up at their deadline, or were told that it has passed (504)."""
 
     failed: int = 0
     """Other answers, and connections that broke."""
@@ -138,25 +147,26 @@ class Caller:
         self._connections = Connections(load.port)
         self.outcome = Outcome()
 
-    async def send(self, number: int, due: float, *, begins: float = 0.0, ends: float = math.inf) -> None:
-        """Send one request that was due at `due`, and count it where it ends between `begins` and `ends`."""
+    async def send(self, number: int, due: float) -> int:
+        """Send one request that was due at `due`, and return the status of its answer; 504 where none came in time."""
         request = self._requests[number % len(self._requests)]
-        status: int | None = None
-        late = False
         try:
             async with asyncio.timeout_at(due + self._load.deadline_seconds):
-                status = await self._connections.post(request)
+                return await self._connections.post(request)
         except TimeoutError:
-            late = True
+            return _LATE
         except (OSError, EOFError, ValueError):
-            status = 0
-        if not begins <= _now() <= ends:
-            return
+            return _BROKEN
+
+    def count(self, status: int, due: float, ends: float) -> None:
+        """Count what came just now of a request that was due at `due`, in a load that ends at `ends`."""
         self.outcome.sent += 1
-        if late:
-            self.outcome.late += 1
-        elif status == 200:
+        if status in (200, _LATE):
             self.outcome.latencies.append(_now() - due)
+        if status == 200:
+            self.outcome.in_time += _now() <= ends
+        elif status == _LATE:
+            self.outcome.late += 1
         elif status in (503, 429):
             self.outcome.refused += 1
         else:
@@ -172,7 +182,9 @@ class Caller:
 
         async def call(number: int) -> None:
             while (due := _now()) < ends:
-                await self.send(number, due, begins=begins, ends=ends)
+                status = await self.send(number, due)
+                if begins <= _now() <= ends:
+                    self.count(status, due, ends)
                 number += concurrency
                 if _now() - due < 0.001:
                     await asyncio.sleep(0.001)  # a server that is gone must not be hammered
@@ -184,11 +196,15 @@ class Caller:
         """Send at even times. Each request is a task, so that slow answers hold up nobody."""
         begins = _now()
         tasks = []
+
+        async def call(number: int, due: float) -> None:
+            self.count(await self.send(number, due), due, begins + self._load.seconds)
+
         for number in range(int(rate * self._load.seconds)):
             due = begins + number / rate
             if (wait := due - _now()) > 0:
                 await asyncio.sleep(wait)
-            tasks.append(asyncio.create_task(self.send(number, due)))
+            tasks.append(asyncio.create_task(call(number, due)))
         self.outcome.seconds = self._load.seconds
         if self._load.recovered_seconds is not None:
             self.outcome.recovery_seconds = await self._recovery(self._load.recovered_seconds)

@@ -1,7 +1,7 @@
 """Inference: requests by model, the stages of a request, queue and batches, devices, cache, models."""
 
 from charts.dashboards.panels import Dashboard, Panel, Query, Row
-from charts.dashboards.queries import POD, increase, mean, quantile, rate, total, variables
+from charts.dashboards.queries import CALLS, POD, increase, mean, quantile, rate, total, variables
 
 OUTCOMES = {
     "ok": "green",
@@ -55,6 +55,7 @@ REQUESTS = Row(
             "Pictures that are being decoded, computed or waiting for it, by pod. Replicas are added by this number.",
             "none",
             [Query(total("inference_requests_in_flight", "pod"), "{{pod}}")],
+            width=12,
         ),
         Panel(
             "Turned away",
@@ -62,6 +63,7 @@ REQUESTS = Row(
             "others want for room or time.",
             "reqps",
             [Query(rate("inference_rejections_total", "reason"), "{{reason}}")],
+            width=12,
             is_stacked=True,
         ),
         Panel(
@@ -74,6 +76,21 @@ REQUESTS = Row(
                     "{{rpc_method}} {{rpc_response_status_code}}",
                 )
             ],
+            width=12,
+        ),
+        Panel(
+            "Time of calls over gRPC",
+            "99th percentile to the end of a call, by method, without probes. A stream is as long as its caller likes. "
+            "The dots are single calls, and lead to their traces.",
+            "s",
+            [
+                Query(
+                    quantile(0.99, "rpc_server_call_duration_seconds", "rpc_method", f"{POD}, {CALLS}"),
+                    "{{rpc_method}}",
+                    exemplars=True,
+                )
+            ],
+            width=12,
         ),
     ],
 )

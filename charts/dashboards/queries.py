@@ -10,8 +10,14 @@ POD = f'{SERVICE}, pod=~"$pod"'
 CONTAINER = 'namespace=~"$namespace", pod=~"$pod", container=~"auth|users|inference"'
 """The same of what Kubernetes measures, which knows of no Service."""
 
-CALLERS = 'http_route!~"/livez|/readyz|/metrics|/internal/events|/internal/revocations|unmatched"'
-"""Requests that somebody waits for."""
+CALLERS = (
+    'http_route!~"/livez|/readyz|/metrics|/internal/events|/internal/revocations'
+    '|/v2/health/.*|/v2/models/.+/ready|unmatched"'
+)
+"""Requests that somebody waits for, as the rules count them."""
+
+CALLS = 'rpc_method!~"Server.*|ModelReady|_OTHER"'
+"""The same over gRPC."""
 
 
 def variables(jobs: str = "auth|users|inference", *, pods: bool = True) -> list[Variable]:

@@ -201,7 +201,7 @@ DEPENDENCIES = Row(
         ),
         Panel(
             "Spans",
-            "Spans of traces a second, by whether the collector took them.",
+            "Spans a second: exported to the collector, failed on the way, or dropped where the queue was full.",
             "ops",
             [
                 Query(

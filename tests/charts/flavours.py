@@ -27,7 +27,10 @@ PROXY = {
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     },
-    "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m", "memory": "32Mi"}},
+    "resources": {
+        "requests": {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+        "limits": {"cpu": "100m", "memory": "32Mi", "ephemeral-storage": "16Mi"},
+    },
 }
 EXTRAS = {
     "commonLabels": {"team": "vision"},
@@ -56,7 +59,10 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Flavour:
-    """Values of a chart, as `helm` takes them: files beside the chart, `--set`, and a document."""
+    """Values of a chart, as `helm` takes them: files, `--set`, and a document.
+
+    Of the files `dev` is the chart's values-dev.yaml, and `k8s/dev/values.yaml` is what it says.
+    """
 
     files: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -68,6 +74,8 @@ class Flavour:
 FLAVOURS: Mapping[str, Flavour] = {
     "default": Flavour(),
     "dev": Flavour(("dev",)),
+    "watched on a laptop": Flavour(("dev", "k8s/monitoring/values.yaml")),
+    "code that is put into its container": Flavour(("dev", "k8s/skaffold/values-reload.yaml")),
     "production": Flavour(("production",)),
     "gpu": Flavour(("gpu",)),
     "gpu in production": Flavour(("production", "gpu")),
@@ -94,6 +102,7 @@ FLAVOURS: Mapping[str, Flavour] = {
             *("auth.database.existingSecret=", "auth.database.password=hunter2-database"),
         )
     ),
+    "a Redis by IPv6": Flavour(settings=("inference.redis.url=redis://:hunter2@[fd00::1]:6380/0",)),
     "a volume of models": Flavour(
         document=yaml.safe_dump(
             {
@@ -169,6 +178,7 @@ FLAVOURS: Mapping[str, Flavour] = {
     "sealed keys, and clients by ServiceAccount": Flavour(
         settings=("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true")
     ),
+    "a Job that signs in": Flavour(("dev", "examples/kubernetes/values.yaml")),
     "traced": Flavour(
         document=yaml.safe_dump(
             {
@@ -192,22 +202,22 @@ GIVEN = {
 """What these values name and whoever installs brings along."""
 
 
-def helm(*arguments: str, document: str = "") -> "subprocess.CompletedProcess[str]":
+def helm(*arguments: str, document: str = "", program: str = "helm") -> "subprocess.CompletedProcess[str]":
     """Run Helm; `document` is its standard input."""
     return subprocess.run(
-        [find_tool("helm"), *arguments], input=document, capture_output=True, text=True, timeout=60, check=False
+        [find_tool(program), *arguments], input=document, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def template(flavour: Flavour, *, charts: Path = CHARTS) -> "subprocess.CompletedProcess[str]":
+def template(flavour: Flavour, *, charts: Path = CHARTS, program: str = "helm") -> "subprocess.CompletedProcess[str]":
     """Run `helm template`."""
     chart = charts / flavour.chart
     arguments = ["template", flavour.release, str(chart), "--namespace", "ns", "--kube-version", "1.37.0"]
     for name in flavour.files:
-        arguments += ["--values", str(chart / f"values-{name}.yaml")]
+        arguments += ["--values", str(ROOT / name if "/" in name else chart / f"values-{name}.yaml")]
     for setting in flavour.settings:
         arguments += ["--set", setting]
-    return helm(*arguments, "--values", "-", document=flavour.document or "{}")
+    return helm(*arguments, "--values", "-", document=flavour.document or "{}", program=program)
 
 
 @cache

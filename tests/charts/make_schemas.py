@@ -21,7 +21,7 @@ KINDS = (
     *("v1/ConfigMap", "v1/Namespace", "v1/PersistentVolume", "v1/PersistentVolumeClaim", "v1/Pod", "v1/Secret"),
     *("v1/Service", "v1/ServiceAccount", "apps/v1/Deployment", "apps/v1/StatefulSet"),
     *("autoscaling/v2/HorizontalPodAutoscaler", "networking.k8s.io/v1/Ingress", "networking.k8s.io/v1/NetworkPolicy"),
-    *("policy/v1/PodDisruptionBudget", "resource.k8s.io/v1/ResourceClaimTemplate"),
+    *("policy/v1/PodDisruptionBudget", "resource.k8s.io/v1/ResourceClaimTemplate", "batch/v1/Job"),
 )
 CUSTOM = ("servicemonitors", "prometheusrules", "scaledobjects", "httproutes")
 Schema = dict[str, Any]

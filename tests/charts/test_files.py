@@ -28,7 +28,10 @@ def charts(tmp_path: Path) -> Path:
 
 
 def test_each_file_becomes_an_object_as_it_is(charts: Path) -> None:
-    settings = ("prometheusRule.enabled=true", "prometheusRule.labels.release=kps", "dashboards.enabled=true")
+    settings = (
+        *("prometheusRule.enabled=true", "prometheusRule.labels.release=kps", "dashboards.enabled=true"),
+        *("dashboards.labels.tenant=vision", "dashboards.annotations.grafana_folder=Pinhole"),
+    )
     done = template(Flavour(settings=settings), charts=charts)
     assert done.returncode == 0, done.stderr
     found = {each["metadata"]["name"]: each for each in yaml.safe_load_all(done.stdout) if each}
@@ -38,6 +41,8 @@ def test_each_file_becomes_an_object_as_it_is(charts: Path) -> None:
     assert rule["metadata"]["labels"]["release"] == "kps"
     assert json.loads(dashboard["data"]["some.json"]) == {"title": "{{ some }}"}
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["metadata"]["labels"]["tenant"] == "vision"
+    assert dashboard["metadata"]["annotations"]["grafana_folder"] == "Pinhole"
 
 
 def test_they_are_left_out_where_nobody_wants_them(charts: Path) -> None:
@@ -77,6 +82,16 @@ def test_an_alert_leads_to_its_runbook_where_people_read_it() -> None:
     for rule in found:
         assert rule["annotations"]["runbook_url"] == f"https://git.example.com/runbooks/{rule['alert']}.md"
         assert "runbook" not in rule["annotations"]
+
+
+@pytest.mark.parametrize("service", ["auth", "users", "inference"])
+def test_a_monitor_has_the_labels_that_a_prometheus_looks_for(service: str) -> None:
+    document = yaml.safe_dump({service: {"serviceMonitor": {"enabled": True, "labels": {"release": "kps"}}}})
+    done = template(Flavour(document=document))
+    assert done.returncode == 0, done.stderr
+    (monitor,) = (each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+    assert monitor["metadata"]["labels"]["app.kubernetes.io/name"] == service
 
 
 def test_series_are_told_by_their_release() -> None:

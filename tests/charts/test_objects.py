@@ -28,6 +28,8 @@ from tests.charts.flavours import (
 )
 
 every_flavour = pytest.mark.parametrize("name", FLAVOURS)
+RELOADED = "code that is put into its container"
+ONE_REPLICA = ("dev", "watched on a laptop", RELOADED, "a Job that signs in", "one replica")
 
 SERVER = {"PORT", "GRACEFUL_TIMEOUT_SECONDS", "HOST", "WORKERS", "FORWARDED_ALLOW_IPS"}
 """Of the server that each service runs in."""
@@ -180,6 +182,8 @@ def test_the_files_of_secrets_are_settings_of_the_services(name: str) -> None:
         for item in source["secret"]["items"]
     }
     assert files <= VARIABLES
+    if name == "inline secrets":
+        assert {"INFERENCE_CACHE_REDIS_URL", "INFERENCE_RATE_LIMIT_REDIS_URL"} <= files, "one Redis for both"
 
 
 @every_flavour
@@ -206,7 +210,7 @@ def test_every_pod_is_as_the_restricted_standard_asks(name: str) -> None:
         for container in containers(pod):
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
-            assert context["readOnlyRootFilesystem"] is True
+            assert context["readOnlyRootFilesystem"] is True or name == RELOADED
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert set(container["resources"]) >= {"requests", "limits"}
             assert set(container["resources"]["limits"]) >= {"cpu", "memory"}
@@ -231,6 +235,7 @@ def test_auth_has_a_token_of_the_cluster_where_it_fetches_the_clusters_keys() ->
 
     assert tokens("default") == []
     assert tokens("sealed keys, and clients by ServiceAccount") == ["auth"]
+    assert tokens("a Job that signs in") == ["auth"]
 
 
 @every_flavour
@@ -272,7 +277,7 @@ def test_two_autoscalers_are_refused() -> None:
 def test_there_is_a_budget_where_there_is_more_than_one_replica(name: str) -> None:
     budgets = {found["metadata"]["name"] for found in of_kind(name, "PodDisruptionBudget")}
     deployments = {found["metadata"]["name"] for found in of_kind(name, "Deployment")}
-    assert budgets == (set() if name in ("dev", "one replica") else deployments)
+    assert budgets == (set() if name in ONE_REPLICA else deployments)
 
 
 def test_keda_asks_for_this_release_alone_and_keeps_what_there_is_while_nobody_answers() -> None:
@@ -332,6 +337,26 @@ def test_a_gpu_may_be_claimed() -> None:
     assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "ph-inference-gpu"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("a volume of models", {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}),
+        (
+            "an image of models",
+            {"image": {"reference": "registry.example.com/models:1", "pullPolicy": "IfNotPresent"}},
+        ),
+    ],
+)
+def test_weights_are_mounted_where_the_file_of_models_looks_for_them(name: str, source: Object) -> None:
+    spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "models")
+    assert volume == {"name": "models"} | source
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "models")
+    assert mount == {"name": "models", "mountPath": "/models", "readOnly": True}
+    file = yaml.safe_load(named(name, "ConfigMap", "ph-inference-models")["data"]["models.yaml"])
+    assert file["models"][0]["source"].startswith("file:/models/")
+
+
 def rules(name: str, policy: str, direction: str) -> Any:
     return named(name, "NetworkPolicy", policy)["spec"][direction]
 
@@ -366,6 +391,8 @@ def test_a_peer_elsewhere_is_reached_at_the_port_of_its_pods() -> None:
 def test_an_address_of_either_family_is_itself() -> None:
     to_address = {"ports": [{"port": 5432, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "fd00::1/128"}}]}
     assert to_address in rules("a database by IPv6", "ph-auth", "egress")
+    to_redis = {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "fd00::1/128"}}]}
+    assert to_redis in rules("a Redis by IPv6", "ph-inference", "egress")
 
 
 def test_spans_may_leave_for_where_they_are_sent() -> None:
@@ -444,6 +471,9 @@ def test_production_refuses_what_is_for_development(settings: tuple[str, ...], r
         (("httpRoute.enabled=true",), "httpRoute.parentRefs"),
         (("auth.database.host=",), "database.host"),
         (("inference.keda.enabled=true",), "keda.prometheusAddress"),
+        (("global.publicUrl=http://[fd00::1]:8080",), "the host of a route is a name"),
+        (("global.publicUrl=http://192.0.2.7",), "the host of a route is a name"),
+        (("auth.fullnameOverride=ph-users", "users.authUrl=http://a", "inference.authUrl=http://a"), "called ph-users"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], reason: str) -> None:
@@ -452,12 +482,36 @@ def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], 
     assert reason in done.stderr
 
 
-def test_the_passwords_of_a_volume_outlive_the_release_as_it_does() -> None:
+@pytest.mark.parametrize("release", ["users-auth", "inference-users", "pinhole-auth"])
+def test_a_release_by_whose_name_two_services_would_be_one_is_refused(release: str) -> None:
+    done = template(Flavour(release=release))
+    assert done.returncode != 0
+    assert f"would both be called {release}" in done.stderr
+    assert "another name" in done.stderr
+
+
+def test_a_release_may_have_the_name_of_one_service() -> None:
+    done = template(Flavour(release="auth"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_address_is_no_hindrance_where_routes_are_made_elsewhere() -> None:
+    done = template(Flavour(settings=("global.publicUrl=http://[fd00::1]:8080", "ingress.enabled=false")))
+    assert done.returncode == 0, done.stderr
+    assert "http://[fd00::1]:8080" in done.stdout
+
+
+@pytest.mark.parametrize("secret", ["ph-postgresql", "ph-users"])
+def test_the_passwords_of_a_volume_outlive_the_release_as_it_does(secret: str) -> None:
     def policy(name: str) -> Any:
-        return named(name, "Secret", "ph-postgresql")["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
+        return named(name, "Secret", secret)["metadata"].get("annotations", {}).get("helm.sh/resource-policy")
 
     assert policy("default") == "keep"
     assert policy("dev") is None
+
+
+def test_a_password_that_values_hold_is_not_kept_behind_them() -> None:
+    assert "annotations" not in named("inline secrets", "Secret", "ph-users")["metadata"]
 
 
 def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:

@@ -12,6 +12,7 @@ from auth_service.account_events import EVENTS_PATH
 from servicekit.metrics import DURATION_BUCKETS, UNMATCHED
 from servicekit.revocations import REVOCATIONS_PATH
 
+from charts.dashboards.queries import CALLERS, CALLS
 from tests.charts.flavours import CHARTS, ROOT
 from tests.charts.tools import find_tool
 
@@ -145,6 +146,12 @@ def test_what_nobody_waits_for_is_left_out_of_every_rate() -> None:
         assert all(re.fullmatch(pattern, path) for pattern in left_out), path
     for path in ("/predict", "/token", "/users/{user_id}", "/v2/models/{name}/infer", "/internal/credentials/verify"):
         assert not any(re.fullmatch(pattern, path) for pattern in left_out), path
+
+
+def test_dashboards_count_the_requests_that_the_rules_count() -> None:
+    (counted,) = (rule["expr"] for rule in rules() if rule.get("record") == "service:pinhole_requests:rate5m")
+    assert CALLERS in counted
+    assert CALLS in counted
 
 
 def test_what_counts_as_slow_is_a_bucket_that_is_measured() -> None:

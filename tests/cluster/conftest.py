@@ -56,6 +56,14 @@ def ada(product: Product) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares an installation, so that two processes can share the work."""
+    for item in items:
+        shared = isinstance(item, pytest.Function) and "product" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("product" if shared else item.path.stem))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add pods and events to what is said about a failure."""
@@ -64,3 +72,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and isinstance(product, Product):
         report.sections.append(("pods and events", product.release.explain()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests have recorded as measured."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")

@@ -34,24 +34,31 @@ def asked(product: Product, ada: httpx.Client) -> Iterator[Traffic]:
         yield seen
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_rolling_update_fails_no_request(product: Product, asked: Traffic, service: str) -> None:
+def names(product: Product) -> set[str]:
+    """Return the names of all pods of the services."""
+    return {pod["metadata"]["name"] for service in SERVICES for pod in product.release.pods(service)}
+
+
+def test_a_rolling_update_of_each_service_fails_no_request(product: Product, asked: Traffic) -> None:
     began = time.monotonic()
-    before = {pod["metadata"]["name"] for pod in product.release.pods(service)}
-    product.release.kubectl("rollout", "restart", f"deployment/{product.release.name}-{service}")
-    product.wait_for(service)
+    before = names(product)
+    deployments = [f"deployment/{product.release.name}-{service}" for service in SERVICES]
+    product.release.kubectl("rollout", "restart", *deployments)
+    for service in SERVICES:
+        product.wait_for(service)
     asked.wait_for_more()
-    assert before.isdisjoint(pod["metadata"]["name"] for pod in product.release.pods(service))
+    assert before.isdisjoint(names(product))
     assert asked.failed == [], asked.since(began)
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_the_deletion_of_a_pod_fails_no_request(product: Product, asked: Traffic, service: str) -> None:
+def test_the_deletion_of_a_pod_of_each_service_fails_no_request(product: Product, asked: Traffic) -> None:
     began = time.monotonic()
-    pod = product.release.pods(service)[0]["metadata"]["name"]
-    product.release.kubectl("delete", "pod", pod, "--wait", "--timeout=300s")
-    product.wait_for(service)
+    lost = [product.release.pods(service)[0]["metadata"]["name"] for service in SERVICES]
+    product.release.kubectl("delete", "pod", *lost, "--wait", "--timeout=300s")
+    for service in SERVICES:
+        product.wait_for(service)
     asked.wait_for_more()
+    assert names(product).isdisjoint(lost)
     assert asked.failed == [], asked.since(began)
 
 

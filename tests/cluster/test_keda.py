@@ -1,6 +1,5 @@
 """Monitoring and KEDA with a real Prometheus: what it scrapes and takes, and how many replicas follow from it."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,23 +7,13 @@ import httpx
 import pytest
 
 from tests.cluster import prometheus
+from tests.cluster.product import INGRESS
 from tests.cluster.releases import Object, Release, needs, release, serves
 from tests.cluster.traffic import traffic
-from tests.cluster.working import working
+from tests.cluster.working import BEHAVIOR, MOST, replicas, watch_it_come_down, working
 
 NAME = "pinhole-scale-keda"
 HOST = f"{NAME}.localhost"
-MOST = 3
-BEHAVIOR = {
-    "scaleUp": {
-        "stabilizationWindowSeconds": 0,
-        "policies": [{"type": "Pods", "value": MOST, "periodSeconds": 15}],
-    },
-    "scaleDown": {
-        "stabilizationWindowSeconds": 5,
-        "policies": [{"type": "Pods", "value": 1, "periodSeconds": 10}],
-    },
-}
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -61,12 +50,6 @@ def scaled() -> Iterator[Release]:
         yield installed
 
 
-def replicas(scaled: Release) -> int:
-    """Return how many replicas are wanted."""
-    wanted: int = scaled.read("deployment", f"{NAME}-inference")["spec"]["replicas"]
-    return wanted
-
-
 def has_condition(scaled: Release, name: str) -> bool:
     """Tell whether the ScaledObject has a condition."""
     conditions = scaled.read("scaledobject", f"{NAME}-inference").get("status", {}).get("conditions", [])
@@ -97,11 +80,10 @@ def test_the_rules_are_taken(scaled: Release) -> None:
     scaled.until("the groups of rules", loaded, seconds=180)
 
 
-def test_load_raises_silence_lowers_and_no_prometheus_is_no_silence(scaled: Release) -> None:
+def test_load_raises_silence_lowers_one_by_one_and_no_prometheus_is_no_silence(scaled: Release) -> None:
     scaled.until("a ScaledObject that is ready", lambda: has_condition(scaled, "Ready") or None)
     scaled.until("an answer of Prometheus", lambda: not has_condition(scaled, "Fallback") or None)
-    url = os.environ.get("E2E_INGRESS", "http://127.0.0.1:8080")
-    with httpx.Client(base_url=url, headers={"Host": HOST}, timeout=60) as http:
+    with httpx.Client(base_url=INGRESS, headers={"Host": HOST}, timeout=60) as http:
         scaled.until("an answer", lambda: http.get("/predict").status_code == 200 or None)
         with traffic(*[lambda: http.get("/predict", params={"seconds": 2})] * 16) as load:
             scaled.until("more replicas", lambda: replicas(scaled) == MOST or None, seconds=240)
@@ -116,4 +98,4 @@ def test_load_raises_silence_lowers_and_no_prometheus_is_no_silence(scaled: Rele
             scaled.until("fewer", lambda: replicas(scaled) < MOST or None, seconds=90)
 
         scaled.install(values(), wait=False)
-        scaled.until("one replica", lambda: replicas(scaled) == 1 or None, seconds=300)
+        watch_it_come_down(scaled, http)

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import itertools
 import json
 import os
 import uuid
@@ -13,6 +14,7 @@ import httpx
 import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
+from servicekit.tokens import SigningKey
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -37,6 +39,30 @@ schemathesis.openapi.format("entity-tags", st.just("*"))
 schemathesis.openapi.format("idempotency-key", st.builds(lambda: str(uuid.uuid4())))
 
 
+# What of a client has to go together, one of each kind in turn; keys have to be keys.
+UNSIGNED: dict[str, Any] = {"first_party": False, "jwks": None, "jwks_uri": None, "service_account": None}
+SIGNED = UNSIGNED | {"token_endpoint_auth_method": "private_key_jwt", "grant_types": ["client_credentials"]}
+CLIENTS = itertools.cycle(
+    [
+        UNSIGNED | {"token_endpoint_auth_method": "client_secret_basic", "grant_types": ["client_credentials"]},
+        UNSIGNED
+        | {"token_endpoint_auth_method": "none", "grant_types": ["password", "refresh_token"], "first_party": True},
+        SIGNED | {"jwks": [SigningKey.generate("ES256").public_document]},
+        UNSIGNED
+        | {"token_endpoint_auth_method": "client_secret_post", "grant_types": ["client_credentials", "refresh_token"]},
+        SIGNED | {"jwks_uri": "https://keys.example/jwks.json"},
+        SIGNED | {"service_account": "reports:nightly"},
+    ]
+)
+
+
+SIGN_IN = {
+    "grant_type": "password",
+    "username": os.environ["PINHOLE_USERNAME"],
+    "password": os.environ["PINHOLE_PASSWORD"],
+}
+
+
 @schemathesis.auth(refresh_interval=None)
 class Administrator:
     """Signs in, and signs in anew where what was made up has ended the session."""
@@ -45,17 +71,12 @@ class Administrator:
 
     def __init__(self) -> None:
         self._http = httpx.Client(base_url=os.environ["PINHOLE_URL"], timeout=30)
-        self._form = {
-            "grant_type": "password",
-            "username": os.environ["PINHOLE_USERNAME"],
-            "password": os.environ["PINHOLE_PASSWORD"],
-        }
         self._token = "none yet"
 
     def get(self, _case: "schemathesis.Case[Any]", _context: schemathesis.AuthContext) -> str:
         headers = {"Authorization": f"Bearer {self._token}"}
         if self._http.get("/sessions", headers=headers).status_code != 200:
-            self._token = str(self._http.post("/token", data=self._form).raise_for_status().json()["access_token"])
+            self._token = str(self._http.post("/token", data=SIGN_IN).raise_for_status().json()["access_token"])
             Administrator.account_id = json.loads(base64.urlsafe_b64decode(self._token.split(".")[1] + "=="))["sub"]
         return self._token
 
@@ -83,10 +104,8 @@ def before_call(_context: schemathesis.HookContext, case: "schemathesis.Case[Any
             case.body.pop(name, None)
     if case.path == "/users" and case.query:
         case.query.pop("cursor", None)
-    if case.path.startswith("/clients") and isinstance(case.body, dict):
-        # They have to go together, and keys have to be keys.
-        for name in ("token_endpoint_auth_method", "first_party", "grant_types", "jwks", "jwks_uri", "service_account"):
-            case.body.pop(name, None)
+    if case.path in {"/clients", "/clients/{client_id}"} and isinstance(case.body, dict):
+        case.body |= next(CLIENTS)
     if isinstance(case.body, dict) and case.path in {"/token", "/oauth2/revoke", "/oauth2/introspect"}:
         # An assertion has to be signed, and stands in place of a secret.
         case.body.pop("client_assertion", None)
@@ -106,3 +125,6 @@ def before_call(_context: schemathesis.HookContext, case: "schemathesis.Case[Any
         for name in ("password", "new_password"):
             if isinstance(case.body.get(name), str):
                 case.body[name] = f"{uuid.uuid4()}"
+    if case.path == "/token" and isinstance(case.body, dict) and case.body.get("grant_type") == "password":
+        # Nobody guesses a password, and only who has tokens can go on from them.
+        case.body = dict(SIGN_IN)

@@ -1,4 +1,4 @@
-"""What happens to an account ends its access tokens at all three services, though none asks auth on a request."""
+"""Signing out, and changes of an account, end access tokens at all three services; none asks auth on a request."""
 
 import asyncio
 import statistics
@@ -20,6 +20,7 @@ Change = Callable[[httpx.AsyncClient, httpx.AsyncClient, str, str], Awaitable[ht
 """Made by an administrator or by the user from another session; with the id and the password of the account."""
 
 CHANGES: dict[str, Change] = {
+    "signed-out": lambda _, elsewhere, __, ___: elsewhere.delete("/sessions"),
     "disabled": lambda admin, _, user_id, __: admin.patch(f"/users/{user_id}", json={"disabled": True}),
     "deleted": lambda admin, _, user_id, __: admin.delete(f"/users/{user_id}"),
     "role": lambda admin, _, user_id, __: admin.patch(f"/users/{user_id}", json={"roles": ["user", "admin"]}),
@@ -70,4 +71,4 @@ async def test_a_change_reaches_every_service_in_two_seconds(pinhole: Pinhole, k
     for service, times in took.items():
         print(f"{kind}: {service}: median {statistics.median(times):.2f} s, longest {max(times):.2f} s")
     # Of ten, not the slowest: a commit waits for whatever else is written to the same disk, and that took 5 s once.
-    assert max(statistics.median(times) for times in took.values()) < LIMIT_SECONDS
+    assert max(sorted(times)[-2] for times in took.values()) < LIMIT_SECONDS

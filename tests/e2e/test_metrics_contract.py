@@ -68,12 +68,14 @@ def test_no_label_has_what_a_caller_wrote(expositions: Mapping[Service, str], se
     assert KILROY not in expositions[service].lower()
 
 
-def test_the_exemplars_that_are_listed_are_there_and_no_others(measured: Pinhole, registry: MetricRegistry) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_exemplars_that_are_listed_are_there_and_no_others(
+    measured: Pinhole, registry: MetricRegistry, service: Service
+) -> None:
     openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
-    text = httpx.get(f"{measured.service_url('inference')}/metrics", headers=openmetrics, timeout=30).text
+    text = httpx.get(f"{measured.service_url(service)}/metrics", headers=openmetrics, timeout=30).text
     found = {line.partition("{")[0].removesuffix("_bucket") for line in text.splitlines() if "# {" in line}
-    listed = registry.of("inference", {"grpc"}).values()
-    assert found == {metric.name for metric in listed if metric.exemplars}
+    assert found == {metric.name for metric in registry.of(service, CONDITIONS).values() if metric.exemplars}
 
 
 def test_names_say_type_and_unit(registry: MetricRegistry) -> None:

@@ -1,11 +1,13 @@
 """The services against their own OpenAPI documents: every check of schemathesis, none left out."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import Pinhole, started
@@ -21,6 +23,25 @@ def pinhole(tmp_path: Path) -> Iterator[Pinhole]:
     limits = (*counted, "AUTH_TOKEN_REQUESTS_PER_MINUTE")
     with started(tmp_path / "checked", **dict.fromkeys(limits, "1000000")) as running:
         yield running
+
+
+def count_links(document_url: str) -> int:
+    """Return how many links a document declares."""
+    paths = httpx.get(document_url, timeout=30).raise_for_status().json()["paths"]
+    operations = [operation for path in paths.values() for operation in path.values()]
+    return sum(
+        len(response.get("links", {})) for operation in operations for response in operation["responses"].values()
+    )
+
+
+def assert_links_were_followed(output: str, *, declared: int) -> None:
+    """Check that schemathesis went from answers to requests that are made of them, and knew of every such way."""
+    assert "✅ Stateful" in output, output[-20_000:]
+    links = re.search(r"API Links: +(\d+) covered / (\d+) selected / (\d+) total", output)
+    assert links, output[-20_000:]
+    covered, selected, total = map(int, links.groups())
+    assert selected == total >= declared
+    assert covered > 0
 
 
 @pytest.mark.parametrize("name", ["auth", "users", "inference"])
@@ -48,3 +69,4 @@ def test_a_service_does_what_its_document_says(pinhole: Pinhole, name: str, tmp_
         check=False,
     )
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]
+    assert_links_were_followed(run.stdout, declared=count_links(f"{pinhole.url}/openapi/{name}.json"))

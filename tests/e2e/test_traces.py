@@ -9,11 +9,14 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import DATA, Pinhole, started
+from tests.exposition import Exposition
 from tests.otlp import ReceivedSpan, Receiver, receiving
 from tests.redis_server import serve_redis
 
 QUIET_SECONDS = 0.5
 """Longer than a process keeps its spans."""
+
+OPENMETRICS = {"accept": "application/openmetrics-text; version=1.0.0"}
 
 Branch = tuple[str, str, tuple["Branch", ...]]
 """A span as service, name and what is below it, in the order of names."""
@@ -102,8 +105,7 @@ def test_log_lines_and_the_exemplar_name_the_trace(traced: Pinhole, receiver: Re
         picture = (DATA / "coffee.png").read_bytes()
         admin.post("/predict", content=picture, headers={"content-type": "image/png", **parent(trace_id)})
     spans_of(receiver, trace_id)
-    openmetrics = {"accept": "application/openmetrics-text; version=1.0.0"}
-    metrics = httpx.get(f"{traced.service_url('inference')}/metrics", headers=openmetrics).text
+    metrics = httpx.get(f"{traced.service_url('inference')}/metrics", headers=OPENMETRICS).text
     buckets = [line for line in metrics.splitlines() if 'http_route="/predict"' in line and "# {" in line]
     assert [bucket for bucket in buckets if f'trace_id="{trace_id}"' in bucket]
     lines = [json.loads(line[line.index("{") :]) for line in traced.output if trace_id in line]
@@ -116,8 +118,7 @@ def test_the_durations_of_a_prediction_name_its_trace(traced: Pinhole) -> None:
         picture = (DATA / "coffee.png").read_bytes()
         answer = admin.post("/predict", content=picture, headers={"content-type": "image/png", **parent(trace_id)})
     assert answer.status_code == 200
-    openmetrics = {"accept": "application/openmetrics-text; version=1.0.0"}
-    metrics = httpx.get(f"{traced.service_url('inference')}/metrics", headers=openmetrics).text
+    metrics = httpx.get(f"{traced.service_url('inference')}/metrics", headers=OPENMETRICS).text
     named = {line.partition("{")[0] for line in metrics.splitlines() if f'trace_id="{trace_id}"' in line}
     assert named == {
         f"{name}_seconds_bucket"
@@ -156,13 +157,45 @@ def test_a_login_is_one_tree_through_auth_and_users(traced: Pinhole, receiver: R
     assert not [span for span in spans if any(secret in str(span) for secret in secrets)]
     lines = [json.loads(line[line.index("{") :]) for line in traced.output if trace_id in line]
     assert {line["service"] for line in lines if line["event"] == "request"} == {"gateway", "auth", "users"}
+    metrics = httpx.get(f"{traced.service_url('auth')}/metrics", headers=OPENMETRICS).text
+    buckets = [line for line in metrics.splitlines() if 'http_route="/token"' in line and "# {" in line]
+    assert [bucket for bucket in buckets if f'trace_id="{trace_id}"' in bucket]
+
+
+POLLS = {
+    "auth": "auth_account_events_reads_total",
+    "users": "revocations_reads_total",
+    "inference": "revocations_reads_total",
+}
+
+
+def polls(traced: Pinhole) -> dict[str, float]:
+    """Return how often each service has asked another one by itself."""
+    return {
+        service: Exposition(httpx.get(f"{traced.service_url(service)}/metrics").text).value(name, outcome="ok")
+        for service, name in POLLS.items()
+    }
 
 
 def test_nothing_is_traced_that_nobody_asked_for(traced: Pinhole, receiver: Receiver) -> None:
+    before = polls(traced)
     for service in ("auth", "users", "inference"):
         for path in ("/livez", "/readyz", "/metrics"):
             httpx.get(traced.service_url(service) + path)
-    time.sleep(2.5)  # polls and the canary go on meanwhile
+    httpx.get(f"{traced.service_url('inference')}/v2/health/ready")
+    deadline = time.monotonic() + 20
+    while any(count < before[service] + 2 for service, count in polls(traced).items()):
+        assert time.monotonic() < deadline, "the services do not poll"
+        time.sleep(0.1)
+    # Whatever else a process has traced until now is sent before the spans of these.
+    login, prediction = "a5" * 16, "a6" * 16
+    form = {"grant_type": "password", "username": "admin", "password": traced.admin_password}
+    token = httpx.post(f"{traced.url}/token", data=form, headers=parent(login), timeout=30).json()["access_token"]
+    headers = {"authorization": f"Bearer {token}", "content-type": "image/png", **parent(prediction)}
+    picture = (DATA / "coffee.png").read_bytes()
+    httpx.post(f"{traced.url}/predict", content=picture, headers=headers, timeout=30).raise_for_status()
+    for trace_id in (login, prediction):
+        spans_of(receiver, trace_id)
     started_here = {(span.service, span.name) for span in receiver.spans() if not span.parent_id}
     assert started_here <= {("gateway", "POST /token"), ("gateway", "POST /predict")}, (
         "what is no request of this file was traced"

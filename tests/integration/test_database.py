@@ -1,13 +1,17 @@
 """The database layer on PostgreSQL: what is waited for, and for how long."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, MutableMapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics
 from servicekit.database import Database, open_database
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from tests.postgres import Postgres
 
@@ -124,3 +128,26 @@ async def test_the_metrics_count_who_waited_for_a_connection_in_vain(url: str) -
             async with database.begin() as third:
                 await third.execute(text("SELECT 1"))
     assert registry.get_sample_value("db_client_connection_timeouts_total") == 1
+
+
+async def test_a_server_that_comes_later_is_waited_for(postgres: Postgres, url: str, tmp_path: Path) -> None:
+    """A pod may start before its database; that is no reason to end with a traceback."""
+    not_yet = tmp_path / ".s.PGSQL.5432"
+    with socket.socket(socket.AF_UNIX) as refusing:
+        refusing.bind(str(not_yet))
+    missed = asyncio.Event()
+
+    def notice(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if event["event"] == "database_unavailable":
+            missed.set()
+        return event
+
+    with capture_logs(processors=[notice]):
+        async with open_database(url.replace(str(postgres.folder), str(tmp_path)), LIMITS) as database:
+            waiting = asyncio.create_task(database.prepare_schema("auth_service", migrate=True))
+            await asyncio.wait_for(missed.wait(), 10)
+            assert not waiting.done()
+            not_yet.unlink()
+            not_yet.symlink_to(f"{postgres.folder}/{not_yet.name}")
+            await asyncio.wait_for(waiting, 20)
+            assert await database.is_migrated("auth_service")

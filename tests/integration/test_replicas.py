@@ -177,12 +177,13 @@ async def test_whoever_may_not_sign_in_is_told_the_same(auths: Clients, users: C
             ("passwordless", "None"),
             ("unknown", no_password[1]),
             (f"{wrong[0]}@example.com", "wrong"),
+            (wrong[0], ""),
+            (disabled[0], ""),
+            ("unknown", ""),
         ]
     ]
     assert {(answer.status_code, answer.content) for answer in answers} == {(400, answers[0].content)}
     assert len({tuple(name for name, _ in answer.headers.items()) for answer in answers}) == 1
-    empty = [await sign_in(auths[0], name, "") for name in (wrong[0], disabled[0], "unknown")]
-    assert {(answer.status_code, answer.content) for answer in empty} == {(400, empty[0].content)}
 
 
 # Accounts

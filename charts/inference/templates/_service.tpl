@@ -44,14 +44,19 @@ secrets:
     key: {{ .Values.redis.existingSecretUrlKey }}
     value: {{ .Values.redis.url | quote }}
     valuesKey: redis.existingSecret
+  rate_limit_redis_url:
+    existingSecret: {{ tpl .Values.redis.existingSecret . | quote }}
+    {{- /* In a Secret of the release each setting has a key of its own. */}}
+    key: {{ ternary .Values.redis.existingSecretUrlKey "rate-limit-redis-url" (not (empty .Values.redis.existingSecret)) }}
+    value: {{ .Values.redis.url | quote }}
+    valuesKey: redis.existingSecret
 egress:
   {{- if .Values.redis.existingSecret }}
   - host: {{ tpl .Values.redis.host . | quote }}
     port: {{ .Values.redis.port }}
   {{- else if .Values.redis.url }}
-  {{- $address := (urlParse .Values.redis.url).host }}
-  - host: {{ first (splitList ":" $address) }}
-    port: {{ regexFind ":[0-9]+$" $address | trimPrefix ":" | default "6379" }}
+  - host: {{ include "servicekit.hostOf" .Values.redis.url | quote }}
+    port: {{ include "servicekit.portOf" .Values.redis.url | default "6379" }}
   {{- end }}
   {{- if $downloads }}
   - host: ""

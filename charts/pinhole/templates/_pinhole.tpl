@@ -4,7 +4,11 @@
 
 {{/* Host names of the routes, the first that of the public address. */}}
 {{- define "pinhole.hosts" -}}
-- {{ first (splitList ":" (urlParse (include "pinhole.publicUrl" .root)).host) | quote }}
+{{- $host := include "servicekit.hostOf" (include "pinhole.publicUrl" .root) }}
+{{- if or (hasPrefix "[" $host) (regexMatch "^[0-9.]+$" $host) }}
+{{- fail (printf "global.publicUrl: the host of a route is a name, and %s is an address: name it, or switch ingress and httpRoute off" $host) }}
+{{- end }}
+- {{ $host | quote }}
 {{- range .extra }}
 - {{ tpl . $.root | quote }}
 {{- end }}
@@ -48,6 +52,16 @@
 {{- $values := index $.Values $name }}
 {{- if and $values.enabled (not $.Values.postgresql.enabled) (eq (tpl $values.database.host $) $postgresql) (not $values.database.existingSecretUrlKey) }}
 {{- fail (printf "postgresql.enabled is off: set %s.database.host, and %s.database.existingSecret with its password" $name $name) }}
+{{- end }}
+{{- end }}
+{{- $taken := dict (include "servicekit.fullname" .) .Chart.Name }}
+{{- range $service := list "auth" "users" "inference" }}
+{{- if (index $.Values $service).enabled }}
+{{- $name := include "pinhole.fullnameOf" (dict "service" $service "root" $) }}
+{{- with get $taken $name }}
+{{- fail (printf "%s and %s would both be called %s: give the release another name, or one of them by fullnameOverride" . $service $name) }}
+{{- end }}
+{{- $_ := set $taken $name $service }}
 {{- end }}
 {{- end }}
 {{- $callers := dict "auth" (list .Values.users .Values.inference) "users" (list .Values.auth) }}

@@ -85,6 +85,16 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* Host and port of a URL, the port only where it is told. An IPv6 address has colons of its own, in brackets. */}}
+{{- define "servicekit.hostOf" -}}
+{{- $address := (urlParse .).host }}
+{{- trimSuffix (regexFind ":[0-9]+$" $address) $address }}
+{{- end }}
+
+{{- define "servicekit.portOf" -}}
+{{- regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" }}
+{{- end }}
+
 {{- define "servicekit.dnsRule" -}}
 - ports:
     - port: 53
@@ -99,9 +109,8 @@ if it is one. Its pods listen on `http` whatever port their Service has, and a p
 */}}
 {{- define "servicekit.urlRule" -}}
 {{- $url := urlParse .url }}
-{{- $told := regexFind ":[0-9]+$" $url.host }}
-{{- $host := trimSuffix $told $url.host }}
-{{- $port := trimPrefix ":" $told | default (eq $url.scheme "https" | ternary "443" "80") }}
+{{- $host := include "servicekit.hostOf" .url }}
+{{- $port := include "servicekit.portOf" .url | default (eq $url.scheme "https" | ternary "443" "80") }}
 {{- if and .name (eq $host (include "servicekit.fullnameOf" (dict "name" .name "root" .root))) }}
 - to:
     - podSelector:

@@ -53,8 +53,9 @@ data:
 
 {{/*
 Secrets of a service, from `secrets` in its _service.tpl: a map from setting to
-{existingSecret, key, value, generate}. Without an existing secret the value given, or one that
-is made once and found again by later upgrades, goes into a Secret of the release.
+{existingSecret, key, value, generate, isKept}. Without an existing secret the value given, or one that
+is made once and found again by later upgrades, goes into a Secret of the release. What is generated
+outlives the release with `isKept`.
 */}}
 {{- define "servicekit.ownSecrets" -}}
 {{- $service := include "servicekit.service" . | fromYaml }}
@@ -86,11 +87,17 @@ is made once and found again by later upgrades, goes into a Secret of the releas
 {{- end }}
 
 {{- define "servicekit.secret" -}}
+{{- $annotations := dict }}
+{{- range (include "servicekit.service" . | fromYaml).secrets }}
+{{- if and .isKept (not .existingSecret) (not .value) }}
+{{- $_ := set $annotations "helm.sh/resource-policy" "keep" }}
+{{- end }}
+{{- end }}
 {{- with include "servicekit.ownSecrets" . }}
 apiVersion: v1
 kind: Secret
 metadata:
-  {{- include "servicekit.metadata" (dict "root" $) | nindent 2 }}
+  {{- include "servicekit.metadata" (dict "root" $ "annotations" $annotations) | nindent 2 }}
 type: Opaque
 data:
   {{- . | trim | nindent 2 }}

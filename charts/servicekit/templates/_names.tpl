@@ -90,9 +90,12 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* What this chart says of its service: constants, and what it adds to the objects. See each chart's _service.tpl. */}}
+{{/*
+What this chart says of its service: constants, and what it adds to the objects. See each chart's _service.tpl. It tells
+its own name as `Service`: a parent may call it otherwise, by an alias, and Chart.Name is that.
+*/}}
 {{- define "servicekit.service" -}}
-{{- include (printf "%s.service" .Chart.Name) . }}
+{{- include (printf "%s.service" .Service) . }}
 {{- end }}
 
 {{/* How many replicas there are at least, whoever decides. */}}

@@ -15,5 +15,6 @@ secrets:
     key: {{ .Values.admin.existingSecretPasswordKey }}
     value: {{ .Values.admin.password | quote }}
     generate: true
+    isKept: {{ .Values.admin.keepPassword }}
     valuesKey: admin.existingSecret
 {{- end }}

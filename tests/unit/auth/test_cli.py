@@ -139,6 +139,35 @@ def test_what_cannot_be_done_to_clients_is_one_sentence(run: Run, arguments: tup
     assert result.stderr.count("\n") == 1
 
 
+def test_what_a_command_changes_is_in_the_audit_log_and_no_secret_is(
+    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sign_in(database: Database) -> None:
+        await sessions_in(database).start(subject=ADA, client_id="pinhole-web", scopes=frozenset({"profile"}))
+
+    ask(database_url, sign_in)
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    written: list[str] = []
+
+    def audited(*arguments: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        result = run(*arguments, "--json")
+        written.append(result.stderr)
+        return answer(result), [json.loads(line) for line in result.stderr.splitlines()]
+
+    published, (made,) = audited("rotate-keys")
+    assert (made["event"], made["key_id"]) == ("signing_key_created", published["kid"])
+    _, (revoked,) = audited("rotate-keys", "--revoke", published["kid"])
+    assert (revoked["event"], revoked["key_id"]) == ("signing_key_revoked", published["kid"])
+    created, (registered,) = audited("clients", "create", "robot", "--name", "Robot", "--scope", "users:read")
+    assert (registered["event"], registered["client_id"]) == ("client_registered", "robot")
+    _, (ended,) = audited("sessions", "end", "--user", ADA)
+    assert ended["event"] == "session_ended"
+    for line in (made, revoked, registered, ended):
+        assert (line["audit"], line["actor"], line["service"]) == (True, "pinhole-auth", "auth")
+    assert created["secret"] not in "".join(written)
+    assert audited("clients", "list")[1] == [], "who reads changes nothing"
+
+
 def test_somebody_is_signed_out_everywhere(run: Run, database_url: str) -> None:
     async def sign_in(database: Database) -> None:
         for subject in (ADA, ADA, str(uuid4())):

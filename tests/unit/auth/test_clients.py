@@ -152,7 +152,7 @@ async def test_what_is_no_client_is_422(client: httpx.AsyncClient, fields: dict[
 
 @pytest.mark.parametrize("path", ["/clients/%00", "/clients/Up", "/clients?after=%00", "/clients?limit=0"])
 async def test_what_is_no_id_is_422(client: httpx.AsyncClient, path: str) -> None:
-    assert_problem(await client.get(path, headers=await root(client)), 422)
+    assert_problem(await client.get(path, headers=await root(client)), 409, "no-secrets")
 
 
 async def test_a_taken_id_is_409(client: httpx.AsyncClient) -> None:
@@ -268,7 +268,7 @@ async def test_a_change_that_contradicts_the_rest_is_422(client: httpx.AsyncClie
 async def test_a_client_without_secrets_gets_none(client: httpx.AsyncClient) -> None:
     page = await register(client, new_id(), scopes=["profile"], **PAGE)
     assert page["secret"] is None
-    assert_problem(await client.post(f"/clients/{page['id']}/secrets", headers=await root(client)), 422)
+    assert_problem(await client.post(f"/clients/{page['id']}/secrets", headers=await root(client)), 409, "no-secrets")
 
 
 async def test_a_user_gets_no_more_through_a_client_than_the_client_may_have(client: httpx.AsyncClient) -> None:

@@ -4,17 +4,22 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from typing import NoReturn
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 import pytest_asyncio
+from auth_service.dependencies import get_grants
 from auth_service.forms import MAX_FORM_BYTES
+from auth_service.grants import Grants
 from auth_service.main import create_app
+from auth_service.routers.introspection import authenticate_introspector
 from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
 from servicekit.auth import SCOPES
 from servicekit.database import utc_now
+from servicekit.problem import Conflict, ServiceUnavailable
 from sqlalchemy import update
 
 from tests.asgi import running
@@ -159,6 +164,14 @@ async def test_refused_credentials_get_one_answer_for_every_cause(
     assert response.content == (await sign_in(client, "ada", password="wrong too")).content
 
 
+@pytest.mark.parametrize("username", ["ada", "nobody"])
+async def test_an_empty_password_is_a_wrong_one(client: httpx.AsyncClient, users: FakeUsers, username: str) -> None:
+    response = await sign_in(client, username, password="")
+    assert_oauth_error(response, 400, "invalid_grant")
+    assert [json.loads(asked.body)["password"] for asked in users.asked] == [""], "it is counted, and costs a hash"
+    assert response.content == (await sign_in(client, "ada", password="wrong")).content
+
+
 async def test_credentials_that_users_calls_invalid_are_refused_like_wrong_ones(
     client: httpx.AsyncClient, users: FakeUsers
 ) -> None:
@@ -179,8 +192,11 @@ async def test_an_access_token_is_no_refresh_token(client: httpx.AsyncClient) ->
 # Malformed requests
 
 
-@pytest.mark.parametrize("missing", ["grant_type", "username", "password"])
-@pytest.mark.parametrize("is_sent_empty", [False, True])
+@pytest.mark.parametrize(
+    ("missing", "is_sent_empty"),
+    # An empty password is a wrong one.
+    [("grant_type", False), ("grant_type", True), ("username", False), ("username", True), ("password", False)],
+)
 async def test_a_missing_or_empty_parameter_is_named(
     client: httpx.AsyncClient, missing: str, is_sent_empty: bool
 ) -> None:
@@ -285,6 +301,56 @@ async def test_another_method_is_refused_in_the_same_form(client: httpx.AsyncCli
     assert response.status_code == 405
     if method != "HEAD":
         assert_oauth_error(response, 405, "invalid_request")
+
+
+@pytest.mark.parametrize("path", ["/token", "/oauth2/revoke", "/oauth2/introspect"])
+async def test_every_oauth_endpoint_refuses_in_the_same_form(client: httpx.AsyncClient, path: str) -> None:
+    for method in ("GET", "PROPFIND"):
+        response = await client.request(method, f"{path}/")
+        assert_oauth_error(response, 405, "invalid_request")
+        assert response.headers["allow"] == "POST"
+    too_large = await client.post(path, content=b"a" * (MAX_FORM_BYTES + 1), headers={"Content-Type": FORM})
+    assert_oauth_error(too_large, 413, "invalid_request")
+
+
+async def test_a_path_below_the_oauth_endpoints_is_not_found_in_the_same_form(client: httpx.AsyncClient) -> None:
+    assert_oauth_error(await client.post("/oauth2/authorize"), 404, "invalid_request")
+    elsewhere = await client.post("/tokens")
+    assert (elsewhere.status_code, elsewhere.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (RuntimeError("what only the log may tell"), 500, "server_error"),
+        (Conflict("told"), 409, "invalid_request"),
+        (ServiceUnavailable("told", retry_after_seconds=7), 503, "temporarily_unavailable"),
+    ],
+)
+async def test_what_breaks_behind_an_oauth_endpoint_is_told_in_the_same_form(
+    settings: AuthSettings, error: Exception, status: int, code: str
+) -> None:
+    class BrokenGrants(Grants):
+        def __init__(self) -> None:
+            """Need nothing."""
+
+        async def password(self, *_: object, **__: object) -> NoReturn:
+            raise error
+
+    async def introspect() -> NoReturn:
+        raise error
+
+    app = create_app(settings)
+    app.dependency_overrides |= {get_grants: BrokenGrants, authenticate_introspector: introspect}
+    async with running(app) as client:
+        for path in ("/token", "/token/", "/oauth2/introspect"):
+            response = await client.post(path, data=GOOD)
+            assert_oauth_error(response, status, code)
+            assert "only the log" not in response.text
+            assert response.headers.get("retry-after") == ("7" if status == 503 else None)
+        metrics = (await client.get("/metrics")).text
+    outcome = "temporarily_unavailable" if status == 503 else "error"
+    assert f'auth_token_requests_total{{grant_type="password",outcome="{outcome}"}} 2.0' in metrics
 
 
 async def test_no_origin_may_read_the_answer(client: httpx.AsyncClient) -> None:

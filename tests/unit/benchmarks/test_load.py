@@ -12,6 +12,7 @@ from benchmarks.inference.load import Load, run
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+TOO_LATE = b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -66,16 +67,34 @@ async def test_a_closed_loop_counts_what_was_sent_before_its_window_and_is_answe
         load = Load(port=port, path="/predict", pictures=[picture], concurrency=3, seconds=2.5, warm_seconds=1.0)
         outcome = await run(load)
     assert len(bodies) == 6, "sent at 0 s and at 2 s, and the second three are answered too late"
-    assert len(outcome.latencies) == 3
+    assert len(outcome.latencies) == outcome.in_time == 3
 
 
 async def test_an_open_loop_sends_at_its_rate_whatever_is_answered(picture: str) -> None:
-    answers = {0: OK, 1: REFUSED, 2: FAILED, 3: None}
-    async with answering(lambda number: answers[number % 4]) as (port, bodies):
+    answers = {0: OK, 1: REFUSED, 2: FAILED, 3: None, 4: TOO_LATE}
+    async with answering(lambda number: answers[number % 5]) as (port, bodies):
         load = Load(port=port, path="/predict", pictures=[picture], rate=100, seconds=0.4, deadline_seconds=1.0)
         outcome = await run(load)
     assert len(bodies) == outcome.sent == 40
-    assert (len(outcome.latencies), outcome.refused, outcome.failed, outcome.late) == (10, 10, 10, 10)
+    assert (outcome.sent - outcome.late - outcome.refused - outcome.failed, outcome.refused) == (8, 8)
+    assert (outcome.failed, outcome.late) == (8, 16)
+
+
+async def test_latencies_are_of_all_who_were_let_in_and_who_hung_up_waited_to_the_deadline(picture: str) -> None:
+    answers = {0: OK, 1: REFUSED, 2: None}
+    async with answering(lambda number: answers[number % 3]) as (port, _):
+        load = Load(port=port, path="/predict", pictures=[picture], rate=100, seconds=0.3, deadline_seconds=0.5)
+        outcome = await run(load)
+    assert len(outcome.latencies) == 20
+    assert sum(latency >= load.deadline_seconds for latency in outcome.latencies) == outcome.late == 10
+
+
+async def test_what_a_queue_holds_at_the_end_of_a_load_was_not_answered_in_it(picture: str) -> None:
+    async with answering(lambda _: OK, seconds=0.5) as (port, _):
+        load = Load(port=port, path="/predict", pictures=[picture], rate=10, seconds=1.0)
+        outcome = await run(load)
+    assert len(outcome.latencies) == outcome.sent == 10
+    assert 0 < outcome.in_time < 8, "the last five were sent in the last half second"
 
 
 async def test_recovery_is_when_an_answer_comes_in_time_again(picture: str) -> None:

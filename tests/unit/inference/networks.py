@@ -62,6 +62,21 @@ def tiny_source(
     return ModelSource(name, version, f"test:{name}", load=found, weight=weight, shadow=shadow)
 
 
+WIDE = 10_000
+
+
+class Wide(nn.Module):
+    """Has many classes, and the likeliest is the last."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3)).unsqueeze(1) + torch.linspace(0, 1, WIDE)
+
+
+def wide_model() -> Model:
+    """Return a model whose answers are large."""
+    return tiny_model(Wide(), labels=tuple(map(str, range(WIDE))))
+
+
 class Failing(nn.Module):
     """Fails on the pictures of callers."""
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-FOR_FEW = ("sympy", "torch._dynamo", "torch._inductor", "torchvision", "sqlalchemy")
+FOR_FEW = ("sympy", "torch._dynamo", "torch._inductor", "torchvision", "sqlalchemy", "limits")
 """What takes seconds or many megabytes, and only some models or services need."""
 
 

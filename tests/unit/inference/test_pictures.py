@@ -1,5 +1,7 @@
 """The forms in which a caller may send a picture."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,16 @@ def test_pixels_are_preprocessed_as_those_of_a_file() -> None:
 def test_the_input_of_a_model_is_taken_as_it_is() -> None:
     values = np.random.default_rng(1).random((3, 8, 8), np.float32)
     assert torch.equal(prepare(PreparedPicture(values)), torch.from_numpy(values))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (0, 4, 3)])
+def test_the_bytes_of_pixels_are_their_memory_row_by_row(shape: tuple[int, ...]) -> None:
+    levels = np.arange(math.prod(shape), dtype=np.uint8).reshape(shape)
+    for picture in (Pixels(levels), PreparedPicture(levels.astype(np.float32))):
+        values = picture.levels if isinstance(picture, Pixels) else picture.values
+        assert bytes(picture.data) == values.tobytes()
+        assert len(picture.data) == values.nbytes
+        assert np.shares_memory(np.frombuffer(picture.data, np.uint8), values) is bool(values.size)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (4, 0, 3), (20, 10, 3)])

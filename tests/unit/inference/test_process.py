@@ -2,12 +2,16 @@
 
 import re
 import socket
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2
+from inference_service.oip import protocol_pb2 as pb
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import Server, serving
@@ -25,32 +29,74 @@ def counted(client: httpx.Client, server: Server) -> tuple[int, int]:
     return int(float(in_flight[1])) if in_flight else 0, int(float(answered[1])) if answered else 0
 
 
-def told(issuer: Issuer) -> dict[str, str]:
-    """Return the environment of a process that is given time to end."""
+def not_ready(client: httpx.Client, server: Server) -> bool:
+    """Tell whether a connection that was kept alive says so: with 503, or by being closed."""
+    try:
+        return client.get(f"{server.url}/readyz").status_code == 503
+    except httpx.TransportError:
+        return True
+
+
+def environment_of(issuer: Issuer, grpc_port: int) -> dict[str, str]:
     return {
         "INFERENCE_AUTH_URL": issuer.url,
         "INFERENCE_ISSUER": ISSUER,
         "INFERENCE_AUDIENCE": AUDIENCE,
         "INFERENCE_CACHE_MAX_BYTES": "0",
-        "GRACEFUL_TIMEOUT_SECONDS": "60",
-        "LOG_LEVEL": "WARNING",
+        "INFERENCE_MODE": "eager",
+        "INFERENCE_COMPUTE_THREADS": "1",
+        "INFERENCE_REQUEST_TIMEOUT_SECONDS": "60",
+        "INFERENCE_GRPC_PORT": str(grpc_port),
     }
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def health_methods(channel: grpc.Channel) -> tuple[Any, Any]:
+    """Return `Check` and `Watch`."""
+    coding: dict[str, Any] = {
+        "request_serializer": health_pb2.HealthCheckRequest.SerializeToString,
+        "response_deserializer": health_pb2.HealthCheckResponse.FromString,
+    }
+    service = "/grpc.health.v1.Health"
+    return channel.unary_unary(f"{service}/Check", **coding), channel.unary_stream(f"{service}/Watch", **coding)
+
+
+def infer_over_grpc(channel: grpc.Channel, bearer: Mapping[str, str]) -> None:
+    call = channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        request_serializer=pb.ModelInferRequest.SerializeToString,
+        response_deserializer=pb.ModelInferResponse.FromString,
+    )
+    call(pb.ModelInferRequest(), metadata=(("authorization", bearer["Authorization"]),), timeout=30)
 
 
 def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_well(
     issuer: Issuer, bearer: Mapping[str, str]
 ) -> None:
+    grpc_port = free_port()
     environment = {
-        **told(issuer),
-        "INFERENCE_MODE": "eager",
+        **environment_of(issuer, grpc_port),
         "INFERENCE_MAX_BATCH_SIZE": "1",
-        "INFERENCE_COMPUTE_THREADS": "1",
-        "INFERENCE_REQUEST_TIMEOUT_SECONDS": "60",
+        "GRACEFUL_TIMEOUT_SECONDS": "60",
+        "LOG_LEVEL": "WARNING",
     }
+    health = health_pb2.HealthCheckResponse
     request = head(bearer, "Content-Type: image/png", f"Content-Length: {len(RED)}", "Connection: close") + RED
     callers: list[socket.socket] = []
-    with serving("inference_service.main:create_app()", environment) as server, httpx.Client() as client:
+    with (
+        serving("inference_service.main:create_app()", environment) as server,
+        httpx.Client() as client,
+        grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
+    ):
         server.wait_until_ready()
+        check, watch = health_methods(channel)
+        watched = watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(watched).status == health.SERVING
         try:
             callers += [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(REQUESTS)]
             for caller in callers:
@@ -59,6 +105,12 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
                 pass
             in_flight, _ = counted(client, server)
             server.process.terminate()
+            while check(health_pb2.HealthCheckRequest(), timeout=30).status == health.SERVING:
+                pass
+            assert not_ready(client, server)
+            with pytest.raises(grpc.RpcError) as refused:
+                infer_over_grpc(channel, bearer)
+            told = [found.status for found in watched]
             answers = [read_to_end(caller) for caller in callers]
             assert server.process.wait(60) == 0
         finally:
@@ -66,54 +118,47 @@ def test_at_the_signal_to_end_it_answers_what_is_queued_takes_no_more_and_ends_w
                 caller.close()
     assert in_flight > 10
     assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * REQUESTS
+    assert (refused.value.code(), refused.value.details()) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "the service is shutting down",
+    )
+    assert told == [health.NOT_SERVING], "and the watch ends: it would hold up the end"
+
+
+def test_a_stream_that_stays_open_is_cut_in_time_for_the_process_to_end_by_itself(
+    issuer: Issuer, bearer: Mapping[str, str], tmp_path: Path
+) -> None:
+    grpc_port = free_port()
+    environment = {**environment_of(issuer, grpc_port), "GRACEFUL_TIMEOUT_SECONDS": "6", "LOG_LEVEL": "INFO"}
+    silent = threading.Event()
+    with (
+        serving("inference_service.main:create_app()", environment, folder=tmp_path) as server,
+        grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel,
+    ):
+        server.wait_until_ready()
+        stream = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+
+        def requests() -> Iterator[pb.ModelInferRequest]:
+            yield pb.ModelInferRequest(id="first")
+            silent.wait(60)
+
+        answers: Any = stream(requests(), metadata=(("authorization", bearer["Authorization"]),), timeout=60)
+        assert next(answers).infer_response.id == "first"
+        server.process.terminate()
+        _, log = server.process.communicate(timeout=60)
+        silent.set()
+    assert server.process.returncode == 0
+    assert "Finished server process" in log, "gunicorn has not killed it"
 
 
 def test_threads_of_a_computation_that_wait_leave_their_cores_to_others(issuer: Issuer, tmp_path: Path) -> None:
     """OpenMP says what it was told when it is loaded."""
-    environment = {**told(issuer), "OMP_DISPLAY_ENV": "verbose"}
+    environment = {**environment_of(issuer, free_port()), "OMP_DISPLAY_ENV": "verbose"}
     with serving("inference_service.main:create_app()", environment, folder=tmp_path) as server:
         assert server.process.stderr is not None
         spins = next(line for line in server.process.stderr if "GOMP_SPINCOUNT" in line)
     assert "'0'" in spins
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["auto", "compile"])
-def test_at_the_signal_to_end_a_compilation_is_given_up(issuer: Issuer, tmp_path: Path, mode: str) -> None:
-    """The first is served meanwhile, the second is loading."""
-    environment = {**told(issuer), "INFERENCE_MODE": mode, "INFERENCE_MODES_DIR": str(tmp_path)}
-    with serving("inference_service.main:create_app()", environment) as server:
-        compiling = until_one_compiles(tmp_path)
-        server.process.terminate()
-        assert server.process.wait(60) == 0
-    assert not list(tmp_path.iterdir()), "it was waited for"
-    assert not [process for process in processes() if session_of(process) == compiling]
-
-
-def until_one_compiles(modes_dir: Path) -> int:
-    """Return the session of the process that compiles into a folder."""
-    gives_up_at = time.monotonic() + 200
-    while time.monotonic() < gives_up_at:
-        for process in processes():
-            if str(modes_dir) in read(process / "cmdline"):
-                return session_of(process)
-        time.sleep(0.05)
-    raise TimeoutError("nothing is compiled")
-
-
-def processes() -> list[Path]:
-    return list(Path("/proc").glob("[0-9]*"))
-
-
-def session_of(process: Path) -> int:
-    """Return the session of a process, 0 where it has ended."""
-    fields = read(process / "stat").rpartition(")")[2].split()
-    return int(fields[3]) if fields and fields[0] != "Z" else 0
-
-
-def read(path: Path) -> str:
-    """Return what a file of a process says, nothing where the process has ended."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

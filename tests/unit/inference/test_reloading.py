@@ -1,14 +1,19 @@
 """A `models.yaml` that changes while the service runs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 import yaml
 from inference_service.main import create_app
 from inference_service.settings import InferenceSettings
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+from torch import Tensor, nn
 
 from tests.asgi import running
 from tests.unit.inference.conftest import until_ready
@@ -27,52 +32,123 @@ def write(path: Path, *entries: Mapping[str, Any]) -> None:
     path.write_text(yaml.safe_dump({"models": [dict(entry) for entry in entries]}))
 
 
-async def until(client: httpx.AsyncClient, bearer: Mapping[str, str], expected: tuple[str, str | None]) -> None:
-    """Wait until the model that answers has this version and reason."""
+async def until(
+    client: httpx.AsyncClient, bearer: Mapping[str, str], version: str, *, failed: str | None = None
+) -> None:
+    """Wait until this version answers, and another has failed with a reason like `failed`; or none has."""
     async with asyncio.timeout(60):
         while True:
             model = (await client.get("/models/program", headers=bearer)).json()
-            failed = [version["reason"] for version in model["versions"] if version["state"] == "failed"]
-            if (model["version"], failed[0] if failed else None) == expected:
+            reasons = [version["reason"] for version in model["versions"] if version["state"] == "failed"]
+            as_expected = not reasons if failed is None else any(reason.startswith(failed) for reason in reasons)
+            if model["version"] == version and as_expected:
                 return
             await asyncio.sleep(0.02)
 
 
-async def test_models_change_with_the_file_while_requests_are_answered(
+ASKERS = 16
+NUMBERS = ["zero", "one", "two", "three", "four"]
+
+
+class Always(nn.Module):
+    """Names the same class for every picture: a version of its own can be told from the answers alone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(10 * nn.functional.one_hot(torch.tensor(number), len(NUMBERS)).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((1, 2, 3)).unsqueeze(1) + self.logits
+
+
+class Askers:
+    """Ask about pictures, all at once and again and again, and keep what they are answered."""
+
+    def __init__(self, client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:
+        self._client = client
+        self._bearer = bearer
+        self.statuses: list[int] = []
+        self.answers: list[tuple[str, str]] = []
+        """The version that each says to come from, and the class that it names."""
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        tasks = [asyncio.create_task(self._ask()) for _ in range(ASKERS)]
+        try:
+            yield
+        finally:
+            assert not any(task.done() for task in tasks), "none of them has failed"
+            for task in tasks:
+                task.cancel()
+
+    async def until_answered_anew(self) -> None:
+        """Wait until each has an answer to what was asked from now on."""
+        enough = len(self.statuses) + 2 * ASKERS
+        await until_true(lambda: len(self.statuses) >= enough)
+
+    async def _ask(self) -> None:
+        while True:
+            response = await self._client.post("/predict", files={"file": read("coffee.png")}, headers=self._bearer)
+            self.statuses.append(response.status_code)
+            answer = response.json()
+            self.answers.append((answer["model"]["version"], answer["label"]))
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 logs and answers set no event
+            await asyncio.sleep(0.005)
+
+
+def batches_of_several(metrics: str) -> float:
+    """Return how many batches had more than one picture."""
+    counts = {
+        sample.labels["le"]: sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name == "inference_batch_size_bucket"
+    }
+    return counts["+Inf"] - counts["1.0"]
+
+
+def always(folder: Path, number: int) -> Mapping[str, Any]:
+    """Return the entry of a version that names the class of its own number."""
+    exported(folder / f"{number}.pt2", Always(number))
+    return {**PROGRAM, "version": number, "source": f"file:{number}.pt2", "labels": NUMBERS}
+
+
+async def test_models_change_under_load_with_no_error_and_no_mixed_batch(
     tmp_path: Path, settings: InferenceSettings, bearer: Mapping[str, str]
 ) -> None:
     models_file = tmp_path / "models.yaml"
-    exported(tmp_path / "program.pt2")
     (tmp_path / "broken.pt2").write_bytes(b"no archive")
-    write(models_file, PROGRAM)
+    first, second, third, fourth = (always(tmp_path, number) for number in range(1, 5))
+    write(models_file, first)
     following = settings.model_copy(update={"models_file": models_file, "models_poll_seconds": 0.02})
-    statuses: list[int] = []
-
-    async def ask(client: httpx.AsyncClient) -> None:
-        while True:
-            answer = await client.post("/predict", files={"file": read("coffee.png")}, headers=bearer)
-            statuses.append(answer.status_code)
-
-    async with running(create_app(following)) as client:
-        await until_ready(client)
-        asking = asyncio.create_task(ask(client))
-        write(models_file, {**PROGRAM, "version": 2})
-        await until(client, bearer, ("2", None))
-        models_file.write_text("models: nonsense")
-        write(models_file, {**PROGRAM, "version": 3, "source": "file:broken.pt2"})
-        reason = f"{tmp_path}/broken.pt2 is not a program that this torch can read: "
-        async with asyncio.timeout(60):
-            failed: list[str] = []
-            while not failed:
-                model = (await client.get("/models/program", headers=bearer)).json()
-                failed = [version["reason"] for version in model["versions"] if version["state"] == "failed"]
-                await asyncio.sleep(0.02)
-        assert failed[0].startswith(reason)
-        assert model["version"] == "2"
-        write(models_file, {**PROGRAM, "version": 4})
-        await until(client, bearer, ("4", None))
-        asking.cancel()
-    assert set(statuses) == {200}
+    reason = f"{tmp_path}/broken.pt2 is not a program that this torch can read: "
+    with capture_logs() as logged:
+        async with running(create_app(following)) as client:
+            await until_ready(client)
+            askers = Askers(client, bearer)
+            with askers.asking():
+                await askers.until_answered_anew()
+                write(models_file, second)
+                await until(client, bearer, "2")
+                models_file.write_text("models: nonsense")
+                await until_true(lambda: any(entry["event"] == "models_file_invalid" for entry in logged))
+                await askers.until_answered_anew()
+                assert {version for version, _ in askers.answers[-ASKERS:]} == {"2"}
+                write(models_file, {**third, "source": "file:broken.pt2"})
+                await until(client, bearer, "2", failed=reason)
+                await askers.until_answered_anew()
+                assert {version for version, _ in askers.answers[-ASKERS:]} == {"2"}
+                write(models_file, fourth)
+                await until(client, bearer, "4")
+                await askers.until_answered_anew()
+            metrics = (await client.get("/metrics")).text
+    assert set(askers.statuses) == {200}
+    assert set(askers.answers) == {("1", "one"), ("2", "two"), ("4", "four")}
+    assert batches_of_several(metrics) > 0
 
 
 async def test_weights_of_a_rollout_change_without_loading_anything(
@@ -86,7 +162,7 @@ async def test_weights_of_a_rollout_change_without_loading_anything(
         await until_ready(client)
         before = await client.post("/predict", files={"file": read("coffee.png")}, headers=bearer)
         write(models_file, PROGRAM, {**PROGRAM, "version": 2, "weight": 100}, {**PROGRAM, "version": 3})
-        await until(client, bearer, ("3", None))
+        await until(client, bearer, "3")
         after = await client.post("/predict", files={"file": read("coffee.png")}, headers=bearer)
         metrics = (await client.get("/metrics")).text
     assert [answer.json()["model"]["version"] for answer in (before, after)] == ["1", "2"]

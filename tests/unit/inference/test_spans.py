@@ -1,15 +1,23 @@
 """The spans of stages and batches."""
 
-from collections.abc import Sequence
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from types import FrameType
+from typing import Any
 
 import pytest
-from inference_service.spans import BatchSpan
+from inference_service.spans import BatchSpan, StageSpans
 from inference_service.timings import StageTimings
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
-from opentelemetry.trace import StatusCode, Tracer
+from opentelemetry.trace import Link, NoOpTracer, StatusCode, Tracer
 
 
 class Traced:
@@ -56,6 +64,38 @@ def test_what_goes_on_after_the_end_is_told_at_once(traced: Traced) -> None:
         assert traced.names == ["compute"]
 
 
+def test_two_threads_that_end_at_once_make_each_span_once() -> None:
+    stages, chance, made, failures = 200, Random(1), Counter[str](), list[IndexError]()
+    spans = StageSpans(NoOpTracer(), Context())
+    spans.end()
+    start = threading.Barrier(2)
+
+    def let_the_other_run(_frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
+        time.sleep(chance.random() * 1e-4)
+        return let_the_other_run
+
+    def pass_stages(stage: str) -> None:
+        def links() -> Sequence[Link]:
+            made[stage] += 1
+            return ()
+
+        start.wait(30)
+        sys.settrace(let_the_other_run)  # waits at each line, so that they meet between any two
+        try:
+            for _ in range(stages):
+                spans.add(stage, 0.001, links)
+        except IndexError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=pass_stages, args=(stage,)) for stage in ("queue", "compute")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert made == Counter(queue=stages, compute=stages)
+
+
 def test_pictures_of_one_request_tell_together(traced: Traced) -> None:
     with traced.tracer.start_as_current_span("request"), StageTimings(traced.tracer) as timings:
         timings.add("decode", 0.1)
@@ -86,6 +126,15 @@ def test_a_batch_is_one_span_that_is_made_for_the_first_who_names_it(traced: Tra
     assert [link.context for link in made.links] == requests
     assert made.parent == requests[0]
     assert made.attributes == {"inference.batch_size": 3}
+
+
+def test_a_batch_names_a_request_once_that_has_several_pictures_in_it(traced: Traced) -> None:
+    with traced.tracer.start_as_current_span("one") as one, traced.tracer.start_as_current_span("two") as two:
+        first, second = (span.get_span_context() for span in (one, two))
+        with BatchSpan([first, second, first], rows=3, tracer=traced.tracer) as batch:
+            pass
+        batch.links()
+    assert [link.context for link in traced.spans[0].links] == [first, second]
 
 
 def test_a_batch_that_fails_says_why(traced: Traced) -> None:

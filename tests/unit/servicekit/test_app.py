@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -232,6 +233,20 @@ async def test_ready_follows_what_is_missing() -> None:
     assert (starting.status_code, ready.status_code, gone.status_code) == (503, 200, 503)
     assert starting.headers["retry-after"] == "1"
     assert gone.json()["detail"] == "weights: gone again"
+
+
+async def test_who_is_to_end_is_not_ready_whatever_it_has() -> None:
+    readiness = Readiness("weights")
+    assert (readiness.is_ending, readiness.seconds_left) == (False, math.inf)
+    async with running(sample_app(readiness)) as client:
+        readiness.end(within_seconds=30)
+        readiness.is_met("weights")
+        response = await client.get("/readyz")
+        readiness.end(within_seconds=60)
+    assert (response.status_code, response.json()["detail"]) == (503, "serving: the service is shutting down")
+    assert 0 < readiness.seconds_left <= 30, "a second signal gives no more time"
+    readiness.end(within_seconds=-1)
+    assert (readiness.is_ending, readiness.seconds_left) == (True, 0)
 
 
 async def test_the_openapi_document_describes_problems_and_hides_the_probes(client: httpx.AsyncClient) -> None:

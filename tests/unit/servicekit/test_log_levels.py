@@ -45,6 +45,17 @@ async def until(name: str | None, level: int) -> None:
     await eventually(is_so, within_seconds=30)
 
 
+def test_the_command_writes_through_no_link_that_a_stranger_put_there(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("of the service")
+    file.with_name(f"{file.name}.new").symlink_to(other)
+    file.symlink_to(other)
+    main(["debug"])
+    assert other.read_text() == "of the service"
+    assert wanted_levels(file) == {"root": "DEBUG"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["level", "level.new", "other"]
+
+
 async def test_the_command_changes_the_level_and_puts_it_back(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with followed(file):
         main(["debug"])

@@ -10,7 +10,8 @@ import redis
 from limits import RateLimitItemPerHour
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr, ValidationError
-from servicekit.rate_limits import RateLimit, RateLimitSettings, open_rate_limit
+from servicekit.rate_limits import RateLimit, open_rate_limit
+from servicekit.settings import RateLimitSettings
 from servicekit.telemetry import Telemetry
 from structlog.testing import capture_logs
 

@@ -196,6 +196,47 @@ async def test_tracing_can_be_switched_off(
     assert receiver.spans() == []
 
 
+@pytest.mark.parametrize(
+    ("sampler", "share", "flags", "is_kept"),
+    [
+        ("traceidratio", "0", "", False),
+        ("traceidratio", "0", "01", False),
+        ("traceidratio", "1", "", True),
+        ("traceidratio", "1", "00", True),
+        ("parentbased_traceidratio", "0", "", False),
+        ("parentbased_traceidratio", "0", "01", True),
+        ("parentbased_traceidratio", "1", "", True),
+        ("parentbased_traceidratio", "1", "00", False),
+        ("parentbased_always_on", "1", "00", False),
+        ("parentbased_always_off", "1", "01", True),
+    ],
+)
+async def test_a_share_is_kept_and_callers_decide_where_the_sampler_lets_them(
+    receiver: Receiver, issuer: Issuer, tmp_path: Path, sampler: str, share: str, flags: str, is_kept: bool
+) -> None:
+    settings = Settings.model_validate(
+        {"otlp_endpoint": receiver.http_url, "traces_sampler": sampler, "traces_sampler_arg": share}
+    )
+    parent = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-{flags}"} if flags else {}
+    async with running(sample_app(settings, tmp_path, issuer)) as client:
+        await client.get("/items", headers={**issuer.bearer(scope="profile"), **parent})
+    assert sorted({span.name.split()[0] for span in receiver.spans()}) == (
+        ["BEGIN", "GET", "SELECT", "authenticate"] if is_kept else []
+    )
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "parentbased_always_on"])
+async def test_what_a_process_does_by_itself_is_not_traced_nor_is_what_is_below_it(
+    receiver: Receiver, sampler: str
+) -> None:
+    settings = Settings.model_validate({"otlp_endpoint": receiver.http_url, "traces_sampler": sampler})
+    telemetry = Telemetry(settings, version="1", registry=CollectorRegistry())
+    async with telemetry.running():
+        with telemetry.tracer.start_as_current_span("poll"), telemetry.tracer.start_as_current_span("statement"):
+            pass
+    assert receiver.spans() == []
+
+
 async def test_a_receiver_that_is_away_is_reported_once(
     issuer: Issuer,
     tmp_path: Path,

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from users_service.access import ADMINISTRATION
 from users_service.main import create_app
 from users_service.settings import UsersSettings
 
@@ -33,7 +34,7 @@ class Users:
     @property
     def admin(self) -> Mapping[str, str]:
         """The headers of a caller who may do everything with accounts, and has none."""
-        return self.issuer.bearer(scope="users:read users:write")
+        return self.issuer.bearer(scope=" ".join(sorted(ADMINISTRATION)))
 
     @property
     def auth(self) -> Mapping[str, str]:

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+from servicekit.auth import Principal
+from servicekit.database import Database, open_database
+from sqlalchemy.ext.asyncio import AsyncSession
+from users_service import access, accounts, deletion
+from users_service.access import ADMINISTRATION
+from users_service.attempts import Guard
+from users_service.errors import ScopeExceeded
 from users_service.routers import internal
+from users_service.tables import Account
 
 from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem
 
@@ -74,6 +83,95 @@ async def test_each_caller_reaches_what_they_may(
         if status == 403:
             assert "insufficient_scope" in response.headers["www-authenticate"]
         await users.http.delete(f"/users/{owner['id']}", headers=users.admin)
+
+
+# Method, path, body, and the status for who has all the scopes of an administrator. `{user}`, `{admin}` and
+# `{deleted}` are accounts; the last two have the role `admin`.
+ABOUT_ADMINISTRATORS: list[tuple[str, str, Any, int]] = [
+    ("POST", "/users", NEW_USER | {"roles": ["user", "admin"]}, 201),
+    ("PATCH", "/users/{user}", {"roles": ["admin"]}, 200),
+    ("PUT", "/users/{user}", REPLACEMENT | {"roles": ["user", "admin"]}, 200),
+    ("PATCH", "/users/{admin}", {"email": "mine@example.com"}, 200),
+    ("PATCH", "/users/{admin}", {"disabled": True}, 200),
+    ("PATCH", "/users/{admin}", {"roles": ["user"]}, 200),
+    ("PUT", "/users/{admin}", REPLACEMENT, 200),
+    ("DELETE", "/users/{admin}", None, 200),
+    ("DELETE", "/users/{admin}?erase=true", None, 200),
+    ("DELETE", "/users/{deleted}?erase=true", None, 200),
+    ("POST", "/users/{deleted}/restore", None, 200),
+    ("POST", "/users/{admin}/password", {"new_password": PASSWORD}, 204),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    ABOUT_ADMINISTRATORS,
+    ids=[f"{method} {path} {' '.join(body or ())}" for method, path, body, _ in ABOUT_ADMINISTRATORS],
+)
+async def test_who_may_not_do_all_that_an_administrator_may_neither_makes_nor_changes_one(
+    users: Users, method: str, path: str, body: Any, status: int
+) -> None:
+    await users.create("root", roles=["admin"])  # so that no other is the last administrator
+    user = await users.create("ada", password=PASSWORD)
+    admin = await users.create("grace", password=PASSWORD, roles=["user", "admin"])
+    deleted = await users.create("gone", password=PASSWORD, roles=["admin"])
+    await users.http.delete(f"/users/{deleted['id']}", headers=users.admin)
+    url = path.format(user=user["id"], admin=admin["id"], deleted=deleted["id"])
+    events_before = (await users.http.get("/events", headers=users.admin)).json()
+    for missing in sorted(ADMINISTRATION - {"users:write"}):
+        headers = users.issuer.bearer(scope=" ".join(ADMINISTRATION - {missing}))
+        response = await users.http.request(method, url, json=body, headers=headers)
+        assert_problem(response, 403)
+        assert response.json()["type"].endswith(":scope-exceeded")
+        assert response.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{missing}"'
+    assert (await users.http.get("/events", headers=users.admin)).json() == events_before
+    assert await users.sign_in("grace") is not None
+    assert (await users.http.request(method, url, json=body, headers=users.admin)).status_code == status
+
+
+async def test_administrators_change_their_own_account_as_users_do_and_get_no_further_by_it(users: Users) -> None:
+    await users.create("root", roles=["admin"])
+    account = await users.create("ada", password=PASSWORD, roles=["user", "admin"])
+    path = f"/users/{account['id']}"
+    for narrowed in ("profile", "profile users:write"):
+        headers = users.own(account, narrowed)
+        for own_path in ("/users/me", path):
+            assert (await users.http.patch(own_path, json={"full_name": "Ada"}, headers=headers)).status_code == 200
+            promotion = await users.http.patch(own_path, json={"roles": ["user", "admin"]}, headers=headers)
+            assert_problem(promotion, 403)
+        reset = await users.http.post(f"{path}/password", json={"new_password": "a stolen account"}, headers=headers)
+        assert_problem(reset, 403)
+    assert await users.sign_in("ada") == {"id": account["id"], "roles": ["user", "admin"]}
+    assert (await users.http.delete(path, headers=users.own(account, "profile users:write"))).status_code == 200
+
+
+@pytest.mark.parametrize("change", ["patch", "delete", "erase"])
+async def test_who_becomes_an_administrator_meanwhile_is_out_of_reach(
+    users: Users, database_url: str, change: str
+) -> None:
+    account = await users.create("ada", password=PASSWORD)
+    await users.create("root", roles=["admin"])
+    caller = Principal("a client", "a client", frozenset({"users:write"}), None)
+
+    async def make(found: Account, session: AsyncSession, database: Database) -> None:
+        only_if = access.ranked(caller, lambda _account: None)
+        match change:
+            case "patch":
+                await accounts.change(session, found, {"roles": ["user"]}, actor=None, only_if=only_if)
+            case "delete":
+                await deletion.delete(session, found, actor=None, only_if=only_if)
+            case _:
+                guard = Guard(database, CollectorRegistry(), key=b"", per_pair=1, per_address=1, per_name=1)
+                await deletion.erase(session, found, guard, actor=None, only_if=only_if)
+
+    async with open_database(database_url) as database, database.sessions() as session:
+        async with session.begin():
+            found = await access.find_reachable(session, caller, account["id"], scope="users:write")
+        promotion = {"roles": ["user", "admin"]}
+        assert (await users.http.patch(f"/users/{account['id']}", json=promotion, headers=users.admin)).is_success
+        async with session.begin():
+            with pytest.raises(ScopeExceeded):
+                await make(found, session, database)
 
 
 async def test_no_route_is_missing_from_the_table(users: Users) -> None:

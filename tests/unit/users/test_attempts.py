@@ -1,13 +1,15 @@
 """Attempts at passwords: as many as the limit says, however they come, and never at the cost of the account's owner."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client import CollectorRegistry
+from servicekit.connections import DatabaseUnavailable
 from servicekit.database import Database, open_database
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from users_service.attempts import DELAYS_SECONDS, KEPT_SECONDS, KNOWN_SECONDS, PENDING_SECONDS, Guard
 from users_service.dependencies import get_passwords
 from users_service.errors import Overloaded, TooManyAttempts
@@ -50,12 +52,14 @@ def guard_of(
     *,
     per_address: int = 1000,
     per_name: int = 1000,
+    key: bytes = b"of the replicas",
     registry: CollectorRegistry | None = None,
 ) -> Guard:
     """Return a guard with more patience than a busy machine needs."""
     return Guard(
         database,
         registry or CollectorRegistry(),
+        key=key,
         per_pair=LIMIT,
         per_address=per_address,
         per_name=per_name,
@@ -185,11 +189,14 @@ async def test_ones_own_right_password_buys_no_guesses_at_others(database: Datab
     assert not await try_one(guard, name="another")
 
 
-async def test_an_attempt_that_was_not_looked_at_is_taken_back(guard: Guard) -> None:
+@pytest.mark.parametrize("problem", [Overloaded, DatabaseUnavailable])
+async def test_an_attempt_that_was_not_looked_at_is_taken_back(
+    guard: Guard, problem: type[Overloaded | DatabaseUnavailable]
+) -> None:
     for _ in range(3 * LIMIT):
-        with pytest.raises(Overloaded):
+        with pytest.raises(problem):
             async with guard.attempt("ada", HOME):
-                raise Overloaded
+                raise problem
     await use_up(guard)
 
 
@@ -218,6 +225,40 @@ async def test_an_attempt_whose_process_died_was_a_wrong_one_and_is_not_waited_f
 async def test_an_address_is_what_one_caller_has(guard: Guard, first: str, second: str, is_same: bool) -> None:
     await use_up(guard, address=first)
     assert await try_one(guard, address=second) is not is_same
+
+
+async def test_what_is_forgotten_of_a_name_is_all_of_it_and_nothing_else(guard: Guard, database: Database) -> None:
+    for name in ("ada", "eve"):
+        await use_up(guard, name)
+        await use_up(guard, name, ELSEWHERE)
+    async with database.begin() as session:
+        await guard.forget(session, "ada", "a name that nobody has tried")
+        assert await session.scalar(select(func.count()).select_from(AttemptCounter)) == 3 + 2
+    assert not await try_one(guard, "eve")
+    await use_up(guard, "ada")
+    await use_up(guard, "ada", ELSEWHERE)
+
+
+async def test_who_has_the_counters_without_the_key_cannot_tell_a_name_or_an_address(
+    database: Database, clock: Clock
+) -> None:
+    async def keys_with(key: bytes) -> set[bytes]:
+        await try_one(guard_of(database, clock, key=key))
+        async with database.begin() as session:
+            return set(await session.scalars(delete(AttemptCounter).returning(AttemptCounter.key)))
+
+    first, second = await keys_with(b"a key"), await keys_with(b"another key")
+    assert len(first | second) == 6
+    halves = [key[place : place + 16] for key in first | second for place in (0, 16)]
+    for guess in (
+        "ada",
+        "of a name\0ada",
+        "name\0ada",
+        f"pair\0ada\0{HOME}",
+        f"address\0{HOME}",
+        f"address\0{HOME}/32",
+    ):
+        assert hashlib.sha256(guess.encode()).digest()[:16] not in halves
 
 
 async def test_names_and_addresses_are_not_stored_and_counters_do_not_stay(
@@ -254,6 +295,7 @@ async def test_beyond_the_limit_no_hash_is_computed_for_a_name_that_exists_and_f
     async with serving_with(database_url, issuer, passwords) as users:
         await users.create("ada", password=PASSWORD)
         await users.create("gone", password=PASSWORD, disabled=True)
+        refusals = set()
         for spellings in (
             ["ada", "ADA", "\uff41da"],
             ["gone", "Gone"],
@@ -275,6 +317,8 @@ async def test_beyond_the_limit_no_hash_is_computed_for_a_name_that_exists_and_f
             assert_problem(answers[-1], 429)
             assert 0 < int(answers[-1].headers["retry-after"]) <= DELAYS_SECONDS[0]
             assert spellings[0] not in answers[-1].text
+            refusals |= {answer.content for answer in answers[LIMIT:]}
+        assert len(refusals) == 1
         metrics = (await users.http.get("/metrics")).text
     assert f'users_password_attempts_total{{outcome="wrong"}} {4 * LIMIT}.0' in metrics
     assert 'users_password_attempts_total{outcome="refused"} 8.0' in metrics

@@ -1,8 +1,13 @@
 """`pinhole-users`, as an administrator types it."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
 import stat
+import subprocess
+import sysconfig
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +66,18 @@ def test_an_administrator_is_created_with_a_password_that_no_argument_held(run: 
     assert account.roles == ["user", "admin"]
     assert account.password_hash is not None
     assert PasswordHash.recommended().verify(PASSWORD, account.password_hash)
+
+
+def test_what_a_command_changes_is_in_the_audit_log_and_nothing_personal_is(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    arguments = ("create-admin", "root", "root@example.com", "--password-stdin", "--json")
+    result = run(*arguments, input=f"{PASSWORD}\n")
+    (line,) = [json.loads(line) for line in result.stderr.splitlines()]
+    assert (line["event"], line["audit"], line["actor"]) == ("account_created", True, "pinhole-users")
+    assert line["account_id"] == json.loads(result.stdout)["id"]
+    assert "example.com" not in result.stderr
 
 
 def test_the_password_is_asked_for_twice_and_not_shown(run: Run) -> None:
@@ -147,6 +164,36 @@ def test_more_than_a_batch_is_imported_and_exported_again(run: Run, tmp_path: Pa
     exported = [json.loads(line) for line in file.read_text().splitlines()]
     assert [account | expected for account, expected in zip(exported, wanted, strict=True)] == exported
     assert "password_hash" not in exported[0]
+
+
+def test_who_looks_on_sees_how_far_an_import_is(run: Run, database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "accounts.ndjson"
+    file.write_text(lines(*(person(f"user{number}") for number in range(700))))
+    master, terminal = pty.openpty()
+    with (
+        subprocess.Popen(
+            [Path(sysconfig.get_path("scripts")) / "pinhole-users", "import", file],
+            env={**os.environ, "USERS_DATABASE_URL": database_url, "COLUMNS": "100", "TERM": "xterm"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+        ) as command,
+        os.fdopen(master, encoding="utf-8", errors="replace") as screen,
+    ):
+        os.close(terminal)
+        shown = ""
+        with contextlib.suppress(OSError):  # so a terminal ends
+            while part := screen.read(1):
+                shown += part
+        assert command.stdout is not None
+        assert command.stdout.read() == "700 of 700 lines were imported\n"
+        assert command.wait(60) == 0
+    for part in ("lines", "━", "0/700", "700/700"):
+        assert part in shown
+    again = run("import", file)
+    assert again.exit_code == 1
+    assert again.stderr == "", "nobody looks at a file"
 
 
 def test_what_was_exported_with_hashes_can_be_imported(run: Run, database_url: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from servicekit.database import open_database
 from sqlalchemy import Connection, MetaData, select
 from users_service.dependencies import get_passwords
 from users_service.passwords import Passwords
-from users_service.tables import IdempotencyKey
+from users_service.tables import AttemptCounter, IdempotencyKey
 
 from tests.issuer import Issuer
 from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem, serving, users_settings
@@ -71,6 +71,14 @@ async def test_erasure_leaves_nothing_personal(
         change = {"full_name": "Augusta Ada", "email": "Countess@example.net", "username": "byron-king"}
         await users.http.patch("/users/me", json=change, headers=users.own(account))
         path = f"/users/{account['id']}"
+        for login in (change["username"], change["email"].upper()):
+            for address in ("192.0.2.1", "198.51.100.7"):
+                tried = {"username": login, "password": PASSWORD, "address": address}
+                assert (
+                    await users.http.post("/internal/credentials/verify", json=tried, headers=users.auth)
+                ).is_success
+        password = {"current_password": "wrong", "new_password": PASSWORD}
+        await users.http.post("/users/me/password", json=password, headers=users.own(account))
         if way == "after deletion":
             await users.http.delete(path, headers=users.admin)
         caller = users.own(account) if way == "by themselves" else users.admin
@@ -81,6 +89,8 @@ async def test_erasure_leaves_nothing_personal(
     async with open_database(database_url) as database, database.engine.begin() as connection:
         content = (await connection.run_sync(dump)).lower()
         assert (await connection.execute(select(IdempotencyKey))).all() == []
+        # Those of the three addresses, which tell of nobody.
+        assert len((await connection.execute(select(AttemptCounter.key))).all()) == 3
     assert "account.erased" in content
     for personal in ("lovelace", "ada.l", "example.net", "augusta", "countess", "byron", "argon2"):
         assert personal not in content

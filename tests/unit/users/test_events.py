@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from servicekit.database import Database, open_database
-from sqlalchemy import text
+from sqlalchemy import text, update
 from users_service import events
 from users_service.events import BrokenTrail, Head
+from users_service.tables import EventHead
 
 from tests.unit.users.driver import PASSWORD, Users, assert_problem
 
@@ -165,6 +166,12 @@ async def test_the_server_refuses_to_change_what_was_written(users: Users, datab
     assert (await verified(database)).sequence == 1
 
 
+def put_in(sequence: str) -> str:
+    """Return the statement that copies an event to another number; the server refuses no INSERT."""
+    columns = "at, type, account_id, actor, details, hash"
+    return f"INSERT INTO events (sequence, {columns}) SELECT {sequence}, {columns} FROM events WHERE sequence = 4"
+
+
 @pytest.mark.parametrize(
     ("tampering", "message"),
     [
@@ -174,6 +181,10 @@ async def test_the_server_refuses_to_change_what_was_written(users: Users, datab
         ("DELETE FROM events WHERE sequence = 4", "the events from 4 to 4 are missing"),
         ("DELETE FROM events", "the events from 1 to 4 are missing"),
         ("UPDATE event_head SET hash = (SELECT hash FROM events WHERE sequence = 3)", "event 4 is not the one"),
+        (put_in("5"), "event 5 is not the last that was written, which is 4"),
+        (put_in("9000"), "event 9000 is not the last that was written, which is 4"),
+        (put_in("0"), "event 0 was put in before the first"),
+        (put_in("-7"), "event -7 was put in before the first"),
     ],
 )
 async def test_tampering_by_who_owns_the_database_is_found(
@@ -195,3 +206,18 @@ async def test_tampering_by_who_owns_the_database_is_found(
 
 async def test_an_empty_trail_is_right(database: Database) -> None:
     assert await verified(database) == Head(0, bytes(32))
+
+
+async def test_an_event_in_an_empty_trail_is_found(users: Users, database: Database) -> None:
+    await users.create("ada")
+    async with database.begin() as session:
+        await session.execute(update(EventHead).values(sequence=0, hash=bytes(32)))
+    with pytest.raises(BrokenTrail, match="event 1 is not the last that was written, which is 0"):
+        await verified(database)
+
+
+async def test_a_trail_that_grows_meanwhile_is_right(users: Users, database: Database) -> None:
+    await users.create("ada")
+    async for head in events.verify(database):
+        await users.create(f"after{head.sequence}")
+    assert (await verified(database)).sequence == 2

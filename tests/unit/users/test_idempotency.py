@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from servicekit.database import open_database, utc_now
 from sqlalchemy import update
+from users_service.access import ADMINISTRATION
 from users_service.idempotency import KEPT
 from users_service.tables import IdempotencyKey
 
@@ -50,7 +51,7 @@ async def test_a_key_is_not_for_two_accounts(users: Users) -> None:
 
 async def test_each_caller_has_keys_of_their_own(users: Users) -> None:
     await create(users, ADA)
-    other = users.issuer.bearer(subject="another", scope="users:write")
+    other = users.issuer.bearer(subject="another", scope=" ".join(ADMINISTRATION))
     assert_problem(await create(users, ADA, **other), 409)
     eve = {"username": "eve", "email": "eve@example.com"}
     assert (await create(users, eve, **other)).status_code == 201

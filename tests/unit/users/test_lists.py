@@ -5,8 +5,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from users_service.cursors import KEY_BYTES, Cursors
+from users_service.cursors import Cursors
 from users_service.errors import InvalidCursor
+from users_service.shared_keys import KEY_BYTES
 
 from tests.unit.users.driver import Users, assert_problem
 

@@ -7,7 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from servicekit.database import Database, alembic_config, open_database
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect, select, text
 from users_service.tables import Account, Base
 
 PACKAGE = "users_service"
@@ -48,6 +48,21 @@ async def test_full_names_from_before_are_found(empty_database_url: str) -> None
         async with database.begin() as session:
             query = select(Account.full_name_canonical).order_by(Account.username_canonical)
             assert (await session.scalars(query)).all() == ["ådá king", None, "strasse"]
+
+
+async def test_full_names_that_an_older_version_changed_meanwhile_are_found(database: Database) -> None:
+    async with database.begin() as session:
+        session.add(Account(username="ada", email="ada@example.com", full_name="Ada King", roles=["user"]))
+
+    def change_before_it_is_noticed(connection: Connection) -> None:
+        alembic.command.downgrade(alembic_config(PACKAGE, connection), "0007")
+        connection.execute(text("UPDATE accounts SET full_name = 'Ada Byron'"))
+        alembic.command.upgrade(alembic_config(PACKAGE, connection), "head")
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(change_before_it_is_noticed)
+    async with database.begin() as session:
+        assert (await session.scalars(select(Account.full_name_canonical))).all() == ["ada byron"]
 
 
 async def test_migrating_again_changes_nothing(database: Database) -> None:

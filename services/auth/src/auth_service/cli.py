@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from servicekit.auth import SCOPES
 from servicekit.database import Database, open_database, utc_now
-from servicekit.logs import configure_logs
+from servicekit.logs import audited_as, configure_logs
 from servicekit.problem import Problem
 from servicekit.settings import load_settings
 
@@ -33,6 +33,8 @@ SOON = timedelta(seconds=3)
 """Until every service has heard of a new key."""
 
 PAGE_SIZE = 100
+
+CLI_ACTOR = "pinhole-auth"
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False, "add_completion": False}
 app = typer.Typer(help=__doc__, **OPTIONS)
@@ -234,7 +236,7 @@ def end_sessions(user: Account, as_json: Json = False) -> None:
 def _run(command: Callable[[Database, AuthSettings], Awaitable[T]]) -> T:
     """Run a command on the service's database; what is wrong with its arguments is one sentence."""
     settings = load_settings(AuthSettings)
-    configure_logs(settings.service, level="ERROR", format=settings.log_format, is_audited=False)
+    configure_logs(settings.service, level="ERROR", format=settings.log_format)
 
     async def run() -> T:
         async with open_database(settings.database_url, settings.connection_limits) as database:
@@ -243,7 +245,8 @@ def _run(command: Callable[[Database, AuthSettings], Awaitable[T]]) -> T:
             return await command(database, settings)
 
     try:
-        return asyncio.run(run())
+        with audited_as(CLI_ACTOR):
+            return asyncio.run(run())
     except Problem as problem:
         _fail(problem.detail or problem.title)
     except ValidationError as invalid:

@@ -19,6 +19,7 @@ from auth_service.errors import (
     ClientConfigured,
     ClientExists,
     ClientNotFound,
+    NoSecrets,
     ScopeExceeded,
     SecretNotFound,
     TooManySecrets,
@@ -124,14 +125,14 @@ class ClientRegistry:
             ClientNotFound: there is none of that id.
             ClientConfigured: the settings alone can change it.
             ScopeExceeded: it has a scope that is not in `scopes`.
-            InvalidRequest: it proves itself without a secret.
+            NoSecrets: it proves itself without one.
             TooManySecrets: two work already.
         """
         now = utc_now()
         async with self._database.begin() as transaction:
             row = await _find_changeable(transaction, client_id, scopes)
             if not registration(row).has_secrets:
-                raise InvalidRequest("the client proves itself without a secret")
+                raise NoSecrets
             row.secrets = live_secrets(row, now)
             if len(row.secrets) >= MAX_SECRETS:
                 raise TooManySecrets

@@ -5,14 +5,12 @@ from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from servicekit.problem import Conflict, Forbidden, NotFound, Problem, ServiceUnavailable, problem_response
+from servicekit.problem import Conflict, Forbidden, NotFound, Problem, problem_response
 
 from auth_service.schemas import ErrorCode, OAuthErrorResponse
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """On every answer of the token endpoint (RFC 6749 section 5.1)."""
-
-OAUTH_PATHS = frozenset({"/token", "/oauth2/revoke", "/oauth2/introspect"})
 
 
 class OAuthError(Exception):
@@ -184,6 +182,15 @@ class TooManySecrets(Conflict):
         super().__init__("two secrets work already: end one of them first")
 
 
+class NoSecrets(Conflict):
+    """The client proves itself in another way than by a secret, or not at all."""
+
+    title, slug = "No secrets", "no-secrets"
+
+    def __init__(self) -> None:
+        super().__init__("the client proves itself without a secret")
+
+
 class ScopeExceeded(Forbidden):
     """The client has a scope that the caller lacks."""
 
@@ -207,19 +214,29 @@ def oauth_error_responses(*errors: type[OAuthError]) -> dict[int | str, dict[str
     }
 
 
+def error_response(problem: Problem, request: Request) -> JSONResponse:
+    """Render a problem in the words of the path that was asked: clients of OAuth endpoints know no other form."""
+    path = request.url.path
+    if path.rstrip("/") != "/token" and not path.startswith("/oauth2/"):
+        return problem_response(problem, request)
+    error: ErrorCode = "invalid_request"
+    if problem.status == 503:
+        error = TemporarilyUnavailable.error
+    elif problem.status >= 500:
+        error = "server_error"
+    return _oauth_response(error, str(problem), problem.status, {**NO_STORE, **problem.headers})
+
+
 def install_oauth_error_handler(app: FastAPI) -> None:
     """Make `app` answer every `OAuthError` in OAuth's own form."""
 
     async def on_oauth_error(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, OAuthError)
-        body = OAuthErrorResponse(error=error.error, error_description=error.description)
-        return JSONResponse(body.model_dump(), status_code=error.status, headers=error.headers)
-
-    async def on_unavailable(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ServiceUnavailable)
-        if request.url.path.rstrip("/") not in OAUTH_PATHS:
-            return problem_response(error, request)
-        return await on_oauth_error(request, TemporarilyUnavailable(error.detail or error.title))
+        return _oauth_response(error.error, error.description, error.status, error.headers)
 
     app.add_exception_handler(OAuthError, on_oauth_error)
-    app.add_exception_handler(ServiceUnavailable, on_unavailable)
+
+
+def _oauth_response(error: ErrorCode, description: str, status: int, headers: Mapping[str, str]) -> JSONResponse:
+    body = OAuthErrorResponse(error=error, error_description=description)
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)

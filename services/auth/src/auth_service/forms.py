@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 async def read_form(request: Request) -> Form:
-    """Return the parameters of the body by name; one without a value counts as left out.
+    """Return the parameters of the body by name; one without a value counts as left out, but for a password.
 
     Raises:
         InvalidRequest: the body is not a form, or a parameter stands in it twice.
@@ -34,7 +34,7 @@ def required(form: Form, name: str) -> str:
     """Return a parameter that has to be there.
 
     Raises:
-        InvalidRequest: it is missing or empty.
+        InvalidRequest: it is missing.
     """
     if name not in form:
         raise InvalidRequest(f"{name} is missing")
@@ -45,7 +45,7 @@ def required_text(form: Form, name: str) -> str:
     """Return a parameter that a person typed.
 
     Raises:
-        InvalidRequest: it is missing or empty, or holds a control character (RFC 6749 appendix A).
+        InvalidRequest: it is missing, or holds a control character (RFC 6749 appendix A).
     """
     value = required(form, name)
     if _CONTROL.search(value):
@@ -73,4 +73,5 @@ def _parse(body: bytes) -> Form:
     form = dict(pairs)
     if len(form) != len(pairs):
         raise InvalidRequest("a parameter is repeated")
-    return {name: value for name, value in form.items() if value}
+    # An empty password is typed, as a wrong one is: it is counted, costs a hash and gets the same answer.
+    return {name: value for name, value in form.items() if value or name == "password"}

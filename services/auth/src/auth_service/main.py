@@ -31,7 +31,7 @@ from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
 from auth_service.configured_clients import adopt_configured_clients
 from auth_service.dependencies import State
-from auth_service.errors import install_oauth_error_handler
+from auth_service.errors import error_response, install_oauth_error_handler
 from auth_service.grants import Grants
 from auth_service.key_following import follow_keys
 from auth_service.key_rotation import signing_keys_of
@@ -69,6 +69,7 @@ def create_app(settings: AuthSettings | None = None) -> FastAPI:
         registry=registry,
         telemetry=telemetry,
         max_body_bytes=None,  # the routes with a body have their own limit, and their own form of error
+        error_response=error_response,
     )
     install_oauth_error_handler(app)
     return app

@@ -16,6 +16,7 @@ ErrorCode = Literal[
     "unauthorized_client",
     "unsupported_grant_type",
     "slow_down",
+    "server_error",
     "temporarily_unavailable",
     "invalid_token",
     "insufficient_scope",

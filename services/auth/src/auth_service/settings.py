@@ -20,8 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 from servicekit.connections import ConnectionSettings
-from servicekit.rate_limits import RateLimitSettings
-from servicekit.settings import TokenSettings
+from servicekit.settings import RateLimitSettings, TokenSettings
 from servicekit.token_form import Algorithm
 
 from auth_service.clients import ConfiguredClient

@@ -1,6 +1,5 @@
 """Answers that were computed before: in the memory of this process, or in Redis."""
 
-import asyncio
 import hashlib
 import json
 import time
@@ -19,15 +18,13 @@ from servicekit.logs import get_logger
 from servicekit.telemetry import Telemetry
 from torch import Tensor
 
+from inference_service.executors import run_by_size
 from inference_service.metrics import InferenceMetrics
 
 REDIS_PREFIX = "pinhole:logits:"
 REDIS_TIMEOUT_SECONDS = 0.1
 REDIS_RETRY_SECONDS = 1.0
 """How long a Redis that failed is not asked: a request would wait for it in vain."""
-
-_HASHED_AT_ONCE_BYTES = 256 * 1024
-"""More than these take a millisecond: a thread hashes them."""
 
 _ENTRY_OVERHEAD_BYTES = 256
 """What an entry takes beside its value: its key, its objects, its share of the table."""
@@ -141,14 +138,12 @@ class LogitsCache:
         await self._store.put(key, logits.numpy().tobytes())
 
 
-async def cache_key(data: bytes, *parameters: str) -> str:
-    """Return the key of the answer for the encoded picture `data` under `parameters`."""
-    if len(data) <= _HASHED_AT_ONCE_BYTES:
-        return _hash(data, parameters)
-    return await asyncio.to_thread(_hash, data, parameters)
+async def cache_key(data: bytes | memoryview, *parameters: str) -> str:
+    """Return the key of the answer for the bytes `data` of a picture under `parameters`."""
+    return await run_by_size(len(data), _hash, data, parameters)
 
 
-def _hash(data: bytes, parameters: Sequence[str]) -> str:
+def _hash(data: bytes | memoryview, parameters: Sequence[str]) -> str:
     described = json.dumps([hashlib.sha256(data).hexdigest(), *parameters])
     return hashlib.sha256(described.encode()).hexdigest()
 

@@ -171,7 +171,7 @@ def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
             TooManyRequests: it is one too many of this caller.
             BodyTooSlow: the body did not come in time.
         """
-        state["rates"].take(caller.subject)
+        await state["rates"].take(caller.subject)
         served = choose(state["models"], caller.subject, model, version)
         settings = state["settings"]
         timeout_seconds = x_request_timeout or settings.request_timeout_seconds

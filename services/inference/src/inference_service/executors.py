@@ -5,6 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AT_ONCE_BYTES = 256 * 1024
+"""Work on more than these may take a millisecond or many."""
 
 
 @asynccontextmanager
@@ -20,3 +27,10 @@ async def open_executor(
         yield executor
     finally:
         await asyncio.to_thread(partial(executor.shutdown, cancel_futures=True))
+
+
+async def run_by_size(size_bytes: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `work` does with so many bytes: here where they are few, else on a thread."""
+    if size_bytes <= AT_ONCE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)

@@ -23,7 +23,6 @@ from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
-from inference_service.canary import Canary
 from inference_service.cpu import available_cpus, use_threads
 from inference_service.dependencies import State
 from inference_service.eager_copies import EagerCopies
@@ -40,10 +39,11 @@ from inference_service.model_control import ModelControl
 from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
-from inference_service.oip.rest import oip_routers
+from inference_service.oip.rest import PROBES, oip_routers
 from inference_service.opening import open_models
 from inference_service.pipeline import Pipeline
-from inference_service.rates import RateLimiter
+from inference_service.probing import Prober
+from inference_service.rates import open_rate_limiter
 from inference_service.registry import MODEL_NEED, ModelRegistry
 from inference_service.reloading import follow_models_file
 from inference_service.routers import explain, models, predict
@@ -128,6 +128,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
                 telemetry=telemetry,
             ) as cache,
+            open_rate_limiter(settings, metrics, telemetry) as rates,
         ):
             admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
             watch = FailureWatch(metrics, window=settings.rollout_window, share=settings.rollout_failure_share)
@@ -142,7 +143,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 shadows=shadows,
             )
             in_shadow = partial(pipeline.compute_when_idle, timeout_seconds=settings.request_timeout_seconds)
-            canary = Canary(
+            prober = Prober(
                 pipeline,
                 served_models,
                 readiness,
@@ -156,7 +157,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
                 verifications=Verifications(registry),
                 models=served_models,
-                rates=RateLimiter(settings.requests_per_second, settings.requests_burst, metrics),
+                rates=rates,
                 bodies=BodyBudget(settings.max_body_bytes_in_flight, metrics),
                 pipeline=pipeline,
                 explainer=Explainer(
@@ -174,7 +175,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ),
             )
             async with (
-                running(canary.run(), "canary"),
+                running(prober.run(), "prober"),
                 running(shadows.run(in_shadow), "shadows"),
                 running(follow_gpu_memory(served_models, metrics), "gpu memory"),
                 open_grpc_server(state, readiness, heartbeat.stalled, registry, telemetry.tracer),
@@ -199,6 +200,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         registry=registry,
         telemetry=telemetry,
         error_response=error_response,
+        probes=PROBES,
         max_body_bytes=None,  # the routes limit bodies themselves: a picture may be large
     )
 

@@ -10,17 +10,15 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    SecretStr,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import SettingsConfigDict
-from servicekit.settings import ResourceSettings
+from servicekit.settings import RateLimitSettings, RedisUrl, ResourceSettings
 
 from inference_service.modes import ModeSetting
 
 
-class InferenceSettings(ResourceSettings):
+class InferenceSettings(ResourceSettings, RateLimitSettings):
     """What the inference service is told."""
 
     model_config = SettingsConfigDict(env_prefix="INFERENCE_")
@@ -70,7 +68,10 @@ class InferenceSettings(ResourceSettings):
     """Longest time from the whole body to the answer; after that 504. A caller may give another."""
 
     requests_per_second: PositiveFloat | None = None
-    """How often one caller may ask this process in the long run; beyond that 429. By default as often as it likes."""
+    """How often one caller may ask in the long run; beyond that 429. By default as often as it likes.
+
+    Each process counts by itself, unless `rate_limit_redis_url` is set.
+    """
 
     requests_burst: PositiveInt = 20
     """How many requests of one caller may come at once, where there is such a limit."""
@@ -99,7 +100,7 @@ class InferenceSettings(ResourceSettings):
     cache_ttl_seconds: PositiveFloat = 3600.0
     """How long an answer is kept."""
 
-    cache_redis_url: SecretStr | None = None
+    cache_redis_url: RedisUrl | None = None
     """`redis://`, `rediss://` or `unix://`: keeps the answers in Redis, for all replicas."""
 
     decode_threads: PositiveInt | None = None
@@ -116,13 +117,6 @@ class InferenceSettings(ResourceSettings):
 
     compute_threads: PositiveInt | None = None
     """Threads inside one forward pass. By default one for each CPU, shared by the workers."""
-
-    @field_validator("cache_redis_url")
-    @classmethod
-    def _is_a_redis_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected redis://, rediss:// or unix://")
-        return url
 
     @model_validator(mode="after")
     def _limits_hold_what_they_limit(self) -> Self:

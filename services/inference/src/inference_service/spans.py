@@ -42,8 +42,11 @@ class StageSpans:
     def end(self) -> None:
         """Make the spans of what has passed; from now on each is made at once."""
         self._has_ended = True
-        while self._passed:
-            stage, started, ended, links = self._passed.popleft()
+        while True:
+            try:
+                stage, started, ended, links = self._passed.popleft()
+            except IndexError:  # all are taken; asked beforehand, another thread may take the last meanwhile
+                return
             self._tracer.start_span(stage, self._parent, start_time=started, links=links()).end(ended)
 
 
@@ -51,7 +54,8 @@ class BatchSpan:
     """The span of what the `with` block does: below the first request that is traced, with a link to each of those."""
 
     def __init__(self, requests: Sequence[SpanContext], *, rows: int, tracer: Tracer) -> None:
-        self._traced = [request for request in requests if request.trace_flags.sampled]
+        # Once each: a request may have several pictures in a batch.
+        self._traced = list({request.span_id: request for request in requests if request.trace_flags.sampled}.values())
         self._rows = rows
         self._tracer = tracer
         self._started_ns = self._ended_ns = time.time_ns()

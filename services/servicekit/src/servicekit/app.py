@@ -1,5 +1,6 @@
 """The application that every service is built on."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from servicekit.problem import (
     install_problem_handlers,
     problem_response,
 )
-from servicekit.recording import QUIET_PATHS, RequestRecorder
+from servicekit.recording import RequestRecorder, is_quiet
 from servicekit.settings import ServiceSettings
 from servicekit.telemetry import Telemetry
 
@@ -45,6 +46,7 @@ def build_app(
     max_body_bytes: int | None = MAX_BODY_BYTES,
     stuck: Callable[[], str | None] = lambda: None,
     error_response: ErrorResponse = problem_response,
+    probes: re.Pattern[str] | None = None,
 ) -> FastAPI:
     """Return an application with probes, metrics, traces, problems, request ids and an access log.
 
@@ -52,7 +54,8 @@ def build_app(
     trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
     Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
     `/livez` fails where `stuck` says why this process cannot go on. `error_response` renders errors,
-    where some paths have a form of their own.
+    where some paths have a form of their own. Paths, and their templates, that match `probes` are neither traced nor
+    logged, as those of the probes here.
     """
     app = FastAPI(
         title=title,
@@ -65,13 +68,14 @@ def build_app(
         redirect_slashes=False,
         telemetry={
             "tracer_provider": telemetry.tracer_provider,
-            "exclude": lambda scope: scope["path"].rstrip("/") in QUIET_PATHS,
+            "exclude": lambda scope: is_quiet(scope["path"], probes),
             "operation_spans": False,
             "metrics": False,
             "logs": False,
             "auto_configure": False,
         },
     )
+    app.state.readiness = readiness  # for the server, which is told first when it is to end
     for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
     install_problem_handlers(app, error_response)
@@ -79,7 +83,13 @@ def build_app(
     if max_body_bytes is not None:
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes, error_response=error_response)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(RequestRecorder, settings=settings, metrics=HttpMetrics(registry), error_response=error_response)
+    app.add_middleware(
+        RequestRecorder,
+        settings=settings,
+        metrics=HttpMetrics(registry),
+        error_response=error_response,
+        probes=probes,
+    )
     return app
 
 

@@ -25,7 +25,7 @@ from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMe
 from servicekit.logs import get_logger
 
 _SQLITE_BUSY_SECONDS = 5
-_SCHEMA_POLL_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _MIGRATION_LOCK = 0x70696E68  # any constant: it keeps two replicas from migrating at once
 SCHEMA_NEED = "schema"
 """What `Readiness` calls a schema that is up to date."""
@@ -110,14 +110,26 @@ class Database:
                 await connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
             await connection.run_sync(_upgrade, package)
 
+    async def wait_for_an_answer(self) -> None:
+        """Wait until the server answers: it may start at the same time as this."""
+        while True:
+            try:
+                async with self.begin() as session:
+                    await session.execute(text("SELECT 1"))
+            except DatabaseUnavailable:
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
+
     async def prepare_schema(self, package: str, *, migrate: bool) -> None:
-        """Migrate, or wait until something else has."""
+        """Migrate, or wait until something else has; and first until the server answers."""
+        await self.wait_for_an_answer()
         if migrate:
             await self.migrate(package)
             return
         while not await self.is_migrated(package):
             log.warning("waiting_for_schema", package=package)
-            await asyncio.sleep(_SCHEMA_POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def is_migrated(self, package: str) -> bool:
         """Tell whether the schema is at the newest revision that this code has, or at one of newer code."""

@@ -8,8 +8,10 @@ import logging
 import mmap
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
@@ -18,12 +20,16 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
+from uvicorn import Server
 from uvicorn_worker import UvicornWorker
 
 from servicekit.settings import ServiceSettings, load_settings
 
 CLOSING_SECONDS = 5
 """What is left of the graceful time-out, after the requests, for the end of the lifespan."""
+
+_LAST_SECONDS = 2
+"""What is left of it after every call, for clients and telemetry to be closed."""
 
 
 class ServerSettings(ServiceSettings):
@@ -43,6 +49,17 @@ class ServerSettings(ServiceSettings):
 _settings = load_settings(ServerSettings)
 
 
+class EndingServer(Server):
+    """Says at the signal that the process is not ready any more: its lifespan learns of it after the last request."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take the signal; the application is one of `build_app`."""
+        self.config.app.state.readiness.end(  # type: ignore[union-attr]  # uvicorn knows it as any application
+            within_seconds=_settings.graceful_timeout_seconds - _LAST_SECONDS
+        )
+        super().handle_exit(sig, frame)
+
+
 class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has no types
     """A worker of which the master knows whether it has ever served."""
 
@@ -60,6 +77,15 @@ class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has 
     def has_served(self) -> bool:
         """Tell whether its start has succeeded; to be asked in the master."""
         return self._served[0] == 1
+
+    async def _serve(self) -> None:
+        """Do as uvicorn-worker does, with the server above."""
+        self.config.app = self.wsgi
+        server = EndingServer(self.config)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     async def callback_notify(self) -> None:
         """Tell the master that the event loop runs: when the start has succeeded, and again and again."""

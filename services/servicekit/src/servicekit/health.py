@@ -1,5 +1,7 @@
 """Probes: whether this process lives, and whether it can answer. They read state and call nobody."""
 
+import math
+import time
 from collections.abc import Callable
 
 from fastapi import APIRouter, Request
@@ -13,6 +15,7 @@ class Readiness:
 
     def __init__(self, *needs: str) -> None:
         self._missing = dict.fromkeys(needs, "not there yet")
+        self._ends_at = math.inf
 
     def is_met(self, need: str) -> None:
         """Record that `need` is there."""
@@ -22,10 +25,24 @@ class Readiness:
         """Record that `need` is not there, and why."""
         self._missing[need] = reason
 
+    def end(self, *, within_seconds: float) -> None:
+        """Record that this process has been told to end: it finishes what it has, and is not ready any more."""
+        self._ends_at = min(self._ends_at, time.monotonic() + within_seconds)
+
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether this process has been told to end."""
+        return self._ends_at < math.inf
+
+    @property
+    def seconds_left(self) -> float:
+        """Return how long this process may still take; infinite where nobody has told it to end."""
+        return max(0.0, self._ends_at - time.monotonic())
+
     @property
     def missing(self) -> dict[str, str]:
         """Map each need that is not met to its reason."""
-        return dict(self._missing)
+        return {**self._missing, **({"serving": "the service is shutting down"} if self.is_ending else {})}
 
 
 def health_router(readiness: Readiness, stuck: Callable[[], str | None] = lambda: None) -> APIRouter:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -79,9 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write the file at once: a process that reads it sees all of it or nothing."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    # Of a name that nobody knows beforehand: in a folder that all share, a stranger may have put a link there.
+    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f"{path.name}.", delete=False) as new:
+        new.write(text)
+    Path(new.name).replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -18,11 +19,10 @@ _SECRET_KEYS = frozenset(
 )
 
 
-def configure_logs(service: str, *, level: LogLevel, format: LogFormat, is_audited: bool = True) -> None:
+def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
     """Send the logs of this process, libraries included, to standard error.
 
-    The lines of the audit log have `audit: true`, and `level` does not silence them. A command that tells
-    its user what it does is not `is_audited`.
+    The lines of the audit log have `audit: true`, and `level` does not silence them.
     The server's own access log is switched off: `servicekit.app` writes one that has the
     request id and no raw path.
     """
@@ -59,7 +59,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat, is_audit
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger(AUDIT).setLevel(logging.INFO if is_audited else level)
+    logging.getLogger(AUDIT).setLevel(logging.INFO)
     logging.captureWarnings(True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
@@ -84,6 +84,11 @@ def get_logger(name: str) -> Any:
 def get_audit_log() -> Any:
     """Return the logger of what matters for security: who may be whom, and do what. Ids alone name people."""
     return structlog.stdlib.get_logger(AUDIT, audit=True)
+
+
+def audited_as(actor: str) -> AbstractContextManager[Any]:
+    """Name who does what is logged within: a command, where no token tells."""
+    return structlog.contextvars.bound_contextvars(actor=actor)
 
 
 def current_trace() -> dict[str, str]:

@@ -8,14 +8,10 @@ import argparse
 import asyncio
 from importlib import import_module
 
-from sqlalchemy import text
-
-from servicekit.connections import ConnectionLimits, DatabaseUnavailable
-from servicekit.database import Database, open_database
+from servicekit.connections import ConnectionLimits
+from servicekit.database import open_database
 from servicekit.logs import configure_logs, get_logger
 from servicekit.settings import load_settings
-
-RETRY_SECONDS = 1.0
 
 log = get_logger(__name__)
 
@@ -29,23 +25,11 @@ async def migrate(url: str, package: str, *, wait_seconds: float) -> None:
     async with open_database(url, ConnectionLimits(pool_size=1, max_overflow=0)) as database:
         try:
             async with asyncio.timeout(wait_seconds):
-                await _answers(database)
+                await database.wait_for_an_answer()
         except TimeoutError:
             raise SystemExit(f"the database does not answer for {wait_seconds:g} s") from None
         await database.migrate(package)
     log.info("schema_is_up_to_date", package=package)
-
-
-async def _answers(database: Database) -> None:
-    """Wait until the database answers; it may start at the same time as this."""
-    while True:
-        try:
-            async with database.begin() as session:
-                await session.execute(text("SELECT 1"))
-        except DatabaseUnavailable:
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
-            return
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Limits on requests from one address: counted in Redis for all replicas, or in this process."""
+"""Limits on requests from one caller or address: counted in Redis for all replicas, or in this process."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,6 @@ from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from pydantic import SecretStr, field_validator
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -18,7 +17,7 @@ from redis.exceptions import RedisError
 
 from servicekit.addresses import network_of
 from servicekit.logs import get_logger
-from servicekit.settings import ServiceSettings
+from servicekit.settings import RateLimitSettings
 from servicekit.telemetry import Telemetry
 
 REDIS_TIMEOUT_SECONDS = 0.1
@@ -26,20 +25,6 @@ REDIS_RETRY_SECONDS = 1.0
 """How long a Redis that failed is not asked: a request would wait for it in vain."""
 
 log = get_logger(__name__)
-
-
-class RateLimitSettings(ServiceSettings):
-    """Where requests are counted."""
-
-    rate_limit_redis_url: SecretStr | None = None
-    """`redis://`, `rediss://` or `unix://`: all replicas count together. Without it each counts by itself."""
-
-    @field_validator("rate_limit_redis_url")
-    @classmethod
-    def _is_of_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected redis://, rediss:// or unix://")
-        return url
 
 
 class RateLimit:
@@ -52,12 +37,15 @@ class RateLimit:
         self._shared = None if redis is None else SlidingWindowCounterRateLimiter(redis)
         self._away_until = float("-inf")
 
-    async def hit(self, address: str) -> int:
-        """Count a request, and return 0 where it may go on, else the seconds until another may."""
+    async def hit(self, who: str) -> int:
+        """Count a request, and return 0 where it may go on, else the seconds until another may.
+
+        `who` is the subject of a caller or an address, which counts as its network.
+        """
         if self._item is None:
             return 0
-        # Redis may be everybody's: it learns no address.
-        key = hashlib.sha256(network_of(address).encode()).hexdigest()[:32]
+        # Redis may be everybody's: it learns nobody's address or name.
+        key = hashlib.sha256(network_of(who).encode()).hexdigest()[:32]
         if self._shared is not None and time.monotonic() >= self._away_until:
             try:
                 return await _hit(self._shared, self._item, key)
@@ -76,10 +64,10 @@ async def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, ke
 
 @contextlib.asynccontextmanager
 async def open_rate_limit(
-    settings: RateLimitSettings, item: type[RateLimitItem], amount: int, *, telemetry: Telemetry
+    settings: RateLimitSettings, item: type[RateLimitItem], amount: int, *, times: int = 1, telemetry: Telemetry
 ) -> AsyncIterator[RateLimit]:
-    """Yield the limit of `amount` requests in the time of `item`; 0 is no limit."""
-    limit = item(amount, namespace=f"pinhole:{settings.service}") if amount else None
+    """Yield the limit of `amount` requests in so many `times` of `item`; 0 is no limit."""
+    limit = item(amount, times, namespace=f"pinhole:{settings.service}") if amount else None
     url = settings.rate_limit_redis_url
     if url is None:
         yield RateLimit(limit, None)

@@ -28,9 +28,24 @@ _STAGES = "servicekit.stages"
 log = get_logger(__name__)
 
 
+def is_quiet(path: str, probes: re.Pattern[str] | None) -> bool:
+    """Tell whether a path, or the template of one, is among `QUIET_PATHS` or the service's own `probes`."""
+    path = path.rstrip("/")
+    return path in QUIET_PATHS or bool(probes and probes.fullmatch(path))
+
+
 def report_stages(request: Request, seconds: Callable[[], Mapping[Any, float]]) -> None:
     """Let the answer's `Server-Timing`, and the log if it is slow, say where the time of this request goes."""
     request.scope[_STAGES] = seconds
+
+
+def warn_if_slow(
+    seconds: float, limit_seconds: float, stages: Callable[[], Mapping[Any, float]], **fields: object
+) -> None:
+    """Log a request that took as long as the limit, with the seconds of its stages."""
+    if seconds >= limit_seconds:
+        rounded = {stage: round(duration, 6) for stage, duration in stages().items()}
+        log.warning("slow_request", **fields, duration_seconds=round(seconds, 6), stages_seconds=rounded)
 
 
 class RequestRecorder:
@@ -42,8 +57,10 @@ class RequestRecorder:
         settings: ServiceSettings,
         metrics: HttpMetrics,
         error_response: ErrorResponse = problem_response,
+        probes: re.Pattern[str] | None = None,
     ) -> None:
         self._app = app
+        self._probes = probes
         self._settings = settings
         self._metrics = metrics
         self._error_response = error_response
@@ -73,18 +90,17 @@ class RequestRecorder:
         seconds, route = recorded.seconds, recorded.route
         labels = (recorded.method, route, str(recorded.status))
         self._metrics.duration_seconds.labels(*labels).observe(seconds, exemplar())
-        if route in QUIET_PATHS:
+        if is_quiet(route, self._probes):
             return
-        fields = {
-            "method": recorded.method,
-            "route": route,
-            "status": recorded.status,
-            "duration_seconds": round(seconds, 6),
-        }
-        log.info("request", **fields, request_bytes=recorded.request_bytes, response_bytes=recorded.response_bytes)
-        if seconds >= self._settings.slow_request_seconds:
-            stages = {stage: round(duration, 6) for stage, duration in recorded.stages().items()}
-            log.warning("slow_request", **fields, stages_seconds=stages)
+        fields = {"method": recorded.method, "route": route, "status": recorded.status}
+        log.info(
+            "request",
+            **fields,
+            duration_seconds=round(seconds, 6),
+            request_bytes=recorded.request_bytes,
+            response_bytes=recorded.response_bytes,
+        )
+        warn_if_slow(seconds, self._settings.slow_request_seconds, recorded.stages, **fields)
 
 
 class _Recorded:

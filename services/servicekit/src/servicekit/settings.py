@@ -3,9 +3,18 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -59,6 +68,11 @@ class TelemetrySettings(BaseSettings):
         1.0, ge=0, le=1, validation_alias=AliasChoices("OTEL_TRACES_SAMPLER_ARG", "traces_sampler_arg")
     )
     """Share of the traces that the samplers with `traceidratio` keep."""
+
+    max_queued_spans: PositiveInt = Field(
+        2048, validation_alias=AliasChoices("OTEL_BSP_MAX_QUEUE_SIZE", "max_queued_spans")
+    )
+    """Spans that wait to be sent; more are dropped, and counted."""
 
     @field_validator("otlp_protocol")
     @classmethod
@@ -116,6 +130,22 @@ class ServiceSettings(TelemetrySettings):
         folder = os.environ.get(f"{cls.model_config['env_prefix']}SECRETS_DIR")
         mounted = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
         return init_settings, env_settings, _NamedFiles(settings_cls), *mounted
+
+
+def _is_of_redis(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("expected redis://, rediss:// or unix://")
+    return url
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_is_of_redis)]
+
+
+class RateLimitSettings(ServiceSettings):
+    """Where requests are counted."""
+
+    rate_limit_redis_url: RedisUrl | None = None
+    """`redis://`, `rediss://` or `unix://`: all replicas count together. Without it each counts by itself."""
 
 
 class TokenSettings(ServiceSettings):

@@ -16,8 +16,8 @@ import httpx
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SpanExporter
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
@@ -28,10 +28,11 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import Link, NoOpTracerProvider, SpanKind, Tracer, TraceState
 from opentelemetry.util.types import Attributes
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
-from servicekit.logs import current_trace, get_logger
+from servicekit.logs import current_trace
 from servicekit.settings import ServiceSettings
+from servicekit.span_sending import SpanOutcomes, SpanQueue
 
 if TYPE_CHECKING:  # the inference service has no database, and a Redis is not everywhere
     from redis.asyncio import Redis
@@ -39,8 +40,6 @@ if TYPE_CHECKING:  # the inference service has no database, and a Redis is not e
 
 FLUSH_SECONDS = 5.0
 """Longest wait at the end for a receiver to take the last spans."""
-
-log = get_logger(__name__)
 
 
 class Telemetry(trace.TracerProvider):
@@ -54,7 +53,7 @@ class Telemetry(trace.TracerProvider):
         self._settings = settings
         self._version = version
         self._open_exporter = None if settings.sdk_disabled else _exporter(settings)
-        self._outcomes = None if self._open_exporter is None else _outcomes(registry)
+        self._outcomes = None if self._open_exporter is None else SpanOutcomes(registry)
         self._sdk: TracerProvider | None = None
 
     @property
@@ -95,7 +94,9 @@ class Telemetry(trace.TracerProvider):
             shutdown_on_exit=False,
         )
         self._sdk.add_span_processor(_HideQueries())
-        self._sdk.add_span_processor(BatchSpanProcessor(_Reported(self._open_exporter(), self._outcomes)))
+        self._sdk.add_span_processor(
+            SpanQueue(self._open_exporter(), self._outcomes, max_size=self._settings.max_queued_spans)
+        )
         try:
             yield
         finally:
@@ -137,7 +138,7 @@ def exemplar() -> dict[str, str] | None:
 class _NotByItself(Sampler):
     """Starts a trace with a request alone, not with what a process does by itself: polls, migrations, statements.
 
-    What it calls learns from `traceparent` that this is not sampled, and keeps to it.
+    What it calls learns from `traceparent` that this is not sampled, and keeps to it where its sampler is parent-based.
     """
 
     def __init__(self, requests: Sampler) -> None:
@@ -153,8 +154,8 @@ class _NotByItself(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        is_first = not trace.get_current_span(parent_context).get_span_context().is_valid
-        sampler = ALWAYS_OFF if is_first and kind is not SpanKind.SERVER else self._requests
+        is_sampled = trace.get_current_span(parent_context).get_span_context().trace_flags.sampled
+        sampler = self._requests if is_sampled or kind is SpanKind.SERVER else ALWAYS_OFF
         return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
@@ -169,39 +170,6 @@ class _HideQueries(SpanProcessor):
         if isinstance(query, str):
             hidden = "&".join(f"{pair.partition('=')[0]}=REDACTED" for pair in query.split("&"))
             span.set_attribute("url.query", hidden)
-
-
-class _Reported(SpanExporter):
-    """Counts what becomes of spans, and says once that the receiver is lost, and once that it is back."""
-
-    def __init__(self, exporter: SpanExporter, outcomes: Counter) -> None:
-        self._exporter = exporter
-        self._outcomes = outcomes
-        self._is_reached = True
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
-        is_reached = result is SpanExportResult.SUCCESS
-        self._outcomes.labels("exported" if is_reached else "failed").inc(len(spans))
-        if is_reached is not self._is_reached:
-            self._is_reached = is_reached
-            if is_reached:
-                log.info("traces_regained")
-            else:
-                log.warning("traces_lost")
-        return result
-
-    def shutdown(self) -> None:
-        self._exporter.shutdown()
-
-
-def _outcomes(registry: CollectorRegistry) -> Counter:
-    return Counter(
-        "telemetry_spans",
-        "Spans that were handed to the exporter, by what came of it: exported or failed.",
-        ["outcome"],
-        registry=registry,
-    )
 
 
 def _sampler(settings: ServiceSettings) -> Sampler:

@@ -8,7 +8,7 @@ counter decides: whoever guesses from elsewhere cannot keep its owner out.
 
 import asyncio
 import contextlib
-import hashlib
+import hmac
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,11 +19,12 @@ from prometheus_client import CollectorRegistry
 from servicekit.addresses import network_of
 from servicekit.database import Database
 from servicekit.logs import get_audit_log
-from sqlalchemy import ColumnElement, case, delete, literal, select, update
+from servicekit.problem import ServiceUnavailable
+from sqlalchemy import ColumnElement, case, delete, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from users_service.errors import Overloaded, TooManyAttempts
+from users_service.errors import TooManyAttempts
 from users_service.metrics import AttemptMetrics, CounterKind
 from users_service.tables import AttemptCounter
 
@@ -44,6 +45,9 @@ PENDING_SECONDS = 10.0
 
 PATIENCE_SECONDS = 3.0
 """Longest wait for the outcomes of others at the same time, which may make room."""
+
+_HALF = 16
+"""Bytes of a counter's key: 128 bits do not meet by chance."""
 
 audit = get_audit_log()
 
@@ -103,13 +107,16 @@ class Guard:
         database: Database,
         registry: CollectorRegistry,
         *,
+        key: bytes,
         per_pair: int,
         per_address: int,
         per_name: int,
         patience_seconds: float = PATIENCE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`key` is what the counters are named with: who has them without it cannot tell a name or an address."""
         self._database = database
+        self._key = key
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._upsert = postgresql.insert if database.engine.dialect.name == "postgresql" else sqlite.insert
@@ -129,12 +136,13 @@ class Guard:
             TooManyAttempts: a limit is reached; nothing may be computed.
         """
         network = network_of(address)
-        keys = (_key("pair", name, network), _key("address", network), _key("name", name))
+        keys = (self._name_key(name, network), self._digest("address", network), self._name_key(name))
         held = await self._hold(keys)
         attempt = Attempt()
         try:
             yield attempt
-        except Overloaded:
+        except ServiceUnavailable:
+            # The password was not looked at, or it was right: after a wrong one, nothing is left to fail.
             await self._settle(held, is_counted=False)
             raise
         await self._settle(held, is_counted=not attempt.is_right, is_known=attempt.is_right)
@@ -143,6 +151,18 @@ class Guard:
             for counter in held:
                 if counter.is_full:
                     self._metrics.locked(counter.limit.kind)
+
+    async def forget(self, session: AsyncSession, *names: str) -> None:
+        """Remove what was counted for names, whatever the address."""
+        stored = AttemptCounter
+        by_name = [self._name_key(name) for name in names]
+        begins = [
+            stored.key.between(key[:_HALF] + bytes(_HALF), key[:_HALF] + b"\xff" * _HALF) & (stored.key != key)
+            for key in by_name
+        ]
+        # In the order of `_shared`.
+        await session.execute(delete(stored).where(or_(*begins)))
+        await session.execute(delete(stored).where(stored.key.in_(by_name)))
 
     async def _hold(self, keys: Sequence[bytes]) -> Sequence[_Held]:
         """Count an attempt with each counter that decides, or with none of them."""
@@ -153,7 +173,7 @@ class Guard:
             except _Refused as refused:
                 if not refused.may_change_soon or time.monotonic() > give_up_at:
                     self._metrics.tried("refused")
-                    # The key tells who looks for one name or address whether it is theirs, and nobody else.
+                    # The key tells which refusals belong together, and nobody whose they are.
                     audit.warning("password_attempts_refused", key=str(refused)[:16])
                     raise TooManyAttempts(retry_after_seconds=refused.retry_after_seconds) from None
             await asyncio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - only so that not all come at once
@@ -166,7 +186,7 @@ class Guard:
             if held[0].known_until <= now:
                 for key, limit in zip(shared, self._shared, strict=True):
                     held.append(await self._count(session, key, limit, now))
-            await _purge(session, now)
+            await purge(session, now)
         return held
 
     async def _count(self, session: AsyncSession, key: bytes, limit: Limit, now: int) -> _Held:
@@ -211,17 +231,20 @@ class Guard:
                     values |= {"count": 0, "retry_at": 0, "known_until": known_until, "forget_at": known_until}
                 await session.execute(update(stored).where(stored.key == key).values(values))
 
+    def _name_key(self, name: str, network: str | None = None) -> bytes:
+        """Return the key of the counter of a name, or of a name at a network: all of one name begin alike."""
+        whole = ("name", name) if network is None else ("pair", name, network)
+        return self._digest("of a name", name)[:_HALF] + self._digest(*whole)[:_HALF]
+
+    def _digest(self, *parts: str) -> bytes:
+        return hmac.digest(self._key, "\0".join(parts).encode(), "sha256")
+
     def _now(self) -> int:
         return int(self._clock() * 1000)
 
 
-async def _purge(session: AsyncSession, now: int) -> None:
-    """Remove a few counters that hold nothing any more."""
+async def purge(session: AsyncSession, now: int) -> None:
+    """Remove a few counters that hold nothing any more at `now`, in milliseconds."""
     over = select(AttemptCounter.key).where(AttemptCounter.forget_at < now).limit(PURGE_AT_ONCE)
     over = over.with_for_update(skip_locked=True)
     await session.execute(delete(AttemptCounter).where(AttemptCounter.key.in_(over)))
-
-
-def _key(*parts: str) -> bytes:
-    """Return what a counter is known by: names and addresses are not stored."""
-    return hashlib.sha256("\0".join(parts).encode()).digest()

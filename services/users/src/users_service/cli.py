@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from servicekit.database import Database, open_database
-from servicekit.logs import configure_logs
+from servicekit.logs import audited_as, configure_logs
 from servicekit.problem import Problem
 from servicekit.settings import load_settings
 
@@ -139,7 +139,7 @@ def export_accounts(
 def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
     """Run a command on the service's database; what is wrong with its arguments is one sentence."""
     settings = load_settings(UsersSettings)
-    configure_logs(settings.service, level="ERROR", format=settings.log_format, is_audited=False)
+    configure_logs(settings.service, level="ERROR", format=settings.log_format)
 
     async def run() -> T:
         async with open_database(settings.database_url, settings.connection_limits) as database:
@@ -148,7 +148,8 @@ def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
             return await command(database, settings)
 
     try:
-        return asyncio.run(run())
+        with audited_as(CLI_ACTOR):
+            return asyncio.run(run())
     except Problem as problem:
         _fail(problem.detail or problem.title)
     except ValidationError as invalid:

@@ -3,6 +3,8 @@
 A hash takes tens of milliseconds and may have to wait; SQLite has one writer.
 """
 
+from uuid import UUID
+
 from servicekit.auth import Principal
 from servicekit.database import Database
 from servicekit.logs import get_audit_log
@@ -11,13 +13,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import access, accounts, events
 from users_service.attempts import Guard
-from users_service.errors import UserNotFound, WrongPassword
+from users_service.errors import WrongPassword
 from users_service.events import Occurrence
 from users_service.identifiers import canonical_login
 from users_service.passwords import Passwords
-from users_service.tables import Account
+from users_service.tables import Account, DeletedAccount
 
 audit = get_audit_log()
+
+
+def names_of(account: Account | DeletedAccount) -> tuple[str, ...]:
+    """Return all names that attempts at the passwords of an account are counted by."""
+    return _login_name(account.username), _login_name(account.email), _own_name(account.id)
 
 
 async def verify(
@@ -31,7 +38,7 @@ async def verify(
         TooManyAttempts: at this name, or from this address; no hash is computed.
         Overloaded: too many hashes are being computed.
     """
-    async with guard.attempt(f"login {canonical_login(login)}", address) as attempt:
+    async with guard.attempt(_login_name(login), address) as attempt:
         verified = await _verify(database, passwords, login, password)
         attempt.is_right = verified is not None
     return verified
@@ -67,7 +74,7 @@ async def change_own(
     """
     async with database.begin() as session:
         account = await access.find_own(session, caller)
-    async with guard.attempt(f"own {account.id}", address) as attempt:
+    async with guard.attempt(_own_name(account.id), address) as attempt:
         attempt.is_right = (await passwords.verify(current, account.password_hash)).is_right
     if not attempt.is_right:
         raise WrongPassword
@@ -88,22 +95,32 @@ async def reset(database: Database, passwords: Passwords, caller: Principal, acc
 
     Raises:
         UserNotFound: there is no account of this id.
+        ScopeExceeded: it is an administrator's who may do what the caller may not.
         WeakPassword: `new` is easy to guess.
         Overloaded: too many hashes are being computed.
     """
     async with database.begin() as session:
         account = await accounts.find(session, account_id)
+        access.check_rank(caller, account)
     new_hash = await passwords.hash(
         new, field="body.new_password", about=(account.username, account.email, account.full_name)
     )
     async with database.begin() as session:
-        result = await session.execute(
-            update(Account).where(Account.id == account.id).values(password_hash=new_hash).returning(Account.id)
-        )
-        if result.first() is None:
-            raise UserNotFound
+        account = await accounts.find(session, account_id)
+        await accounts.lock(session, account)
+        access.check_rank(caller, account)
+        account.password_hash = new_hash
+        await session.flush()
         await events.append(session, Occurrence("password.reset", account.id, caller.subject))
     audit.info("password_reset", account_id=str(account.id))
+
+
+def _login_name(login: str) -> str:
+    return f"login {canonical_login(login)}"
+
+
+def _own_name(account_id: UUID) -> str:
+    return f"own {account_id}"
 
 
 async def _replace_hash(session: AsyncSession, account: Account, new_hash: str) -> bool:

@@ -6,15 +6,10 @@ import secrets
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from servicekit.database import Database
-from sqlalchemy.exc import IntegrityError
 
 from users_service.errors import InvalidCursor
-from users_service.tables import Secret
 
-KEY_BYTES = 32
 _NONCE_BYTES = 12
-_NAME = "cursors"
 
 
 class Cursors:
@@ -41,15 +36,3 @@ class Cursors:
         except (binascii.Error, InvalidTag, ValueError):
             raise InvalidCursor from None
         return position.decode()
-
-
-async def open_cursors(database: Database) -> Cursors:
-    """Return cursors that each replica reads: their key is made at the first start and kept."""
-    try:
-        async with database.begin() as session:
-            if await session.get(Secret, _NAME) is None:
-                session.add(Secret(name=_NAME, value=secrets.token_bytes(KEY_BYTES)))
-    except IntegrityError:
-        pass  # another replica was faster
-    async with database.begin() as session:
-        return Cursors((await session.get_one(Secret, _NAME)).value)

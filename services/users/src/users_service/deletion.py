@@ -1,5 +1,6 @@
 """Deleting, restoring and erasing accounts. A deleted one waits in a table of its own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sql
@@ -9,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service import accounts, events
 from users_service.accounts import Condition
+from users_service.attempts import Guard
+from users_service.credentials import names_of
 from users_service.errors import UserNotFound
 from users_service.events import Occurrence
 from users_service.tables import Account, DeletedAccount, IdempotencyKey
@@ -33,7 +36,9 @@ async def delete(session: AsyncSession, account: Account, *, actor: str | None, 
     audit.info("account_deleted", account_id=str(account.id))
 
 
-async def restore(session: AsyncSession, account_id: str, *, actor: str | None) -> Account:
+async def restore(
+    session: AsyncSession, account_id: str, *, actor: str | None, only_if: Callable[[DeletedAccount], None]
+) -> Account:
     """Make a deleted account as it was; one that is not deleted stays as it is.
 
     Raises:
@@ -44,6 +49,7 @@ async def restore(session: AsyncSession, account_id: str, *, actor: str | None) 
         deleted = await find(session, account_id)
     except UserNotFound:
         return await accounts.find(session, account_id)
+    only_if(deleted)
     account = Account(**_columns(deleted) | {"updated_at": utc_now()})
     session.add(account)
     await session.delete(deleted)
@@ -54,7 +60,7 @@ async def restore(session: AsyncSession, account_id: str, *, actor: str | None) 
 
 
 async def erase(
-    session: AsyncSession, account: Account | DeletedAccount, *, actor: str | None, only_if: Condition
+    session: AsyncSession, account: Account | DeletedAccount, guard: Guard, *, actor: str | None, only_if: Condition
 ) -> None:
     """Remove all that is known of somebody, for good. Events keep the id, which tells nothing then.
 
@@ -69,6 +75,7 @@ async def erase(
     await session.delete(account)
     await session.execute(sql.delete(IdempotencyKey).where(IdempotencyKey.account_id == account.id))
     await session.flush()
+    await guard.forget(session, *names_of(account))
     await events.append(session, Occurrence("account.erased", account.id, actor))
     audit.info("account_erased", account_id=str(account.id))
 

@@ -1,5 +1,7 @@
 """What can go wrong here, as the caller is told."""
 
+from collections.abc import Iterable
+
 from servicekit.problem import (
     Conflict,
     FieldError,
@@ -40,6 +42,19 @@ class FieldForbidden(Forbidden):
         super().__init__(
             f"only an administrator may set {field}",
             errors=[FieldError(field=f"body.{field}", detail="is for administrators")],
+        )
+
+
+class ScopeExceeded(Forbidden):
+    """It is about an administrator, who may do what the caller may not."""
+
+    title, slug = "Scope exceeded", "scope-exceeded"
+
+    def __init__(self, missing: Iterable[str]) -> None:
+        scopes = " ".join(sorted(missing))
+        challenge = f'Bearer error="insufficient_scope", scope="{scopes}"'
+        super().__init__(
+            f"an administrator has scopes that you lack: {scopes}", headers={"WWW-Authenticate": challenge}
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from servicekit.database import Database, utc_now
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from users_service.tables import Event, EventHead, EventType
@@ -88,6 +88,8 @@ async def last_sequence(session: AsyncSession) -> int:
 async def verify(database: Database) -> AsyncIterator[Head]:
     """Check the whole trail in chunks, yielding how far it is right.
 
+    Events that are written meanwhile are left to the next time.
+
     Raises:
         BrokenTrail: an event was changed, removed or put in.
     """
@@ -109,6 +111,23 @@ async def verify(database: Database) -> AsyncIterator[Head]:
         yield head
     if head != end:
         raise BrokenTrail(f"event {end.sequence} is not the one that was written last")
+    await _check_ends(database)
+
+
+async def _check_ends(database: Database) -> None:
+    """Look for events where nobody who follows the chain comes by: before the first, and behind the last.
+
+    Raises:
+        BrokenTrail: there is one.
+    """
+    # One statement: the head and the last event are those of one moment, whoever writes meanwhile.
+    first, last = (select(end(Event.sequence)).scalar_subquery() for end in (func.min, func.max))
+    async with database.begin() as session:
+        head, lowest, highest = (await session.execute(select(EventHead.sequence, first, last))).one()
+    if lowest is not None and lowest != 1:
+        raise BrokenTrail(f"event {lowest} was put in before the first")
+    if (highest or 0) != head:
+        raise BrokenTrail(f"event {highest} is not the last that was written, which is {head}")
 
 
 def _digest(event: Event, previous: bytes) -> bytes:

@@ -9,14 +9,17 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, or_, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from users_service.identifiers import canonical_email, canonical_full_name, canonical_username
-from users_service.tables import Account, Role
+from users_service.tables import UNSPELLED, Account, Role
 
 Sort = Literal["created", "-created", "username", "-username", "email", "-email"]
+SPELLED_AT_ONCE = 1000
+"""Full names of a service of the version before."""
+
 _LAST_CHARACTER = "\U0010ffff"
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
 
@@ -103,6 +106,8 @@ async def read_page(
     session: AsyncSession, filters: Filters, *, after: str | None, limit: int
 ) -> tuple[Sequence[Account], str | None]:
     """Return at most `limit` accounts behind the position `after`, and the position of the last if there are more."""
+    if filters.q is not None:
+        await _spell_full_names(session)
     is_reverse, name = filters.order.startswith("-"), filters.order.removeprefix("-")
     key = _KEYS[name]
     query = select(Account).where(*filters.conditions()).order_by(key.desc() if is_reverse else key).limit(limit + 1)
@@ -112,6 +117,29 @@ async def read_page(
     found = (await session.scalars(query)).all()
     last = str(getattr(found[limit - 1], key.key)) if len(found) > limit else None
     return found[:limit], last
+
+
+async def _spell_full_names(session: AsyncSession) -> None:
+    """Spell the full names that a service of the version before has written as they are looked for.
+
+    It may go on beside this one for as long as it likes, so they are looked for when they matter.
+    """
+    unspelled = (
+        select(Account.id, Account.full_name)
+        .where(UNSPELLED)
+        .order_by(Account.id)
+        .limit(SPELLED_AT_ONCE)
+        .with_for_update(skip_locked=True)  # who reads waits for no writer, and no writer for two readers
+    )
+    change = (
+        update(Account)
+        .where(Account.id == bindparam("account_id"))
+        # As it was: for its reader the account is the same, and so has to be its tag.
+        .values(full_name_canonical=bindparam("canonical"), updated_at=Account.updated_at)
+    )
+    while rows := (await session.execute(unspelled)).all():
+        spelled = [{"account_id": row.id, "canonical": canonical_full_name(row.full_name)} for row in rows]
+        await (await session.connection()).execute(change, spelled)
 
 
 def _begins(column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None], prefix: str) -> ColumnElement[bool]:

@@ -24,11 +24,12 @@ from servicekit.tokens import TokenVerifier
 
 from users_service.administrators import create_first_administrator
 from users_service.attempts import Guard
-from users_service.cursors import open_cursors
+from users_service.cursors import Cursors
 from users_service.dependencies import State
 from users_service.passwords import open_passwords
 from users_service.routers import accounts, events, internal, lists, passwords, profile
 from users_service.settings import UsersSettings
+from users_service.shared_keys import open_key
 
 DESCRIPTION = """Accounts, their roles and their passwords.
 
@@ -87,13 +88,13 @@ def _lifespan(
                 await database.prepare_schema("users_service", migrate=settings.migrate_at_start)
                 readiness.is_met(SCHEMA_NEED)
                 await create_first_administrator(database, hashes, settings)
-                cursors = await open_cursors(database)
                 verifier = TokenVerifier(
                     keys, issuer=settings.issuer, audience=settings.audience, revocations=revocations
                 )
                 guard = Guard(
                     database,
                     registry,
+                    key=await open_key(database, "attempts"),
                     per_pair=settings.attempts_per_name_and_address,
                     per_address=settings.attempts_per_address,
                     per_name=settings.attempts_per_name,
@@ -104,7 +105,7 @@ def _lifespan(
                     passwords=hashes,
                     guard=guard,
                     sign_up_limit=sign_up_limit,
-                    cursors=cursors,
+                    cursors=Cursors(await open_key(database, "cursors")),
                     verifier=verifier,
                     verifications=Verifications(registry),
                 )

@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, Secret, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from servicekit.connections import ConnectionSettings
-from servicekit.rate_limits import RateLimitSettings
-from servicekit.settings import ResourceSettings
+from servicekit.settings import RateLimitSettings, ResourceSettings
 
 from users_service.identifiers import Email, Username
 from users_service.passwords import NewPassword

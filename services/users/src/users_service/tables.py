@@ -55,6 +55,11 @@ class _Record:
         self.role_user, self.role_admin = "user" in roles, "admin" in roles
 
 
+# With `IS TRUE`: else SQLite takes the index of all full names, where everybody is under null who has none.
+UNSPELLED = text("full_name IS NOT NULL AND (full_name_canonical IS NULL) IS TRUE")
+"""A service of the version before has written the full name: see `listing`."""
+
+
 class Account(_Record, Base):
     """Who may sign in. The unique columns are what two spellings of one name have in common."""
 
@@ -64,6 +69,7 @@ class Account(_Record, Base):
             "ix_accounts_administrators", "id", sqlite_where=text("role_admin = 1"), postgresql_where=text("role_admin")
         ),
         Index("ix_accounts_disabled", "id", sqlite_where=text("disabled = 1"), postgresql_where=text("disabled")),
+        Index("ix_accounts_unspelled", "id", sqlite_where=UNSPELLED, postgresql_where=UNSPELLED),
     )
 
     username_canonical: Mapped[str] = mapped_column(

@@ -2,77 +2,28 @@
 
 import asyncio
 import contextlib
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import inference_service
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
-from inference_service.model import ModelSource
 from inference_service.oip import protocol_pb2 as pb
+from inference_service.oip.grpc_server import LEAST_CALLS, most_calls
 from inference_service.rollout import percentile
 from inference_service.settings import InferenceSettings
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.issuer import Issuer
-from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import Failing, Gate, tiny_source
-from tests.unit.inference.oip.messages import BLUE, GREEN, RED, binary_elements
-
-Metadata = tuple[tuple[str, str], ...]
-
-
-class Caller:
-    """Calls the methods by their names."""
-
-    def __init__(self, channel: grpc.aio.Channel, http: httpx.AsyncClient, metadata: Metadata, target: str) -> None:
-        self.channel = channel
-        self.http = http
-        self.metadata = metadata
-        self.target = target
-
-    async def __call__(
-        self, method: str, request: Any, *, seconds: float | None = 30, metadata: Metadata | None = None
-    ) -> Any:
-        sent = self.metadata if metadata is None else metadata
-        return await self.start(method, request, seconds=seconds, metadata=sent)
-
-    def start(self, method: str, request: Any, *, seconds: float | None = 30, metadata: Metadata) -> Any:
-        response = getattr(pb, type(request).__name__.replace("Request", "Response"))
-        call = self.channel.unary_unary(
-            f"/inference.GRPCInferenceService/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=response.FromString,
-        )
-        return call(request, timeout=seconds, metadata=metadata)
-
-    async def until_queued(self, rows: int) -> None:
-        """Wait until so many pictures are in the queue."""
-        async with asyncio.timeout(30):
-            while f"inference_queue_size {rows}.0" not in (await self.http.get("/metrics")).text:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def calling(settings: InferenceSettings, issuer: Issuer, *sources: ModelSource) -> AsyncIterator[Caller]:
-    """Yield a caller of a service that also answers over gRPC."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = (("authorization", f"Bearer {issuer.token(scope='inference:predict inference:admin')}"),)
-    async with (
-        serving(settings.model_copy(update={"grpc_port": port}), *sources) as http,
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-    ):
-        yield Caller(channel, http, token, f"127.0.0.1:{port}")
+from tests.unit.inference.networks import Failing, Gate, tiny_source, wide_model
+from tests.unit.inference.oip.grpc_caller import Caller, Metadata, calling, raw_request, refused, stream_of
+from tests.unit.inference.oip.messages import BLUE, GREEN, RED
+from tests.unit.inference.threads import recorded_threads
 
 
 @pytest.fixture
@@ -81,27 +32,9 @@ async def call(settings: InferenceSettings, issuer: Issuer) -> AsyncIterator[Cal
         yield caller
 
 
-def raw_request(*files: bytes, **fields: Any) -> pb.ModelInferRequest:
-    """Return a request about files, their data raw."""
-    tensor = pb.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[len(files), 1])
-    return pb.ModelInferRequest(
-        model_name="tiny", inputs=[tensor], raw_input_contents=[binary_elements(*files)], **fields
-    )
-
-
 def wanted(name: str, classification: int = 0) -> pb.ModelInferRequest.InferRequestedOutputTensor:
     parameters = {"classification": pb.InferParameter(int64_param=classification)} if classification else {}
     return pb.ModelInferRequest.InferRequestedOutputTensor(name=name, parameters=parameters)
-
-
-async def refused(answer: Any, code: grpc.StatusCode, *words: str) -> grpc.aio.AioRpcError:
-    """Check how a call ends."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await answer
-    assert caught.value.code() == code, caught.value
-    for word in words:
-        assert word in (caught.value.details() or "")
-    return caught.value
 
 
 def test_the_generated_code_is_that_of_the_protocol(tmp_path: Path) -> None:
@@ -148,12 +81,58 @@ async def test_contents_get_contents(
     assert not answer.raw_output_contents
 
 
-async def test_a_stream_is_answered_in_order_and_goes_on_after_an_error(call: Caller) -> None:
-    stream = call.channel.stream_stream(
-        "/inference.GRPCInferenceService/ModelStreamInfer",
-        request_serializer=pb.ModelInferRequest.SerializeToString,
-        response_deserializer=pb.ModelStreamInferResponse.FromString,
+async def test_each_message_of_a_stream_counts_against_the_rate_of_its_caller(
+    settings: InferenceSettings, issuer: Issuer
+) -> None:
+    limited = settings.model_copy(update={"requests_per_second": 0.01, "requests_burst": 3})
+    async with calling(limited, issuer, tiny_source()) as call:
+        await call("ModelInfer", raw_request(RED))
+        stream = stream_of(call)(
+            iter([raw_request(RED, id=str(number)) for number in range(4)]), metadata=call.metadata
+        )
+        async with asyncio.timeout(30):
+            answers = [answer async for answer in stream]
+        await refused(call("ModelInfer", raw_request(RED)), grpc.StatusCode.RESOURCE_EXHAUSTED)
+    assert [answer.infer_response.id for answer in answers] == ["0", "1", "2", "3"]
+    assert [bool(answer.error_message) for answer in answers] == [False, False, True, True]
+
+
+async def test_calls_beyond_those_that_may_go_on_at_once_are_refused(
+    settings: InferenceSettings, issuer: Issuer
+) -> None:
+    small = settings.model_copy(update={"max_queue_size": 8})
+    assert (most_calls(8), most_calls(64), most_calls(500)) == (LEAST_CALLS, 128, 1000)
+    async with calling(small, issuer, tiny_source()) as call:
+        streams = [stream_of(call)(metadata=call.metadata) for _ in range(LEAST_CALLS)]
+        for each in streams:
+            await each.write(raw_request(RED))
+        assert [(await each.read()).error_message for each in streams] == [""] * LEAST_CALLS
+        await refused(call("ServerLive", pb.ServerLiveRequest()), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        for each in streams:
+            await each.done_writing()
+            assert await each.read() is grpc.aio.EOF
+        assert (await call("ServerLive", pb.ServerLiveRequest())).live
+
+
+async def test_large_messages_do_not_hold_up_the_event_loop(settings: InferenceSettings, issuer: Issuer) -> None:
+    contents = pb.InferTensorContents(uint_contents=[200] * 270_000)
+    pixels = pb.ModelInferRequest.InferInputTensor(
+        name="image", datatype="UINT8", shape=[1, 300, 300, 3], contents=contents
     )
+    async with calling(settings, issuer, tiny_source(), tiny_source(name="wide", load=wide_model)) as call:
+        threads = recorded_threads()
+        await call("ModelInfer", raw_request(RED))
+        assert threads == []
+        await call("ModelInfer", pb.ModelInferRequest(model_name="tiny", inputs=[pixels]))
+        assert threads == ["read_request"]
+        request = raw_request(RED)
+        request.model_name = "wide"
+        await call("ModelInfer", request)
+        assert threads == ["read_request", "write_answer"]
+
+
+async def test_a_stream_is_answered_in_order_and_goes_on_after_an_error(call: Caller) -> None:
+    stream = stream_of(call)
     final = {"triton_enable_empty_final_response": pb.InferParameter(bool_param=True)}
     requests = [raw_request(RED[:60] if number == 7 else RED, id=str(number), parameters=final) for number in range(20)]
 
@@ -310,15 +289,9 @@ async def test_who_cancels_is_taken_out_of_the_queue(settings: InferenceSettings
         await call.until_queued(0)
         gate.opened.set()
         await running
-        metrics = (await call.http.get("/metrics")).text
+        measured = await call.measured()
     assert gate.computed == 2
-    samples = {
-        (sample.labels["rpc_method"], sample.labels["rpc_response_status_code"])
-        for family in text_string_to_metric_families(metrics)
-        for sample in family.samples
-        if sample.name == "rpc_server_call_duration_seconds_count"
-    }
-    assert samples == {("ModelInfer", "OK"), ("ModelInfer", "CANCELLED")}
+    assert measured == {("ModelInfer", "OK"): 1, ("ModelInfer", "CANCELLED"): 1}
 
 
 async def test_calls_that_go_on_are_answered_when_the_service_ends(settings: InferenceSettings, issuer: Issuer) -> None:
@@ -357,11 +330,7 @@ async def test_a_canary_answers_the_same_callers_as_over_rest(settings: Inferenc
         answers = []
         for subject in (few, many, few):
             token = (("authorization", f"Bearer {issuer.token(subject=subject, scope='inference:predict')}"),)
-            stream = call.channel.stream_stream(
-                "/inference.GRPCInferenceService/ModelStreamInfer",
-                request_serializer=pb.ModelInferRequest.SerializeToString,
-                response_deserializer=pb.ModelStreamInferResponse.FromString,
-            )
+            stream = stream_of(call)
             alone = await call("ModelInfer", raw_request(RED), metadata=token)
             named = await call("ModelInfer", raw_request(RED, model_version="1"), metadata=token)
             [streamed] = [answer async for answer in stream(iter([raw_request(RED)]), metadata=token)]

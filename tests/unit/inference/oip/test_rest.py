@@ -1,6 +1,7 @@
 """What the inference protocol tells of the server and its models, over REST."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Mapping
 
@@ -9,9 +10,11 @@ import pytest
 from inference_service.main import create_app
 from inference_service.model import Model, ModelUnavailable
 from inference_service.settings import InferenceSettings
+from servicekit.logs import configure_logs
 
 from tests.asgi import running
 from tests.issuer import Issuer
+from tests.otlp import receiving
 from tests.unit.inference.conftest import serving, until_ready
 from tests.unit.inference.networks import tiny_model, tiny_source
 from tests.unit.inference.oip.messages import BLUE, INFER, RED, assert_error, infer_body
@@ -53,6 +56,25 @@ async def test_a_server_is_live_before_it_is_ready(settings: InferenceSettings, 
     assert only_ready.json() == []
     assert [response.status_code for response in after] == [200, 200]
     assert [response.json() for response in after] == [{"ready": True}, {"name": "tiny", "ready": True}]
+
+
+async def test_probes_are_measured_but_neither_traced_nor_logged(
+    settings: InferenceSettings,
+    bearer: Mapping[str, str],
+    capsys: pytest.CaptureFixture[str],
+    restored_logging: None,
+) -> None:
+    configure_logs("inference", level="INFO", format="json")
+    probes = ("/v2/health/live", "/v2/health/ready", f"{MODEL}/ready", f"{MODEL}/versions/1/ready/")
+    with receiving() as receiver:
+        async with serving(settings.model_copy(update={"otlp_endpoint": receiver.http_url}), tiny_source()) as client:
+            for path in (*probes, MODEL):
+                assert (await client.get(path, headers=bearer)).status_code == 200
+            metrics = (await client.get("/metrics")).text
+    assert {span.name for span in receiver.spans() if not span.parent_id} == {"GET /v2/models/{name}"}
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["route"] for line in lines if line["event"] == "request"] == ["/v2/models/{name}"]
+    assert 'route="/v2/models/{name}/versions/{version}/ready"' in metrics
 
 
 async def test_a_model_tells_how_it_is_called(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:

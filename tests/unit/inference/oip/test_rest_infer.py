@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import SCOPE, serving
-from tests.unit.inference.networks import LABELS, Failing, Gate, tiny_source
+from tests.unit.inference.networks import LABELS, WIDE, Failing, Gate, tiny_source, wide_model
 from tests.unit.inference.oip.messages import (
     BLUE,
     GREEN,
@@ -30,11 +30,27 @@ from tests.unit.inference.oip.messages import (
     split_answer,
 )
 from tests.unit.inference.pictures import read
+from tests.unit.inference.threads import recorded_threads
 
 SIZE = 8
 
 
 # What is taken
+
+
+async def test_large_requests_and_answers_do_not_hold_up_the_event_loop(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    pixels = {"name": "image", "datatype": "UINT8", "shape": [1, 300, 300, 3], "data": [200] * 270_000}
+    async with serving(settings, tiny_source(), tiny_source(name="wide", load=wide_model)) as client:
+        threads = recorded_threads()
+        small = await client.post(INFER, json=infer_body(RED), headers=bearer)
+        assert (small.status_code, threads) == (200, [])
+        large = await client.post(INFER, json={"inputs": [pixels]}, headers=bearer)
+        assert (large.status_code, threads) == (200, ["read_request"])
+        wide = await client.post("/v2/models/wide/infer", json=infer_body(RED), headers=bearer)
+        assert (wide.status_code, threads) == (200, ["read_request", "render"])
+    assert len(wide.json()["outputs"][0]["data"]) == WIDE
 
 
 async def test_a_picture_in_json_gets_numbers(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:

@@ -26,6 +26,7 @@ from auth_service.errors import (
     ClientExists,
     ClientNotFound,
     MalformedBody,
+    NoSecrets,
     ScopeExceeded,
     SecretNotFound,
     TooManySecrets,
@@ -104,7 +105,7 @@ async def delete_client(client_id: ClientIdPath, caller: Administrator, registry
 @router.post(
     "/{client_id}/secrets",
     status_code=201,
-    responses={201: {"links": NEW_SECRET}, **problem_responses(*BODY, *CHANGE, TooManySecrets)},
+    responses={201: {"links": NEW_SECRET}, **problem_responses(*BODY, *CHANGE, NoSecrets, TooManySecrets)},
 )
 async def rotate_secret(
     client_id: ClientIdPath,

@@ -40,6 +40,8 @@ def health_handler(readiness: Readiness) -> grpc.GenericRpcHandler:
             if now != told:
                 told = now
                 yield now
+            if readiness.is_ending:
+                return  # the end waits for calls that go on
             await asyncio.sleep(WATCH_SECONDS)
 
     serializers: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """The methods of `inference.GRPCInferenceService`: what they answer, and who may ask."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from importlib.metadata import version
@@ -9,11 +10,14 @@ import grpc
 from opentelemetry.trace import Tracer
 from servicekit.health import Readiness
 from servicekit.problem import Problem
+from servicekit.recording import warn_if_slow
 
 from inference_service.dependencies import MAX_TIMEOUT_SECONDS, State
 from inference_service.errors import DeadlineExceeded
+from inference_service.executors import run_by_size
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
+from inference_service.oip.grpc_calls import call_stages, code_of
 from inference_service.oip.grpc_messages import (
     read_request,
     write_answer,
@@ -132,12 +136,18 @@ class InferenceService:
 
     async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
         """Return the answer or the error: one bad request does not end the stream."""
+        started, code = time.perf_counter(), grpc.StatusCode.OK
         try:
+            await self._state["rates"].take(caller_subject.get())
             answer = await self._infer(request, self._seconds_left(context))
         except Problem as problem:
+            code = code_of(problem)
             return pb.ModelStreamInferResponse(
                 error_message=message(problem), infer_response=pb.ModelInferResponse(id=request.id)
             )
+        finally:
+            seconds, limit = time.perf_counter() - started, self._state["settings"].slow_request_seconds
+            warn_if_slow(seconds, limit, call_stages.get(), method="ModelStreamInfer", status=code.name)
         if request.parameters[_FINAL_ASKED].bool_param:
             answer.parameters[_FINAL].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=answer)
@@ -147,16 +157,19 @@ class InferenceService:
         served = self._served(message.model_name, message.model_version)
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
         with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as body:
-            body.add(message.ByteSize())
+            call_stages.set(timings.seconds)
+            size = message.ByteSize()
+            body.add(size)
             answer = await infer(
-                read_request(message),
+                await run_by_size(size, read_request, message),
                 served,
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
                 timeout_seconds=timeout_seconds,
                 timings=timings,
             )
-            return write_answer(answer, raw=bool(message.raw_input_contents))
+            raw = bool(message.raw_input_contents)
+            return await run_by_size(answer.size_bytes, write_answer, answer, raw=raw)
 
     def _served(self, name: str, version: str) -> ServedModel:
         if not name:

@@ -1,5 +1,6 @@
 """One request for an inference, from its tensors to those of the answer, whatever way it came."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from inference_service.pipeline import Pipeline
 from inference_service.registry import ServedModel
 from inference_service.timings import StageTimings
 
+_NUMBER_BYTES = 20
+"""Of a float as text, about."""
+
 
 @dataclass(frozen=True, slots=True)
 class InferAnswer:
@@ -22,6 +26,11 @@ class InferAnswer:
     id: str
     outputs: Sequence[tuple[RequestedOutput, Tensor]]
     cache: CacheOutcome
+
+    @property
+    def size_bytes(self) -> int:
+        """Return about what its tensors take on the wire, where that is JSON."""
+        return sum(math.prod(tensor.shape) for _, tensor in self.outputs) * _NUMBER_BYTES
 
 
 async def infer(

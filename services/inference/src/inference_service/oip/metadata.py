@@ -134,6 +134,7 @@ def model_statistics(served: ServedModel, found: ModelStatistics) -> ModelStatis
             cache_miss=_duration(found.cache_miss),
         ),
         batch_stats=[
+            # Pictures are prepared, and answers made, for each request by itself: a batch has no part in that.
             BatchStatistics(
                 batch_size=size,
                 compute_input=DurationOut(count=batch.count, ns=0),

@@ -1,5 +1,6 @@
 """The inference protocol over REST: the server, its models and what they say."""
 
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -33,6 +34,9 @@ from inference_service.oip.schemas import (
 )
 
 TAG = "inference protocol"
+PROBES = re.compile(rf"{PREFIX}/health/(live|ready)|{PREFIX}/models/[^/]+(/versions/[^/]+)?/ready")
+"""Asked every second or more often, by what Kubernetes or a proxy starts beside the service."""
+
 _CALLER = (Unauthorized, Forbidden)
 _MODEL = (*_CALLER, UnknownModel, InvalidRequest)
 

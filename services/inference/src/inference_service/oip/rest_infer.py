@@ -1,6 +1,6 @@
 """Inference over REST."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from inference_service.errors import (
     TooManyRequests,
     UnknownModel,
 )
+from inference_service.executors import run_by_size
 from inference_service.oip.bodies import read_body
 from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
 from inference_service.oip.inference import infer
@@ -56,9 +57,8 @@ JsonLength = Annotated[
 ]
 
 
-def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
-    """Return the path for inferences of one model, or of one version of it."""
-    router = APIRouter(prefix=prefix, tags=tags)
+def read_infer_body(served_dep: Any) -> Callable[..., AsyncIterator[InferBody]]:
+    """Return the dependency that reads the body of a request for the model that `served_dep` gives."""
 
     async def get_body(
         request: Request,
@@ -69,7 +69,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
         json_length: JsonLength = None,
     ) -> AsyncIterator[InferBody]:
         """Yield the body; nothing is read for an unknown caller or model, or under overload."""
-        state["rates"].take(caller.subject)
+        await state["rates"].take(caller.subject)
         settings = state["settings"]
         timeout_seconds = x_request_timeout or settings.request_timeout_seconds
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
@@ -84,6 +84,13 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                     count=held.add,
                 )
             yield InferBody(data, served, json_length, timeout_seconds, timings)
+
+    return get_body
+
+
+def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
+    """Return the path for inferences of one model, or of one version of it."""
+    router = APIRouter(prefix=prefix, tags=tags)
 
     @router.post(
         "/infer",
@@ -112,14 +119,15 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
     )
     async def infer_pictures(
         request: Request,
-        body: Annotated[InferBody, Depends(get_body)],
+        body: Annotated[InferBody, Depends(read_infer_body(served_dep))],
         state: StateDep,
     ) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
+        asked = await run_by_size(len(body.data), read_request, body.data, body.json_length)
         answer = await while_connected(
             request.receive,
             infer(
-                read_request(body.data, body.json_length),
+                asked,
                 body.served,
                 state["pipeline"],
                 max_items=state["settings"].max_queue_size,
@@ -127,6 +135,7 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                 timings=body.timings,
             ),
         )
-        return render(answer, accept_encoding=request.headers.get("accept-encoding", ""))
+        accept_encoding = request.headers.get("accept-encoding", "")
+        return await run_by_size(answer.size_bytes, render, answer, accept_encoding=accept_encoding)
 
     return router

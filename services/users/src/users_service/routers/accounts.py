@@ -1,5 +1,6 @@
 """Accounts: create them, and reach one by its id."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -20,6 +21,7 @@ from users_service.accounts import Condition
 from users_service.dependencies import (
     Caller,
     Creator,
+    GuardDep,
     IdempotencyKey,
     PasswordsDep,
     SessionDep,
@@ -37,11 +39,13 @@ from users_service.errors import (
     Overloaded,
     PreconditionFailed,
     PreconditionRequired,
+    ScopeExceeded,
     TooManySignUps,
     UserNotFound,
 )
 from users_service.idempotency import AlreadyCreated
 from users_service.links import CREATED_ACCOUNT, DELETED_ACCOUNT
+from users_service.passwords import Passwords
 from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
 from users_service.schemas import MERGE_PATCH, NewUser, User, UserPatch, UserReplacement
 from users_service.tables import Account, DeletedAccount
@@ -54,6 +58,7 @@ CHANGE_PROBLEMS = problem_responses(
     AccountGone,
     Forbidden,
     FieldForbidden,
+    ScopeExceeded,
     UserNotFound,
     AccountExists,
     LastAdministrator,
@@ -78,6 +83,7 @@ CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}, **C
             Unauthorized,
             Forbidden,
             FieldForbidden,
+            ScopeExceeded,
             AccountExists,
             IdempotencyKeyReused,
             ContentTooLarge,
@@ -104,23 +110,17 @@ async def create_user(
     Where sign-up is open, everybody may, with a `password`; a token is not needed, and a bad one
     is refused. Where it is for administrators, the scope `users:write` is needed. Only that scope
     may leave the password out or set `roles` and `disabled`; without them the account is an
-    enabled `user`. A request that is repeated with the same `Idempotency-Key` within a day creates
-    nothing anew: it is answered with the account that is there.
+    enabled `user`. The role `admin` is given by those alone who have its scopes. A request that is
+    repeated with the same `Idempotency-Key` within a day creates nothing anew: it is answered with
+    the account that is there.
     """
     is_administrator = creator is not None and WRITE_ALL in creator.scopes
     if not is_administrator and (wait_seconds := await sign_ups.hit(address)):
         raise TooManySignUps(retry_after_seconds=wait_seconds)
     fields = body.changes()
     access.check_fields(creator, fields)
-    password_hash = None
-    if body.password is not None:
-        # Before the session is used: no transaction waits for a hash.
-        about = (body.username, body.email, body.full_name)
-        password_hash = await passwords.hash(body.password.get_secret_value(), field="body.password", about=about)
-    elif not is_administrator:
-        raise InvalidRequest(
-            "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
-        )
+    # Before the session is used: no transaction waits for a hash.
+    password_hash = await _hash_password(body, passwords, is_required=not is_administrator)
     actor = creator.subject if creator else None
     try:
         account_id = None
@@ -159,7 +159,7 @@ async def replace_user(
     """Replace one's own account (scope `profile`), or any (`users:write`).
 
     A `full_name` that is left out is removed. `disabled` and `roles` are for administrators, and
-    stay as they are when left out.
+    stay as they are when left out. An administrator is changed by those alone who have the scopes of one.
     """
     return tagged(await _change(session, caller, user_id, body, condition), response)
 
@@ -170,7 +170,7 @@ async def patch_user(
 ) -> User:
     """Change fields of one's own account (scope `profile`), or of any (`users:write`).
 
-    `disabled` and `roles` are for administrators.
+    `disabled` and `roles` are for administrators. One of these is changed by those alone who have the scopes of one.
     """
     return tagged(await _change(session, caller, user_id, body, condition), response)
 
@@ -183,6 +183,7 @@ async def patch_user(
             Unauthorized,
             AccountGone,
             Forbidden,
+            ScopeExceeded,
             UserNotFound,
             LastAdministrator,
             PreconditionFailed,
@@ -196,6 +197,7 @@ async def delete_user(
     caller: Caller,
     session: SessionDep,
     condition: ConditionDep,
+    guard: GuardDep,
     erase: Annotated[bool, Query(description="Keep nothing of it; it cannot be restored.")] = False,
 ) -> User:
     """Delete one's own account (scope `profile`), or any (`users:write`), and return it.
@@ -210,8 +212,10 @@ async def delete_user(
         if not erase or WRITE_ALL not in caller.scopes:
             raise
         account = await deletion.find(session, user_id)
+        access.check_rank(caller, account)
+    condition = access.ranked(caller, condition)
     if erase or isinstance(account, DeletedAccount):
-        await deletion.erase(session, account, actor=caller.subject, only_if=condition)
+        await deletion.erase(session, account, guard, actor=caller.subject, only_if=condition)
     else:
         await deletion.delete(session, account, actor=caller.subject, only_if=condition)
     return User.model_validate(account)
@@ -221,12 +225,24 @@ async def delete_user(
     "/users/{user_id}/restore",
     responses={
         200: {"headers": ETAG},
-        **problem_responses(Unauthorized, Forbidden, UserNotFound, AccountExists, DatabaseUnavailable),
+        **problem_responses(Unauthorized, Forbidden, ScopeExceeded, UserNotFound, AccountExists, DatabaseUnavailable),
     },
 )
 async def restore_user(user_id: UserId, caller: Writer, session: SessionDep, response: Response) -> User:
     """Make a deleted account as it was before; one that is not deleted stays as it is."""
-    return tagged(await deletion.restore(session, user_id, actor=caller.subject), response)
+    only_if = partial(access.check_rank, caller)
+    return tagged(await deletion.restore(session, user_id, actor=caller.subject, only_if=only_if), response)
+
+
+async def _hash_password(body: NewUser, passwords: Passwords, *, is_required: bool) -> str | None:
+    if body.password is not None:
+        about = (body.username, body.email, body.full_name)
+        return await passwords.hash(body.password.get_secret_value(), field="body.password", about=about)
+    if is_required:
+        raise InvalidRequest(
+            "a password is required", errors=[FieldError(field="body.password", detail="Field required")]
+        )
+    return None
 
 
 async def _change(
@@ -235,5 +251,5 @@ async def _change(
     account = await access.find_reachable(session, caller, user_id, scope=WRITE_ALL)
     fields = body.changes()
     access.check_fields(caller, fields)
-    await accounts.change(session, account, fields, actor=caller.subject, only_if=condition)
+    await accounts.change(session, account, fields, actor=caller.subject, only_if=access.ranked(caller, condition))
     return account

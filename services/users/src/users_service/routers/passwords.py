@@ -7,7 +7,15 @@ from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem
 
 from users_service import credentials
 from users_service.dependencies import DatabaseDep, GuardDep, Owner, PasswordsDep, UserId, Writer
-from users_service.errors import AccountGone, MalformedBody, Overloaded, TooManyAttempts, UserNotFound, WrongPassword
+from users_service.errors import (
+    AccountGone,
+    MalformedBody,
+    Overloaded,
+    ScopeExceeded,
+    TooManyAttempts,
+    UserNotFound,
+    WrongPassword,
+)
 from users_service.schemas import PasswordChange, PasswordReset
 
 router = APIRouter(tags=["passwords"])
@@ -52,11 +60,18 @@ async def change_password(
     "/users/{user_id}/password",
     status_code=204,
     responses=problem_responses(
-        MalformedBody, Unauthorized, Forbidden, UserNotFound, ContentTooLarge, Overloaded, DatabaseUnavailable
+        MalformedBody,
+        Unauthorized,
+        Forbidden,
+        ScopeExceeded,
+        UserNotFound,
+        ContentTooLarge,
+        Overloaded,
+        DatabaseUnavailable,
     ),
 )
 async def reset_password(
     user_id: UserId, body: PasswordReset, caller: Writer, database: DatabaseDep, passwords: PasswordsDep
 ) -> None:
-    """Set the password of any account."""
+    """Set the password of any account; that of an administrator with the scopes of one."""
     await credentials.reset(database, passwords, caller, user_id, body.new_password.get_secret_value())

@@ -15,6 +15,7 @@ from users_service.errors import (
     MethodNotAllowed,
     PreconditionFailed,
     PreconditionRequired,
+    ScopeExceeded,
 )
 from users_service.links import OWN_ACCOUNT
 from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
@@ -47,6 +48,7 @@ async def read_me(caller: Owner, session: SessionDep, response: Response, is_kno
             AccountGone,
             Forbidden,
             FieldForbidden,
+            ScopeExceeded,
             AccountExists,
             LastAdministrator,
             PreconditionFailed,

@@ -19,7 +19,7 @@ INFERENCE_NEED = "inference"
 log = get_logger(__name__)
 
 
-class Canary:
+class Prober:
     """Asks each model that has not answered for `interval_seconds`, and tells `readiness` what came of it."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Canary:
         except Problem as problem:
             return f"{served.source.name}: {problem}"
         except Exception as error:  # whatever it is, it must not end the asking
-            log.exception("canary_failed", model=served.source.name)
+            log.exception("probe_failed", model=served.source.name)
             return f"{served.source.name}: failed with {type(error).__name__}"
         return None
 
