@@ -1,8 +1,13 @@
 """Answers that were computed before, in memory and in a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,12 +16,14 @@ import redis
 import torch
 from inference_service.cache import REDIS_PREFIX, LogitsCache, MemoryStore, cache_key
 from inference_service.metrics import InferenceMetrics
+from inference_service.model import Model
 from inference_service.settings import InferenceSettings
 from PIL import Image
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from tests.issuer import Issuer
 from tests.redis_server import serve_redis
 from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import Gate, tiny_model, tiny_source
@@ -119,6 +126,50 @@ async def test_the_same_picture_is_computed_once(settings: InferenceSettings, be
         metrics = (await client.get("/metrics")).text
     assert 'inference_cache_requests_total{outcome="hit"} 3.0' in metrics
     assert "inference_batch_size_sum 3.0" in metrics
+
+
+CHANGES: Mapping[str, Callable[[Model], Model]] = {
+    "nothing": lambda model: model,
+    "its preprocessing": lambda m: replace(m, preprocessing=replace(m.preprocessing, mean=(1.0, 0.0, 0.0))),
+    "how it is decoded": lambda m: replace(m, preprocessing=replace(m.preprocessing, scaled_decoding=True)),
+    "its dtype": lambda model: replace(model, dtype=torch.bfloat16),
+    "its architecture": lambda model: replace(model, architecture="resnet18"),
+    "its calibration": lambda model: replace(model, calibration="abc"),
+    "its weights": lambda model: replace(model, digest="abc"),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+async def test_a_model_that_is_loaded_with_a_change_is_asked_anew(
+    settings: InferenceSettings, issuer: Issuer, changed: str
+) -> None:
+    both = issuer.bearer(scope="inference:admin inference:predict")
+    models = iter([tiny_model(), CHANGES[changed](tiny_model())])
+    controlled = settings.model_copy(update={"cache_max_bytes": 1_000_000, "model_control": True})
+    async with serving(controlled, tiny_source(load=lambda: next(models))) as client:
+        assert [await ask(client, both) for _ in range(2)] == ["miss", "hit"]
+        assert (await client.post("/v2/repository/models/tiny/load", headers=both)).status_code == 200
+        assert await ask(client, both) == ("hit" if changed == "nothing" else "miss")
+
+
+def test_processes_that_are_told_the_same_share_their_answers(tmp_path: Path) -> None:
+    models_file = tmp_path / "models.yaml"
+    program = (
+        "import pathlib, sys\n"
+        "from inference_service.sources import read_sources\n"
+        "[source] = read_sources(pathlib.Path(sys.argv[1]), pathlib.Path('none'))\n"
+        "print(source.load().identity)"
+    )
+
+    def identity(hash_seed: str, **entry: object) -> str:
+        models_file.write_text(json.dumps({"models": [{"name": "a", "source": "builtin:efficientnet-lite0", **entry}]}))
+        command = [sys.executable, "-c", program, str(models_file)]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    first = identity("1", weight=None)
+    assert identity("2", scaled_decoding=False) == first
+    assert identity("1", scaled_decoding=True) != first
 
 
 async def test_without_a_cache_the_answer_says_so(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:

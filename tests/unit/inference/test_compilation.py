@@ -12,6 +12,7 @@ from inference_service.compilation import compile_network, missing_compiler
 from inference_service.mode_search import ModeSearch
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Mode
+from inference_service.saliency import grad_cam, is_closed
 from torch import Tensor, nn
 
 from tests.unit.inference.networks import tiny_model
@@ -89,6 +90,16 @@ def test_inputs_of_another_size_are_refused(kept: Path) -> None:
     compiled = search(kept).settle(convolutional(), None)
     with pytest.raises(ValueError, match=r"expected inputs of \[3, 8, 8\], got \[3, 9, 8\]"):
         compiled.forward(torch.rand(1, 3, 9, 8))
+
+
+@pytest.mark.timeout(600)
+def test_a_compiled_network_is_explained_by_the_layers_that_it_was_made_of(kept: Path) -> None:
+    compiled, eager = search(kept).settle(convolutional(), None), convolutional()
+    images = torch.rand(1, 3, 8, 8)
+    found = grad_cam(images, compiled, eager.network, None)
+    assert is_closed(compiled)
+    assert found.shape == (1, 3 + 36)
+    torch.testing.assert_close(found, grad_cam(images, eager, eager.network, None), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.timeout(600)

@@ -1,10 +1,12 @@
 """How many CPUs a container has, by the files of the kernel."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from inference_service.cpu import available_cpus
+import torch
+from inference_service.cpu import available_cpus, use_threads
 
 AFFINITY = len(os.sched_getaffinity(0))
 
@@ -76,3 +78,13 @@ def test_two_and_a_half_cpus_are_two_in_both_versions(tmp_path: Path, limits: di
 def test_the_least_of_several_quotas_counts(tmp_path: Path) -> None:
     limits = {"cpu_dot_max": "400000 100000", "a__cpu_dot_max": "100000 100000", "a__b__cpu_dot_max": "300000 100000"}
     assert cgroups(tmp_path, "0::/a/b\n", **limits) == 1
+
+
+def test_each_thread_keeps_the_number_that_it_was_told_though_another_is_told_before_it_computes() -> None:
+    with (
+        ThreadPoolExecutor(1, initializer=use_threads, initargs=(3,)) as model,
+        ThreadPoolExecutor(1, initializer=use_threads, initargs=(1,)) as decode,
+    ):
+        for thread in (model, decode):
+            thread.submit(int).result(30)
+        assert [thread.submit(torch.get_num_threads).result(30) for thread in (model, decode)] == [3, 1]

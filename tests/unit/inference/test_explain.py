@@ -2,19 +2,26 @@
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+import torch
+from inference_service.agreement import inputs
+from inference_service.model import Model, ModelSource
+from inference_service.quantization import calibrate, save_ranges
 from inference_service.settings import InferenceSettings
 from PIL import Image
+from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import Gate, tiny_source
+from tests.unit.inference.networks import Gate, tiny_model, tiny_source
 from tests.unit.inference.test_predict import RED
+from tests.unit.inference.test_quantization import convolutional
 
 CHELSEA = (Path(__file__).parents[2] / "data" / "chelsea.png").read_bytes()
 PNG = {"Content-Type": "image/png"}
@@ -63,6 +70,73 @@ async def test_a_network_without_feature_maps_is_explained_by_what_it_misses(
     assert len(answer.json()["saliency"]) == 8
     drawn = await client.post("/explain", files={"file": ("red.png", RED)}, headers=bearer)
     assert drawn.headers["content-type"] == "image/png"
+
+
+def in_8_bits(folder: Path, load: Callable[[], Model]) -> ModelSource:
+    """Return the source of a model that is served in 8 bits."""
+    path, model = folder / "ranges.safetensors", convolutional()
+    save_ranges(path, calibrate(model, inputs(model, 16)), digest=model.digest)
+    return ModelSource("tiny", "1", "test:tiny", load, calibration=path)
+
+
+async def test_a_model_in_8_bits_is_explained_by_the_layers_that_it_was_made_of(
+    settings: InferenceSettings, bearer: Mapping[str, str], tmp_path: Path
+) -> None:
+    loads = 0
+
+    def load() -> Model:
+        nonlocal loads
+        loads += 1
+        return convolutional()
+
+    headers = {**bearer, **PNG, **JSON}
+    async with serving(settings, in_8_bits(tmp_path, load), tiny_source(name="eager", load=convolutional)) as client:
+        predicted = (await client.post("/predict", content=CHELSEA, headers=headers)).json()
+        before = loads
+        first, second = [
+            (await client.post("/explain?class=1", content=CHELSEA, headers=headers)).json() for _ in range(2)
+        ]
+        likeliest = (await client.post("/explain", content=CHELSEA, headers=headers)).json()
+        eager = (await client.post("/explain?model=eager&class=1", content=CHELSEA, headers=headers)).json()
+    assert [answer["method"] for answer in (first, second, likeliest, eager)] == ["grad-cam"] * 4
+    assert first["saliency"] == second["saliency"]
+    assert torch.allclose(torch.tensor(first["saliency"]), torch.tensor(eager["saliency"]), atol=1e-4)
+    assert max(map(max, eager["saliency"])) == 1
+    assert (likeliest["class"], likeliest["score"]) == (predicted["predicted_class"], predicted["score"])
+    assert first["score"] != eager["score"], "it is that of 8 bits"
+    assert loads == before + 1
+
+
+async def test_a_model_in_8_bits_whose_source_is_another_by_now_is_explained_by_what_it_misses(
+    settings: InferenceSettings, bearer: Mapping[str, str], tmp_path: Path
+) -> None:
+    models = iter([convolutional(), replace(convolutional(), digest="def")])
+    async with serving(settings, in_8_bits(tmp_path, lambda: next(models))) as client:
+        with capture_logs() as logged:
+            answer = await client.post("/explain", content=CHELSEA, headers={**bearer, **PNG, **JSON})
+    assert answer.json()["method"] == "occlusion"
+    assert [entry["reason"] for entry in logged if entry["event"] == "eager_copy_failed"] == [
+        "its source has other weights by now"
+    ]
+
+
+async def test_a_model_that_normalizes_on_its_device_is_explained_as_one_that_is_given_normalized_pictures(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    """The colour of what is left out is the mean, not the black that 0 is among grey levels."""
+    model = tiny_model()
+    here = replace(model, preprocessing=replace(model.preprocessing, mean=(120.0, 110.0, 100.0), std=(60.0,) * 3))
+    there = replace(here, preprocessing=replace(here.preprocessing, normalizes=False))
+    sources = tiny_source(name="a", load=lambda: here), tiny_source(name="b", load=lambda: there)
+    async with serving(settings, *sources) as client:
+        answers = [
+            (await client.post(f"/explain?model={name}", content=CHELSEA, headers={**bearer, **PNG, **JSON})).json()
+            for name in ("a", "b")
+        ]
+    assert [answer["model"]["name"] for answer in answers] == ["a", "b"]
+    assert [answer["method"] for answer in answers] == ["occlusion"] * 2
+    assert answers[0]["saliency"] == answers[1]["saliency"]
+    assert max(map(max, answers[0]["saliency"])) == 1
 
 
 async def test_a_network_whose_maps_are_single_points_is_explained_by_what_it_misses_too(

@@ -1,5 +1,10 @@
 """What seldom happens is exposed as docs/metrics.yaml lists it, too."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from inference_service.metrics import InferenceMetrics
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -24,3 +29,24 @@ def test_a_stopped_rollout_a_failed_load_and_the_memory_of_a_gpu_are_as_they_are
     ):
         assert exposition.families[name].samples
         assert list(listed[name].differences(exposition)) == []
+
+
+def test_among_several_workers_a_model_that_was_is_0(tmp_path: Path) -> None:
+    """prometheus_client looks at its variable when it is imported, and warns of what it cannot remove."""
+    program = (
+        "from inference_service.metrics import InferenceMetrics\n"
+        "from prometheus_client import CollectorRegistry, generate_latest\n"
+        "from prometheus_client.multiprocess import MultiProcessCollector\n"
+        "from tests.unit.inference.networks import tiny_model, tiny_source\n"
+        "metrics, shown = InferenceMetrics(CollectorRegistry()), CollectorRegistry()\n"
+        "metrics.model_is_ready(tiny_source(), tiny_model())\n"
+        "metrics.model_is_gone(tiny_source(), tiny_model())\n"
+        "metrics.version_is_gone(tiny_source())\n"
+        "MultiProcessCollector(shown)\n"
+        "print(generate_latest(shown).decode())"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    answer = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    [info] = [line for line in answer.splitlines() if line.startswith("inference_model_info{")]
+    assert info.endswith(" 0.0")

@@ -1,8 +1,11 @@
 """Which mode is taken: the fastest that says the same, and never one that does not."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from inference_service.ending import Ending, ServiceEnds
 from inference_service.loading import Loader
 from inference_service.mode_search import ModeSearch
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
@@ -95,7 +99,7 @@ def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) 
 
 
 def test_one_that_is_hardly_faster_is_not_taken(tmp_path: Path) -> None:
-    found = loaded(tmp_path, model(last=0.02, bf16=0.03))
+    found = loaded(tmp_path, model(eager=0.1, last=0.1, bf16=0.15))
     assert found.mode is Mode.EAGER
     assert len(found.measurements) == 4
 
@@ -128,6 +132,35 @@ def test_what_was_found_is_kept_for_the_next_start(tmp_path: Path) -> None:
     assert loaded(tmp_path, model(), setting="auto-fp32", search=False).mode is Mode.EAGER
 
 
+def test_of_two_that_start_at_once_one_searches_and_the_other_takes_what_it_finds(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as workers:
+        first, second = workers.map(lambda _: loaded(tmp_path, model()), range(2))
+    assert first.network is not second.network
+    assert first.measurements == second.measurements
+    assert (first.mode, list(first.batch_seconds)) == (second.mode, list(second.batch_seconds)) == (Mode.BF16, [1, 4])
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+def test_a_search_goes_on_where_the_process_that_searched_was_killed(tmp_path: Path) -> None:
+    loaded(tmp_path, model())
+    [kept] = tmp_path.iterdir()
+    kept.unlink()
+    lock = kept.with_suffix(".lock")
+    program = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with ThreadPoolExecutor(1) as worker:
+            searching = worker.submit(loaded, tmp_path, model())
+            with pytest.raises(TimeoutError):
+                searching.result(0.5)
+            other.kill()
+            assert searching.result(60).mode is Mode.BF16
+    assert kept.exists()
+
+
 def test_a_file_that_cannot_be_read_is_searched_for_anew(tmp_path: Path) -> None:
     loaded(tmp_path, model())
     [kept] = tmp_path.iterdir()
@@ -157,6 +190,21 @@ def test_a_search_that_runs_out_of_time_leaves_eager_and_is_made_again_with_more
     again = loaded(tmp_path, slow, budget_seconds=0.3)
     assert again.measurements == found.measurements, "a start with as much time would search in vain"
     assert loaded(tmp_path, slow, budget_seconds=60).mode is Mode.BF16
+
+
+def test_a_search_is_given_up_and_leaves_nothing_where_the_service_ends(tmp_path: Path) -> None:
+    ending = Ending()
+
+    class Last(Speeds):
+        def forward(self, images: Tensor) -> Tensor:
+            ending.begin()
+            return super().forward(images)
+
+    modes = ModeSearch("auto", budget_seconds=300, folder=tmp_path, max_batch_size=4, ending=ending)
+    candidate = replace(tiny_model(Last()), digest="abc")
+    with pytest.raises(ServiceEnds):
+        modes.search(candidate, None, accept=lambda found: found)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_time_is_no_search(tmp_path: Path) -> None:

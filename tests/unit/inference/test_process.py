@@ -153,3 +153,12 @@ def test_a_stream_that_stays_open_is_cut_in_time_for_the_process_to_end_by_itsel
         silent.set()
     assert server.process.returncode == 0
     assert "Finished server process" in log, "gunicorn has not killed it"
+
+
+def test_threads_of_a_computation_that_wait_leave_their_cores_to_others(issuer: Issuer, tmp_path: Path) -> None:
+    """OpenMP says what it was told when it is loaded."""
+    environment = {**environment_of(issuer, free_port()), "OMP_DISPLAY_ENV": "verbose"}
+    with serving("inference_service.main:create_app()", environment, folder=tmp_path) as server:
+        assert server.process.stderr is not None
+        spins = next(line for line in server.process.stderr if "GOMP_SPINCOUNT" in line)
+    assert "'0'" in spins

@@ -44,6 +44,13 @@ def test_the_layers_compute_in_8_bits_and_say_nearly_the_same(calibrated: Path) 
     assert "Quantized" in repr(in_int8.network)
 
 
+def test_other_ranges_make_another_model(calibrated: Path) -> None:
+    ranges = read_ranges(calibrated, digest="abc")
+    wider = {name: 2 * values for name, values in ranges.items()}
+    identities = {quantized(convolutional(), each).identity for each in (ranges, wider, dict(reversed(ranges.items())))}
+    assert len(identities) == 2
+
+
 def test_the_loader_serves_it_and_searches_for_nothing(calibrated: Path) -> None:
     source = ModelSource("tiny", "1", "test:tiny", convolutional, calibration=calibrated)
     loader = Loader(4)

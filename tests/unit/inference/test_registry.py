@@ -5,7 +5,8 @@ import gc
 import re
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,20 @@ import yaml
 from inference_service.errors import UnknownModel
 from inference_service.exported import read_program
 from inference_service.metrics import InferenceMetrics
+from inference_service.mode_search import ModeSearch
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
-from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState, open_models
+from inference_service.modes import Measurement, Mode
+from inference_service.opening import open_models
+from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.sources import read_sources
 from prometheus_client import CollectorRegistry
 from safetensors.torch import save_file
+from servicekit.background import running
 from servicekit.health import Readiness
 
-from tests.unit.inference.networks import tiny_model
+from tests.unit.inference.networks import Colours, Gate, tiny_model
 from tests.unit.inference.pictures import DATA
+from tests.unit.inference.test_model import Sizes
 from tests.unit.inference.weight_files import exported
 
 CAT = DATA / "chelsea.png"
@@ -85,10 +91,12 @@ async def test_a_changed_source_is_switched_to_and_its_reason_is_forgotten() -> 
     assert (served.state, served.reason, served.source.fingerprint) == (ModelState.READY, None, "changed again")
 
 
-async def test_batches_of_each_size_are_computed_and_timed_before_the_switch() -> None:
-    collected = CollectorRegistry()
-    models = ModelRegistry([source()], Readiness(MODEL_NEED), InferenceMetrics(collected), max_batch_size=4)
-    await models.load([source()])
+async def test_batches_of_each_size_are_computed_before_the_switch() -> None:
+    network = Sizes()
+    sources = [source(load=lambda: tiny_model(network))]
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), max_batch_size=4)
+    await models.load(sources)
+    assert set(network.seen) == {1, 2, 4}
     assert list(models.get().require().batch_seconds) == [1, 4]
 
 
@@ -166,9 +174,40 @@ async def test_the_old_version_answers_until_the_new_one_is_ready_and_is_then_le
     assert states == [("tiny", "1", "ready"), ("tiny", "2", "loading")]
     assert setup.served() == [("tiny", "2", "ready")]
     info = {"model": "tiny", "source": "test:tiny", "device": "cpu", "dtype": "float32", "mode": "eager", "digest": ""}
-    assert setup.metric("inference_model_info", version="1", **info) == 0
     assert setup.metric("inference_model_info", version="2", **info) == 1
     assert (setup.metric("inference_model_load_duration_seconds", model="tiny", version="2") or 0) > 0
+
+
+def giving(model: Model) -> Callable[[], Model]:
+    return lambda: model
+
+
+async def test_changes_leave_no_series_of_what_was() -> None:
+    measured = (Measurement(mode=Mode.EAGER, images_per_second=10.0),)
+    setup = await loaded(part("1"))
+    for number in range(2, 5):
+        model = replace(tiny_model(), digest=f"{number}", measurements=measured)
+        await setup.models.load([source(str(number), load=giving(model))])
+        setup.models.get().stop("it fails")
+        await setup.models.reload([source(str(number), load=giving(model))])
+        changed = replace(model, digest=f"{number} changed")
+        await setup.models.reload([source(str(number), load=giving(changed))])
+    series = [
+        (sample.name, sample.labels["version"], sample.labels.get("digest"))
+        for metric in setup.collected.collect()
+        for sample in metric.samples
+        if "version" in sample.labels
+    ]
+    assert sorted(series) == [
+        ("inference_model_images_per_second", "4", None),
+        ("inference_model_info", "4", "4 changed"),
+        ("inference_model_load_duration_seconds", "4", None),
+        ("inference_rollout_stopped", "4", None),
+    ]
+    await setup.models.unload("tiny")
+    assert not [
+        metric for metric in setup.collected.collect() if metric.name == "inference_model_info" and metric.samples
+    ]
 
 
 async def test_a_version_whose_successor_fails_is_kept() -> None:
@@ -241,6 +280,48 @@ async def test_a_model_that_is_wrong_about_a_golden_picture_is_not_served(
     else:
         assert candidate.state is ModelState.FAILED
         assert re.search(reason, candidate.reason or "")
+
+
+async def unload(models: ModelRegistry) -> None:
+    await models.unload("tiny")
+
+
+async def reload(models: ModelRegistry) -> None:
+    await models.reload([source()])
+
+
+async def retire(models: ModelRegistry) -> None:
+    await models.load([source(name="other")])
+
+
+@pytest.mark.parametrize("change", [unload, reload, retire])
+async def test_a_model_changes_while_its_fastest_mode_is_searched_for_and_stays_as_it_was_changed(
+    tmp_path: Path, change: Callable[[ModelRegistry], Awaitable[None]]
+) -> None:
+    gate, collected = Gate(), CollectorRegistry()
+    modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=1, missing=lambda *_: "not here")
+    sources = [source(load=lambda: tiny_model(gate))]
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(collected), modes=modes)
+    async with running(models.search_modes(), "search-modes"), asyncio.timeout(60):
+        await models.load(sources)
+        assert await asyncio.to_thread(gate.entered.wait, 30)
+        await change(models)
+        changed = [(served.source.name, served.state, served.model) for served in models]
+        await models.reload([source(name="last")])
+        gate.opened.set()
+        # The searches come one after the other.
+        while not models.get("last").require().measurements:  # noqa: ASYNC110 nothing else tells
+            await asyncio.sleep(0.005)
+    found = [(served.source.name, served.state, served.model) for served in models]
+    if change is reload:
+        assert isinstance(models.get("tiny").require().network, Colours)
+    elif change is unload:
+        assert found[0] == changed[0] == ("tiny", ModelState.UNLOADED, None)
+    else:
+        assert [name for name, _, _ in found] == ["other", "last"]
+    shown = [sample for metric in collected.collect() for sample in metric.samples if sample.value == 1]
+    names = [sample.labels["model"] for sample in shown if sample.name == "inference_model_info"]
+    assert sorted(names) == sorted(name for name, _, model in found if model)
 
 
 def resident_bytes() -> int:

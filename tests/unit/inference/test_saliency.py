@@ -1,18 +1,22 @@
 """Which part of a picture speaks for a class: against computations of our own, and against the eye."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from inference_service.cuda import RecordedNetwork
 from inference_service.decoding import decode
 from inference_service.model import Model
+from inference_service.modes import Mode
 from inference_service.saliency import (
     CELLS,
     WINDOWS,
     grad_cam,
     has_feature_map,
     occluded,
+    open_network,
     read_grad_cam,
     read_occlusion,
 )
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from tests.unit.inference.networks import tiny_model
+from tests.unit.inference.test_cuda import Recorder
 
 CHELSEA = Path(__file__).parents[2] / "data" / "chelsea.png"
 FACE = (slice(1, 7), slice(0, 6))
@@ -63,7 +68,7 @@ def test_grad_cam_is_that_of_plain_autograd(target: int) -> None:
     features = network.last(image)
     expected = reference(features, network.classify((features * 0.5).mean((2, 3))), target)
 
-    [row] = grad_cam(tiny_model(network), image, target)
+    [row] = grad_cam(image, tiny_model(network), network, target)
     found = read_grad_cam(row, 3, target)
     assert found.index == target
     torch.testing.assert_close(found.map, expected)
@@ -74,7 +79,7 @@ def test_grad_cam_is_that_of_plain_autograd(target: int) -> None:
 
 def test_grad_cam_of_the_built_in_model_is_that_of_plain_autograd_and_shows_the_cat(efficientnet: Model) -> None:
     image = efficientnet.preprocessing(decode(CHELSEA.read_bytes(), max_pixels=10**6)).unsqueeze(0)
-    [row] = grad_cam(efficientnet, image, None)
+    [row] = grad_cam(image, efficientnet, efficientnet.network, None)
     found = read_grad_cam(row, 1000, None)
     assert found.index in range(281, 286)
 
@@ -93,6 +98,31 @@ def test_occlusion_shows_the_cat_too(efficientnet: Model) -> None:
     found = read_occlusion(whole, parts, None)
     assert found.map.shape == (CELLS, CELLS)
     assert found.map[3:, :6].mean() > 1.3 * found.map[:3].mean()
+
+
+def test_a_model_whose_batches_are_recorded_is_looked_into_as_it_was_before() -> None:
+    torch.manual_seed(1)
+    network, image = InPlace().eval(), torch.randn(1, 3, 8, 8)
+    expected = grad_cam(image, tiny_model(network), network, None)
+    recorded = replace(tiny_model(RecordedNetwork(network, (1,), record=Recorder())), mode=Mode.CHANNELS_LAST)
+    recorded.forward(image)
+    assert has_feature_map(open_network(recorded))
+    torch.testing.assert_close(grad_cam(image, recorded, open_network(recorded), None), expected)
+
+
+def later(model: Model) -> Model:
+    """Return a model that normalizes its inputs itself, as on a GPU."""
+    return replace(model, preprocessing=replace(model.preprocessing, normalizes=False))
+
+
+def test_levels_that_are_normalized_with_the_batch_have_the_map_of_the_normalized_picture(efficientnet: Model) -> None:
+    picture = decode(CHELSEA.read_bytes(), max_pixels=10**6)
+    images = efficientnet.preprocessing(picture).unsqueeze(0)
+    levels = later(efficientnet).preprocessing(picture).unsqueeze(0)
+    assert levels.dtype == torch.uint8
+    network = efficientnet.network
+    found = grad_cam(levels, later(efficientnet), network, None)
+    assert found.equal(grad_cam(images, efficientnet, network, None))
 
 
 def test_occlusion_finds_the_one_place_that_counts() -> None:
@@ -122,7 +152,7 @@ def test_a_network_whose_maps_are_single_points_gives_its_logits_alone() -> None
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.Flatten()).eval()
     image = torch.rand(1, 3, 8, 8)
     assert has_feature_map(network)
-    torch.testing.assert_close(grad_cam(tiny_model(network), image, None), network(image).detach())
+    torch.testing.assert_close(grad_cam(image, tiny_model(network), network, None), network(image).detach())
 
 
 def background(heat: Tensor, region: tuple[slice, slice]) -> float:

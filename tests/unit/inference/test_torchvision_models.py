@@ -1,12 +1,15 @@
 """Networks that torchvision builds otherwise when it loads the weights itself."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from inference_service.torchvision_models import build_classifier, published_weights
 from torch import Tensor
-from torchvision.models import densenet121, get_model_weights, googlenet
+from torch.overrides import TorchFunctionMode
+from torchvision import models
+from torchvision.models import WeightsEnum, densenet121, get_model, get_model_weights, googlenet
 
 
 def same(network: torch.nn.Module, built: torch.nn.Module) -> bool:
@@ -41,3 +44,56 @@ def test_published_weights_are_those_that_torchvision_recommends_unless_others_a
     assert recommended.sha256 == "11ad3fa6"
     assert (recommended.preprocessing.resize_size, other.preprocessing.resize_size) == (232, 256)
     assert len(recommended.labels) == 1000
+
+
+class CountingOnTheProcessor(TorchFunctionMode):
+    """Leaves a RegNet the numbers that its layers are counted with."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._counts = name.startswith("regnet")
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        if self._counts and function in (torch.arange, torch.tensor):
+            options["device"] = "cpu"
+        return function(*args, **options)
+
+
+def as_published(name: str, weights: WeightsEnum) -> torch.nn.Module:
+    """Return the network that torchvision's own builders make for weights."""
+    options: dict[str, Any] = {"num_classes": len(weights.meta["categories"])}
+    if name.startswith("vit_"):
+        options["image_size"] = weights.meta["min_size"][0]
+    elif name.startswith("maxvit"):
+        options["input_size"] = weights.meta["min_size"]
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"transform_input": True, "init_weights": False}
+    network: torch.nn.Module = get_model(name, weights=None, **options)
+    return network
+
+
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_every_classifier_is_built_for_each_set_of_its_weights(name: str) -> None:
+    """On a device without memory: the shapes alone are computed."""
+    sets = [
+        weights for weights in get_model_weights(name) if weights.meta["categories"]
+    ]  # one VGG's has features alone
+    assert sets
+    built: set[int] = set()
+    for weights in sets:
+        published = published_weights(name, weights.name)
+        transforms = weights.transforms()
+        side, classes = published.preprocessing.input_size, len(published.labels)
+        assert published.labels == tuple(weights.meta["categories"])
+        assert [side] == transforms.crop_size
+        assert published.preprocessing.mean == pytest.approx([255 * value for value in transforms.mean])
+        assert published.sha256 in published.url
+        if side not in built:
+            built.add(side)
+            with torch.device("meta"), CountingOnTheProcessor(name), torch.inference_mode():
+                tensors = as_published(name, weights).state_dict()
+                network = build_classifier(name, tensors, classes=classes, input_size=side)
+                assert network(torch.empty(1, 3, side, side)).shape == (1, classes)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inference_service.ending import Ending, ServiceEnds
 from inference_service.model import ModelUnavailable
 from inference_service.weights import fetch, read_tensors, without_secrets
 from safetensors.torch import save_file
@@ -35,6 +36,14 @@ def test_a_file_is_fetched_once_and_then_found_without_a_network(published: str,
     assert path.read_bytes() == CONTENT
     assert fetch("http://127.0.0.1:9/weights.pth", path, sha256=sha256) == DIGEST
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_download_ends_with_the_service_and_leaves_nothing(published: str, tmp_path: Path) -> None:
+    ending = Ending()
+    ending.begin()
+    with pytest.raises(ServiceEnds):
+        fetch(published, tmp_path / "kept" / "weights.pth", sha256=DIGEST, ending=ending)
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_another_file_than_was_asked_for_is_not_kept(published: str, tmp_path: Path) -> None:

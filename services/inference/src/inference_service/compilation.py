@@ -10,17 +10,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 import zipfile
 from pathlib import Path
 
 import torch
 
+from inference_service.ending import Ending, ServiceEnds
 from inference_service.model import Model, ModelUnavailable
 from inference_service.weights import first_line
 
 LEAST_SECONDS = 60.0
 """How long a search has to be at least for a compilation: a ResNet-50 takes 33 s on two cores that do nothing else."""
+
+_LOOKS_EVERY_SECONDS = 0.1
 
 
 def missing_compiler() -> str | None:
@@ -29,11 +33,14 @@ def missing_compiler() -> str | None:
     return None if shutil.which(name) else f"there is no C++ compiler ({name})"
 
 
-def compile_network(model: Model, path: Path, *, max_batch_size: int, seconds: float) -> None:
+def compile_network(
+    model: Model, path: Path, *, max_batch_size: int, seconds: float, ending: Ending | None = None
+) -> None:
     """Write the library of a model's network, for batches of any size up to `max_batch_size`, to `path`.
 
     Raises:
         ModelUnavailable: it cannot be compiled, or not within `seconds`.
+        ServiceEnds: the service ends meanwhile.
     """
     side = model.preprocessing.input_size
     images = torch.zeros(max(2, max_batch_size), 3, side, side, dtype=model.dtype)
@@ -47,28 +54,30 @@ def compile_network(model: Model, path: Path, *, max_batch_size: int, seconds: f
                 # torch warns of weights whose layout is not torch's own, which channels last is.
                 warnings.simplefilter("ignore", UserWarning)
                 torch.export.save(torch.export.export(model.network, (example,), dynamic_shapes=sizes), program)
-            _run(program, library, seconds)
+            _run(program, library, seconds, ending or Ending())
             library.replace(path)
-    except ModelUnavailable:
+    except (ModelUnavailable, ServiceEnds):
         raise
     except Exception as error:  # tracing runs the network's own Python, which may raise anything
         raise ModelUnavailable(f"it cannot be compiled: {first_line(error)}") from error
 
 
-def _run(program: Path, library: Path, seconds: float) -> None:
+def _run(program: Path, library: Path, seconds: float, ending: Ending) -> None:
+    ends_at = time.monotonic() + seconds
     command = [sys.executable, "-m", __name__, str(program), str(library), str(torch.get_num_threads())]
     # A session of its own: the compiler runs in children, which have to end with it.
     with subprocess.Popen(  # noqa: S603 our own module and files
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise ModelUnavailable(f"it was not compiled within {seconds:.0f} s") from None
+            while process.poll() is None:
+                if time.monotonic() > ends_at:
+                    raise ModelUnavailable(f"it was not compiled within {seconds:.0f} s")
+                ending.sleep(_LOOKS_EVERY_SECONDS)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-    if status != 0:
+    if process.returncode != 0:
         raise ModelUnavailable("the compiler failed")
 
 
@@ -81,7 +90,9 @@ def main() -> None:
     torch.set_num_threads(int(threads))
     package = Path(program).with_name("package.pt2")
     with torch.no_grad():
-        aoti_compile_and_package(torch.export.load(program), package_path=package, inductor_configs={"freezing": True})
+        aoti_compile_and_package(
+            torch.export.load(program), package_path=str(package), inductor_configs={"freezing": True}
+        )
     _unpack(package, Path(library))
 
 

@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -18,6 +20,15 @@ def available_cpus(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGRO
     # The affinity is known on Linux only, as are cgroups.
     cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, int(min([cpus, *_quotas(cgroup_root, own_cgroups)])))
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute with `count` threads on this thread, whatever others are told.
+
+    When a thread first computes torch takes what was told last, on any thread. So that has to be over.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
 
 
 def _quotas(cgroup_root: Path, own_cgroups: Path) -> list[float]:

@@ -7,14 +7,15 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inference_service.admission import Admission
 from inference_service.batching import Place, Priority
+from inference_service.eager_copies import EagerCopies
 from inference_service.errors import UnknownClass
 from inference_service.failure_watch import FailureWatch
 from inference_service.metrics import InferenceMetrics
-from inference_service.model import Model
+from inference_service.model import Model, ModelSource
 from inference_service.overlay import draw_overlay
 from inference_service.pictures import EncodedPicture
 from inference_service.pipeline import Pipeline, in_time
@@ -24,7 +25,9 @@ from inference_service.saliency import (
     Saliency,
     grad_cam,
     has_feature_map,
+    is_closed,
     occluded,
+    open_network,
     read_grad_cam,
     read_occlusion,
 )
@@ -51,6 +54,7 @@ class Explainer:
         pipeline: Pipeline,
         admission: Admission,
         decode_pool: Executor,
+        copies: EagerCopies,
         *,
         max_image_pixels: int,
         metrics: InferenceMetrics,
@@ -59,6 +63,7 @@ class Explainer:
         self._pipeline = pipeline
         self._admission = admission
         self._decode_pool = decode_pool
+        self._copies = copies
         self._max_image_pixels = max_image_pixels
         self._metrics = metrics
         self._watch = watch
@@ -82,13 +87,14 @@ class Explainer:
         model = served.require()
         if target is not None and target >= len(model.labels):
             raise UnknownClass(f"the model has the classes 0 to {len(model.labels) - 1}")
-        request = _Request(EncodedPicture(data), model, target, timings, timeout_seconds)
+        request = _Request(EncodedPicture(data), served.source, model, target, timings, timeout_seconds)
         with self._metrics.request(served.source.name, timings), self._watch.judging(served, model):
             return await in_time(self._explain(request, draw=draw), timeout_seconds)
 
     async def _explain(self, request: "_Request", *, draw: bool) -> Explanation:
         model, timings = request.model, request.timings
-        forward = partial(grad_cam, model, target=request.target) if has_feature_map(model.network) else None
+        network = await self._network(request)
+        forward = network and partial(grad_cam, model=model, network=network, target=request.target)
         with self._admit(request) as place:
             image = await self._pipeline.prepare(request.picture, model, timings)
             [row] = await place.infer(image.unsqueeze(0), timings, forward)
@@ -101,8 +107,16 @@ class Explainer:
             png = await self._draw(request, saliency) if draw else None
         return Explanation(saliency, model.labels[saliency.index], method, png)
 
+    async def _network(self, request: "_Request") -> nn.Module | None:
+        """Return the layers of the model, where Grad-CAM suits them."""
+        if is_closed(request.model):
+            return await self._copies.of(request.source, request.model)
+        network = open_network(request.model)
+        return network if has_feature_map(network) else None
+
     async def _without_parts(self, request: "_Request", image: Tensor) -> Tensor:
         """Return the logits [WINDOWS, classes] of `image` without each of its windows."""
+        image = request.model.normalized(image)  # among its grey levels 0 is black
         logits = []
         at_once = self._admission.max_batch_size
         for start in range(0, WINDOWS, at_once):
@@ -131,6 +145,7 @@ class Explainer:
 @dataclass(frozen=True, slots=True)
 class _Request:
     picture: EncodedPicture
+    source: ModelSource
     model: Model
     target: int | None
     timings: StageTimings

@@ -6,7 +6,6 @@ from functools import partial
 from importlib.metadata import version
 
 import httpx
-import torch
 from fastapi import FastAPI
 from servicekit.app import build_app
 from servicekit.auth import Verifications
@@ -24,8 +23,10 @@ from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
 from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
-from inference_service.cpu import available_cpus
+from inference_service.cpu import available_cpus, use_threads
 from inference_service.dependencies import State
+from inference_service.eager_copies import EagerCopies
+from inference_service.ending import Ending
 from inference_service.executors import open_executor
 from inference_service.explaining import Explainer
 from inference_service.failure_watch import FailureWatch
@@ -39,10 +40,11 @@ from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import PROBES, oip_routers
+from inference_service.opening import open_models
 from inference_service.pipeline import Pipeline
 from inference_service.probing import Prober
 from inference_service.rates import open_rate_limiter
-from inference_service.registry import MODEL_NEED, ModelRegistry, open_models
+from inference_service.registry import MODEL_NEED, ModelRegistry
 from inference_service.reloading import follow_models_file
 from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
@@ -62,7 +64,8 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     if settings is None:
         settings = load_settings(InferenceSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
-    chosen = _configured_sources(settings) if sources is None else sources
+    ending = Ending()
+    chosen = _configured_sources(settings, ending) if sources is None else sources
     registry = new_registry()
     telemetry = Telemetry(settings, version=version("pinhole-inference"), registry=registry)
     readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, MODEL_NEED)
@@ -74,12 +77,11 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
-        # torch counts the CPUs of the host, and keeps the number of threads by thread: it is set on that one.
         compute_threads = settings.compute_threads or cpus
-        set_compute_threads = partial(torch.set_num_threads, compute_threads)
+        set_compute_threads = partial(use_threads, compute_threads)  # torch counts the CPUs of the host
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         metrics.show_queue_capacity(settings.max_queue_size)
-        set_one_thread = partial(torch.set_num_threads, 1)  # pictures are resized side by side, each by one
+        set_one_thread = partial(use_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
             open_jwks(
@@ -92,6 +94,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             open_revocations(settings.auth_url, http, readiness, keys=keys, registry=registry) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
             open_executor("model", 1, prepare=set_compute_threads) as model_thread,
+            open_executor("copy", 1) as copying_thread,
             open_models(
                 chosen,
                 readiness,
@@ -102,10 +105,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     budget_seconds=settings.mode_search_seconds,
                     folder=settings.modes_dir,
                     max_batch_size=settings.max_batch_size,
+                    ending=ending,
                 ),
+                ending=ending,
                 prepare=set_compute_threads,
                 workers_dir=settings.workers_dir,
-                follow=_follower(settings) if sources is None else None,
+                follow=_follower(settings, ending) if sources is None else None,
             ) as served_models,
             DynamicBatcher(
                 model_thread,
@@ -159,13 +164,14 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     pipeline,
                     admission,
                     decode_pool,
+                    EagerCopies(copying_thread, settings.workers_dir),
                     max_image_pixels=settings.max_image_pixels,
                     metrics=metrics,
                     watch=watch,
                 ),
                 statistics=metrics.statistics,
                 control=ModelControl(
-                    served_models, partial(_current_sources, settings, chosen), is_on=settings.model_control
+                    served_models, partial(_current_sources, settings, chosen, ending), is_on=settings.model_control
                 ),
             )
             async with (
@@ -199,28 +205,30 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     )
 
 
-def _configured_sources(settings: InferenceSettings) -> Sequence[ModelSource]:
+def _configured_sources(settings: InferenceSettings, ending: Ending) -> Sequence[ModelSource]:
     if settings.models_file is None:
         return (EFFICIENTNET_LITE0,)
     try:
-        return read_sources(settings.models_file, settings.weights_dir)
+        return read_sources(settings.models_file, settings.weights_dir, ending)
     except BadModelsFile as error:
         lines = "\n  ".join(str(error).splitlines())
         raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
 
 
-def _current_sources(settings: InferenceSettings, chosen: Sequence[ModelSource]) -> Sequence[ModelSource]:
+def _current_sources(
+    settings: InferenceSettings, chosen: Sequence[ModelSource], ending: Ending
+) -> Sequence[ModelSource]:
     """Return what `models.yaml` names now, or what was chosen at the start where there is no such file."""
-    return chosen if settings.models_file is None else read_sources(settings.models_file, settings.weights_dir)
+    return chosen if settings.models_file is None else read_sources(settings.models_file, settings.weights_dir, ending)
 
 
-def _follower(settings: InferenceSettings) -> Callable[[ModelRegistry], Awaitable[None]] | None:
+def _follower(settings: InferenceSettings, ending: Ending) -> Callable[[ModelRegistry], Awaitable[None]] | None:
     """Return what follows the changes of `models.yaml`, where that is asked for."""
     if settings.models_file is None or settings.models_poll_seconds is None:
         return None
     return partial(
         follow_models_file,
+        read=partial(read_sources, settings.models_file, settings.weights_dir, ending),
         models_file=settings.models_file,
-        weights_folder=settings.weights_dir,
         poll_seconds=settings.models_poll_seconds,
     )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from servicekit.metrics import DURATION_BUCKETS
+from servicekit.metrics import DURATION_BUCKETS, is_shared
 from servicekit.problem import Problem
 from servicekit.telemetry import exemplar
 
@@ -118,7 +118,7 @@ class InferenceMetrics:
         )
         self._model_info = Gauge(
             "inference_model_info",
-            "1 for each model that is ready, 0 for one that was.",
+            "1 for each model that is ready; where there are several workers, 0 for one that was.",
             ["model", "version", "source", "device", "dtype", "mode", "digest"],
             multiprocess_mode="livemax",
             registry=registry,
@@ -265,9 +265,18 @@ class InferenceMetrics:
 
     def model_is_gone(self, source: ModelSource, model: Model | None) -> None:
         """Show that a model is no longer served."""
-        if model is not None:
-            # Among several workers no labels can be removed.
+        if model is None:
+            return
+        if is_shared():  # from the files that workers keep nothing can be removed
             self._model_info.labels(*_info(source, model)).set(0)
+        else:
+            self._model_info.remove(*_info(source, model))
+
+    def version_is_gone(self, source: ModelSource) -> None:
+        """Show nothing more of a version: the next ones have other numbers."""
+        if not is_shared():
+            for gauge in (self._model_images_per_second, self._model_load_seconds, self._rollout_stopped):
+                gauge.remove_by_labels({"model": source.name, "version": source.version})
 
     def model_was_loaded(self, source: ModelSource, seconds: float) -> None:
         """Count one version that came to be served."""

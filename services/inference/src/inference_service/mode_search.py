@@ -17,6 +17,8 @@ from inference_service.agreement import LEAST, compare, inputs
 from inference_service.compilation import LEAST_SECONDS, compile_network
 from inference_service.compiled_network import CompiledNetwork
 from inference_service.conversion import candidates, in_mode, missing_for
+from inference_service.ending import Ending
+from inference_service.file_lock import locked
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Measurement, Mode, ModeSetting
 from inference_service.weights import first_line
@@ -54,12 +56,14 @@ class ModeSearch:
         folder: Path,
         max_batch_size: int,
         missing: Callable[[Mode, str], str | None] = missing_for,
+        ending: Ending | None = None,
     ) -> None:
         self._setting = setting
         self._missing = missing
         self._budget_seconds = budget_seconds
         self._folder = folder
         self._max_batch_size = max_batch_size
+        self._ending = ending or Ending()
 
     def settle(self, model: Model, wanted: ModeSetting | None) -> Model:
         """Return an eager model in the mode that is set for it, or that was found before; else as it is.
@@ -70,14 +74,7 @@ class ModeSearch:
         setting = wanted or self._setting
         if not _searches(setting):
             return self._pinned(model, Mode(setting))
-        choice = self._read(model, setting)
-        if choice is None or (choice.mode is Mode.COMPILE and not self._library(model).exists()):
-            return model
-        try:
-            return replace(self._in_mode(model, choice.mode), measurements=choice.measurements)
-        except ModelUnavailable as error:  # what is kept may be damaged, and eager needs none of it
-            log.warning("mode_not_restored", mode=choice.mode, reason=str(error))
-            return model
+        return self._restored(model, setting) or model
 
     def is_open(self, model: Model, wanted: ModeSetting | None) -> bool:
         """Tell whether the mode of a settled model is to be searched for."""
@@ -86,20 +83,47 @@ class ModeSearch:
     def search(self, model: Model, wanted: ModeSetting | None, accept: Callable[[Model], Model]) -> Model:
         """Return the eager `model` in the fastest mode that agrees with it and that `accept` takes.
 
+        Of several processes with one folder one searches, and the others take what it has found.
+
         The model may be served meanwhile: it is not changed. `accept` returns what it is given, made
         ready to serve, or raises `ModelUnavailable`.
+
+        Raises:
+            ServiceEnds: the service ends meanwhile; nothing is kept.
         """
         setting = wanted or self._setting
+        with locked(self._path(model, setting).with_suffix(".lock"), self._ending):
+            if found := self._restored(model, setting, keep=True):
+                return accept(found)  # another worker has searched meanwhile
+            return self._find(model, setting, accept)
+
+    def _find(self, model: Model, setting: ModeSetting, accept: Callable[[Model], Model]) -> Model:
         modes = candidates(model, setting)
         ends_at = time.monotonic() + self._budget_seconds
 
         def in_mode(mode: Mode) -> Model:
             return self._in_mode(model, mode, keep=True, seconds=ends_at - time.monotonic())
 
-        trial = _Trial(model, self._max_batch_size, ends_at, in_mode, accept)
+        def check_time() -> None:
+            self._ending.check()
+            if time.monotonic() > ends_at:
+                raise _OutOfTime
+
+        trial = _Trial(model, self._max_batch_size, check_time, in_mode, accept)
         found = trial.best({mode: self._obstacle(mode, model.device) for mode in modes})
         self._write(model, setting, _Choice(mode=found.mode, measurements=found.measurements))
         return found
+
+    def _restored(self, model: Model, setting: ModeSetting, *, keep: bool = False) -> Model | None:
+        """Return the model in the mode that was found before, where it was."""
+        choice = self._read(model, setting)
+        if choice is None or (choice.mode is Mode.COMPILE and not self._library(model).exists()):
+            return None
+        try:
+            return replace(self._in_mode(model, choice.mode, keep=keep), measurements=choice.measurements)
+        except ModelUnavailable as error:  # what is kept may be damaged, and eager needs none of it
+            log.warning("mode_not_restored", mode=choice.mode, reason=str(error))
+            return None
 
     def _pinned(self, model: Model, mode: Mode) -> Model:
         if reason := self._missing(mode, model.device):
@@ -116,9 +140,10 @@ class ModeSearch:
         if mode is not Mode.COMPILE:
             return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
         path, side = self._library(model), model.preprocessing.input_size
-        if not path.exists():
-            last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
-            compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds)
+        with locked(path.with_suffix(".lock"), self._ending):
+            if not path.exists():
+                last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
+                compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
         try:
             network = CompiledNetwork(path, (3, side, side))
         except (RuntimeError, OSError) as error:
@@ -133,9 +158,7 @@ class ModeSearch:
         """Return the file for what decides which mode is best."""
         machine = torch.cuda.get_device_name(model.device) if model.device.startswith("cuda") else _processor()
         decides = (
-            model.digest,
-            repr(model.preprocessing),
-            model.dtype_name,
+            *model.identity,
             model.device,
             setting,
             torch.__version__,
@@ -175,13 +198,13 @@ class _Trial:
         self,
         model: Model,
         max_batch_size: int,
-        ends_at: float,
+        check_time: Callable[[], None],
         in_mode: Callable[[Mode], Model],
         accept: Callable[[Model], Model],
     ) -> None:
         self._model = model
         self._batch_size = max_batch_size
-        self._ends_at = ends_at
+        self._check_time = check_time
         self._in_mode = in_mode
         self._accept = accept
         self._expected: Tensor | None = None
@@ -250,10 +273,6 @@ class _Trial:
             self._check_time()
             logits.append(model.forward(batch))
         return torch.cat(logits)
-
-    def _check_time(self) -> None:
-        if time.monotonic() > self._ends_at:
-            raise _OutOfTime
 
 
 class _OutOfTime(Exception):

@@ -34,9 +34,15 @@ class Model:
     digest: str = ""
     """SHA-256 of the weights, in hexadecimal digits."""
 
+    architecture: str = ""
+    """What the weights are put into, where their source leaves it open."""
+
     mode: Mode = Mode.EAGER
     measurements: tuple[Measurement, ...] = ()
     """Of each mode that it was compared in; none where the mode was set."""
+
+    calibration: str = ""
+    """SHA-256 of the ranges that it is computed in 8 bits with."""
 
     batch_seconds: Mapping[int, float] = field(default_factory=dict)
     """What batches of the smallest and of the largest size have taken in the warm-up, by their size."""
@@ -49,6 +55,18 @@ class Model:
         return str(self.dtype).removeprefix("torch.")
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """Return what decides its answers to a picture: the same at each start, and in each process."""
+        return (
+            self.digest,
+            self.architecture,
+            repr(self.preprocessing),
+            self.dtype_name,
+            self.mode,
+            self.calibration,
+        )
+
+    @property
     def is_on_gpu(self) -> bool:
         """Tell whether it is computed on a GPU."""
         return self.device.startswith("cuda")
@@ -58,14 +76,20 @@ class Model:
 
         They are float32, or uint8 where `preprocessing` leaves it to this to normalize them.
         """
-        layout = torch.contiguous_format if self.mode is Mode.EAGER else torch.channels_last
         with torch.inference_mode():
-            if self.is_on_gpu:
-                images = images.pin_memory().to(self.device, non_blocking=True)
-            if images.dtype is torch.uint8:
-                images = self.preprocessing.normalize(images)
-            logits: Tensor = self.network(images.to(self.device, self.dtype, memory_format=layout))
+            logits: Tensor = self.network(self.inputs(images))
             return logits.float().cpu()
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Return what the network takes of preprocessed pictures, as `forward` does: normalized, on its device."""
+        layout = torch.contiguous_format if self.mode is Mode.EAGER else torch.channels_last
+        if self.is_on_gpu:
+            images = images.pin_memory().to(self.device, non_blocking=True)
+        return self.normalized(images).to(self.device, self.dtype, memory_format=layout)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Return the float32 of preprocessed pictures, also where `preprocessing` has left that to be done."""
+        return self.preprocessing.normalize(images) if images.dtype is torch.uint8 else images
 
     def warm_up(self, max_batch_size: int = 1) -> Mapping[int, float]:
         """Compute a grey picture in batches of each of `batch_sizes`, and time the smallest and the largest.

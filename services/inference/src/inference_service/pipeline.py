@@ -205,8 +205,8 @@ class Pipeline:
         started = time.perf_counter()
         source = task.served.source
         kind = task.picture.kind
-        digest, mode = task.model.digest, task.model.mode
-        key = await cache_key(task.picture.data, kind, source.name, source.version, source.uri, digest, mode)
+        named = kind, source.name, source.version, source.uri
+        key = await cache_key(task.picture.data, *named, *task.model.identity)
         if self._flights.get(key) is None:
             found = await self._cache.get(key, len(task.model.labels))
             if found is not None:

@@ -5,6 +5,7 @@ deprecated in favour of a way that does.
 """
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 from torch.fx import GraphModule
 
@@ -82,7 +83,7 @@ def quantized(model: Model, ranges: dict[str, Tensor]) -> Model:
             network = convert_fx(network)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
-    return replace(model, network=network, mode=Mode.INT8)
+    return replace(model, network=network, mode=Mode.INT8, calibration=hashlib.sha256(save(ranges)).hexdigest())
 
 
 def _observed(model: Model) -> GraphModule:

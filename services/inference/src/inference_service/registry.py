@@ -1,16 +1,14 @@
 """The models of this process by name and version, and how far each one is."""
 
 import asyncio
-import contextlib
 import gc
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from torch.fx import GraphModule
@@ -104,6 +102,7 @@ class ModelRegistry:
         self._loader = Loader(max_batch_size, modes, workers_dir)
         self._prepare = prepare
         self._changing = asyncio.Lock()
+        self._loaded: asyncio.Queue[ServedModel] = asyncio.Queue()
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -181,8 +180,6 @@ class ModelRegistry:
         elif MODEL_NEED in self._readiness.missing:
             # A process that has been ready stays so: the others it serves as before.
             self._readiness.is_missing(MODEL_NEED, "; ".join(failures))
-        for key in wanted:
-            await self._search_mode(self._models[key])
 
     def _programs(self) -> list[GraphModule]:
         networks = [served.model.network for served in self if served.model]
@@ -205,18 +202,27 @@ class ModelRegistry:
         else:
             self._switch(served, source, model)
             self._resume(served)
+            self._loaded.put_nowait(served)
             self._metrics.model_was_loaded(source, time.perf_counter() - started)
 
-    async def _search_mode(self, served: ServedModel) -> None:
-        """Go over to the fastest mode of a model for which none is set or known."""
-        if served.model is None or not self._loader.can_search(served.source, served.model):
-            return
+    async def search_modes(self) -> None:
+        """Go over to the fastest mode of each model that is loaded and for which none is set or known, for ever.
+
+        Models come and go meanwhile: a search takes minutes.
+        """
+        while True:
+            served = await self._loaded.get()
+            if served.model is not None and self._loader.can_search(served.source, served.model):
+                await self._search_mode(served, served.model)
+
+    async def _search_mode(self, served: ServedModel, model: Model) -> None:
         try:
-            model = await self._on_a_thread(partial(self._loader.search, served.source, served.model))
+            found = await self._on_a_thread(partial(self._loader.search, served.source, model))
         except Exception:
             log.exception("mode_search_failed", model=served.source.name)
         else:
-            self._switch(served, served.source, model)
+            if served.model is model and served in self._models.values():
+                self._switch(served, served.source, found)
 
     def _switch(self, served: ServedModel, source: ModelSource, model: Model) -> None:
         self._metrics.model_is_gone(served.source, served.model)
@@ -259,36 +265,5 @@ class ModelRegistry:
                 served = self._models.pop(key)
                 self._resume(served)
                 self._metrics.model_is_gone(served.source, served.model)
+                self._metrics.version_is_gone(served.source)
                 log.info("model_retired", model=served.source.name, version=served.source.version)
-
-
-@contextlib.asynccontextmanager
-async def open_models(
-    sources: Sequence[ModelSource],
-    readiness: Readiness,
-    metrics: InferenceMetrics,
-    *,
-    max_batch_size: int = 1,
-    modes: ModeSearch | None = None,
-    prepare: Callable[[], object],
-    workers_dir: Path | None = None,
-    follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
-) -> AsyncIterator[ModelRegistry]:
-    """Yield the models at once; they are loaded meanwhile, and then `follow` changes them."""
-    models = ModelRegistry(
-        sources,
-        readiness,
-        metrics,
-        max_batch_size=max_batch_size,
-        modes=modes,
-        prepare=prepare,
-        workers_dir=workers_dir,
-    )
-
-    async def load() -> None:
-        await models.load(sources)
-        if follow:
-            await follow(models)
-
-    async with running(load(), name="load-models"):
-        yield models

@@ -2,21 +2,22 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from servicekit.logs import get_logger
 
+from inference_service.model import ModelSource
 from inference_service.models_file import BadModelsFile
 from inference_service.registry import ModelRegistry
-from inference_service.sources import read_sources
 
 log = get_logger(__name__)
 
 
 async def follow_models_file(
-    models: ModelRegistry, models_file: Path, weights_folder: Path, *, poll_seconds: float
+    models: ModelRegistry, models_file: Path, read: Callable[[], Sequence[ModelSource]], *, poll_seconds: float
 ) -> None:
-    """Load what the file names whenever its content changes. A file that cannot be used changes nothing.
+    """Load what `read` finds in the file whenever its content changes. A file that cannot be used changes nothing.
 
     Its content is compared, not its time: a mounted ConfigMap is replaced by links with any time. The
     first look always counts, as the file may have changed while the models were loaded.
@@ -29,7 +30,7 @@ async def follow_models_file(
             continue
         seen = digest
         try:
-            sources = await asyncio.to_thread(read_sources, models_file, weights_folder)
+            sources = await asyncio.to_thread(read)
         except BadModelsFile as error:
             log.error("models_file_invalid", reason=str(error))  # noqa: TRY400 the reason is all there is to know
         else:

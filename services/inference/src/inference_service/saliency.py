@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from inference_service.cuda import RecordedNetwork
 from inference_service.model import Model
+from inference_service.modes import Mode
 
 CELLS = 8
 """Occlusion looks at so many cells across and down, through windows of two by two of them."""
@@ -43,13 +45,26 @@ def has_feature_map(network: nn.Module) -> bool:
     return convolves and not any(isinstance(module, nn.MultiheadAttention) for module in modules)
 
 
-def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
+def is_closed(model: Model) -> bool:
+    """Tell whether the layers of a model cannot be looked into, whatever network it was made of."""
+    return model.mode in (Mode.COMPILE, Mode.INT8)
+
+
+def open_network(model: Model) -> nn.Module:
+    """Return the layers of a model that is not closed."""
+    return model.network.network if isinstance(model.network, RecordedNetwork) else model.network
+
+
+def grad_cam(images: Tensor, model: Model, network: nn.Module, target: int | None) -> Tensor:
     """Return float32 [1, classes + h * w] for one input [1, 3, H, W]: the logits, and the map row by row.
+
+    `network` is the open one of `model`, or where that is closed what it was made of.
 
     The map is the sum of the channels of the last feature map, each weighted by the mean of the gradient
     of the logit of `target` (by default the highest) with respect to it; what is below 0 is cut off.
     Without the map, [1, classes], where no feature map of two by two or more leads to the logit.
     """
+    answer = model.forward(images) if is_closed(model) else None  # that of its own, which callers get
     last: list[Tensor] = []
     thread = threading.get_ident()
 
@@ -67,16 +82,17 @@ def grad_cam(model: Model, images: Tensor, target: int | None) -> Tensor:
     handle = register_module_forward_hook(cut)  # type: ignore[arg-type]
     try:
         with torch.no_grad():
-            logits: Tensor = model.network(images.to(model.device, model.dtype))
-            index = int(logits[0].argmax()) if target is None else target
+            logits: Tensor = network(model.inputs(images))
+            shown = logits.detach().float() if answer is None else answer.to(logits.device)
+            index = int(shown[0].argmax()) if target is None else target
             [gradient] = torch.autograd.grad(logits[0, index], last, allow_unused=True) if last else [None]
     finally:
         handle.remove()
     if gradient is None:
-        return logits.detach().float().cpu()
+        return shown.cpu()
     features = last[0].detach()
     heat = (gradient.mean((2, 3), keepdim=True) * features).sum(1).relu()
-    return torch.cat([logits.detach().float(), heat.float().flatten(1)], 1).cpu()
+    return torch.cat([shown, heat.float().flatten(1)], 1).cpu()
 
 
 def read_grad_cam(row: Tensor, classes: int, target: int | None) -> Saliency:
@@ -87,7 +103,7 @@ def read_grad_cam(row: Tensor, classes: int, target: int | None) -> Saliency:
 
 
 def occluded(image: Tensor, windows: range) -> Tensor:
-    """Return inputs [N, 3, H, W]: the `image` [3, H, W] with one of `windows` each in the colour that is 0."""
+    """Return inputs [N, 3, H, W]: the normalized `image` [3, H, W] with one of `windows` each in the mean colour."""
     images = image.expand(len(windows), -1, -1, -1).clone()
     for row, window in zip(images, windows, strict=True):
         top, left = divmod(window, CELLS - 1)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from inference_service.builtin import GOLDEN, load_efficientnet_lite0
+from inference_service.ending import Ending
 from inference_service.exported import read_program
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
 from inference_service.models_file import TORCHVISION, ModelEntry, PreprocessingEntry, read_models_file
@@ -18,8 +19,8 @@ from inference_service.torchvision_models import build_classifier, published_wei
 from inference_service.weights import check_digest, fetch, read_tensors, without_secrets
 
 
-def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, ...]:
-    """Return what `models.yaml` names; nothing is loaded or fetched yet.
+def read_sources(models_file: Path, weights_folder: Path, ending: Ending | None = None) -> tuple[ModelSource, ...]:
+    """Return what `models.yaml` names; nothing is loaded or fetched yet. What is fetched later is so until `ending`.
 
     Raises:
         BadModelsFile: the file cannot be used.
@@ -30,7 +31,7 @@ def read_sources(models_file: Path, weights_folder: Path) -> tuple[ModelSource, 
             name=entry.name,
             version=entry.version,
             uri=without_secrets(entry.source) if entry.kind == "https" else entry.source,
-            load=partial(_load, entry, folder, weights_folder),
+            load=partial(_load, entry, folder, weights_folder, ending),
             golden=tuple(GoldenPicture(folder / golden.picture, golden.label) for golden in entry.golden)
             or (GOLDEN if entry.kind == "builtin" else ()),
             mode=None if entry.mode == "int8" else entry.mode,
@@ -60,7 +61,7 @@ def _path(entry: ModelEntry, folder: Path) -> Path:
     return folder / entry.source.removeprefix("file:").removeprefix("//")
 
 
-def _load(entry: ModelEntry, folder: Path, weights_folder: Path) -> Model:
+def _load(entry: ModelEntry, folder: Path, weights_folder: Path, ending: Ending | None) -> Model:
     if entry.device == "auto":
         entry = entry.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
     if entry.device.startswith("cuda") and not torch.cuda.is_available():
@@ -69,16 +70,16 @@ def _load(entry: ModelEntry, folder: Path, weights_folder: Path) -> Model:
         model = load_efficientnet_lite0()
         return _placed(entry, model.network, model.preprocessing, model.labels, model.digest)
     if entry.kind == "torchvision":
-        return _load_torchvision(entry, weights_folder)
-    return _load_file(entry, folder, weights_folder)
+        return _load_torchvision(entry, weights_folder, ending)
+    return _load_file(entry, folder, weights_folder, ending)
 
 
-def _load_torchvision(entry: ModelEntry, weights_folder: Path) -> Model:
+def _load_torchvision(entry: ModelEntry, weights_folder: Path, ending: Ending | None) -> Model:
     match = TORCHVISION.fullmatch(entry.source)
     assert match is not None
     published = published_weights(match["name"], match["weights"])
     path = weights_folder / Path(urlsplit(published.url).path).name
-    digest = fetch(published.url, path, sha256=entry.sha256 or published.sha256)
+    digest = fetch(published.url, path, sha256=entry.sha256 or published.sha256, ending=ending)
     network = build_classifier(
         match["name"],
         read_tensors(path),
@@ -89,13 +90,13 @@ def _load_torchvision(entry: ModelEntry, weights_folder: Path) -> Model:
     return _placed(entry, network, preprocessing, entry.labels or published.labels, digest)
 
 
-def _load_file(entry: ModelEntry, folder: Path, weights_folder: Path) -> Model:
+def _load_file(entry: ModelEntry, folder: Path, weights_folder: Path, ending: Ending | None) -> Model:
     location = urlsplit(entry.source)
     assert entry.labels is not None
     if entry.kind == "https":
         assert entry.sha256 is not None
         path = weights_folder / (entry.sha256 + Path(location.path).suffix)
-        digest = fetch(entry.source, path, sha256=entry.sha256)
+        digest = fetch(entry.source, path, sha256=entry.sha256, ending=ending)
     else:
         path = _path(entry, folder)
         digest = check_digest(path, sha256=entry.sha256)
@@ -121,7 +122,15 @@ def _placed(
         preprocessing = replace(preprocessing, normalizes=False)
     network.requires_grad_(requires_grad=False)
     preprocessing = replace(preprocessing, scaled_decoding=entry.scaled_decoding)
-    return Model(network, preprocessing, labels, device=entry.device, dtype=dtype, digest=digest)
+    return Model(
+        network,
+        preprocessing,
+        labels,
+        device=entry.device,
+        dtype=dtype,
+        digest=digest,
+        architecture=entry.architecture or "",
+    )
 
 
 def _preprocessing(entry: PreprocessingEntry | None) -> Preprocessing | None:

@@ -14,19 +14,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from inference_service.ending import Ending
 from inference_service.model import ModelUnavailable
 
 _TIMEOUT = httpx.Timeout(30.0)
 _CHUNK_BYTES = 1 << 20
 
 
-def fetch(url: str, path: Path, *, sha256: str) -> str:
+def fetch(url: str, path: Path, *, sha256: str, ending: Ending | None = None) -> str:
     """Make sure that the file of `url` is at `path`, and return its SHA-256.
 
     `sha256` is what that must be or begin with. A file that is there already is not fetched.
 
     Raises:
         ModelUnavailable: it cannot be fetched or written, or is another file.
+        ServiceEnds: the service ends meanwhile.
     """
     if path.exists():
         return check_digest(path, sha256=sha256)
@@ -38,7 +40,7 @@ def fetch(url: str, path: Path, *, sha256: str) -> str:
         partial = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                _download(url, file.write)
+                _download(url, file.write, ending or Ending())
             digest = check_digest(partial, sha256=sha256, shown=shown)
             partial.replace(path)
         finally:
@@ -54,10 +56,11 @@ def fetch(url: str, path: Path, *, sha256: str) -> str:
     raise ModelUnavailable(f"cannot fetch {shown}: {reason}; without a network, put the file at {path}")
 
 
-def _download(url: str, write: Callable[[bytes], object]) -> None:
+def _download(url: str, write: Callable[[bytes], object], ending: Ending) -> None:
     with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response:
         response.raise_for_status()
         for chunk in response.iter_bytes(_CHUNK_BYTES):
+            ending.check()
             write(chunk)
 
 

@@ -127,6 +127,10 @@ if _shared:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_shared)
     os.environ["WORKERS_DIR"] = str(_shared)
 
+# The threads of a computation that wait for each other sleep: OpenMP's own way is to try again and again for
+# milliseconds, on the cores that other threads have work for. It looks at its variable when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def pre_fork(_server: Arbiter, _worker: ServiceWorker) -> None:
     """Keep the garbage collector from writing to, and so copying, the memory that the processes share."""

@@ -24,7 +24,7 @@ def new_registry() -> CollectorRegistry:
     """Return a registry; where there is one process, with the metrics of it and of its interpreter."""
     registry = CollectorRegistry()
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that no query asks for
-    if _is_shared():
+    if is_shared():
         return registry
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
@@ -82,7 +82,7 @@ def metrics_router(registry: CollectorRegistry) -> APIRouter:
     """Return `/metrics`, in the exposition format that the scraper asks for."""
     router = APIRouter(include_in_schema=False)
     shown = registry
-    if _is_shared():
+    if is_shared():
         shown = CollectorRegistry()
         MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
 
@@ -94,5 +94,6 @@ def metrics_router(registry: CollectorRegistry) -> APIRouter:
     return router
 
 
-def _is_shared() -> bool:
+def is_shared() -> bool:
+    """Tell whether several workers keep their values together."""
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ  # set by servicekit.gunicorn, read by prometheus_client
