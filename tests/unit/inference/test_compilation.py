@@ -1,6 +1,5 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
-import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -100,17 +99,6 @@ def test_a_compiled_network_is_explained_by_the_layers_that_it_was_made_of(kept:
     assert is_closed(compiled)
     assert found.shape == (1, 3 + 36)
     torch.testing.assert_close(found, grad_cam(images, eager, eager.network, None), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.timeout(600)
-def test_a_library_goes_with_its_network(kept: Path) -> None:
-    compiled = search(kept).settle(convolutional(), None)
-    [library] = kept.iterdir()
-    maps = Path("/proc/self/maps")
-    assert str(library) in maps.read_text()
-    del compiled
-    gc.collect()
-    assert str(library) not in maps.read_text()
 
 
 def test_a_library_that_is_damaged_is_not_served(tmp_path: Path) -> None:

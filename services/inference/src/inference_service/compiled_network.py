@@ -7,7 +7,6 @@ request is read and no probe is answered; and it takes the compiler along, 3 s a
 import ctypes
 import os
 import weakref
-from _ctypes import dlclose
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,9 @@ class CompiledNetwork(nn.Module):
         _check(create(ctypes.byref(self._container), ctypes.c_size_t(1), b"cpu", None), "start")
         self._run = library.AOTInductorModelContainerRun
         self._run.argtypes = _RUN_TYPES
-        weakref.finalize(self, _close, library, self._container)
+        # The library stays mapped, for the loader unloads none with symbols that are unique in a process, as templates
+        # of C++ have. That costs address space: its weights are pages of the file.
+        weakref.finalize(self, library.AOTInductorModelContainerDelete, self._container)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, [N, classes], of inputs [N, 3, H, W] with the channels last.
@@ -69,8 +70,3 @@ def _handles(handle: int | None) -> Any:
 def _check(status: int, what: str) -> None:
     if status != 0:
         raise RuntimeError(f"the compiled network does not {what}")
-
-
-def _close(library: ctypes.CDLL, container: ctypes.c_void_p) -> None:
-    library.AOTInductorModelContainerDelete(container)
-    dlclose(library._handle)
