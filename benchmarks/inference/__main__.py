@@ -105,7 +105,9 @@ class Benchmark:
         command += ["--modes-dir", contender.environment["INFERENCE_MODES_DIR"]]
         command += ["--cores", str(CORES), "--seconds", str(self._plan.seconds)]
         command += self._pictures[width]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        # As in the service: threads that wait for each other would take the cores from those that prepare pictures.
+        environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
+        found = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
         return Limit(mode=mode, width=width, **found)
 
     def _load(self, contender: Contender, port: int, width: int) -> Load:
