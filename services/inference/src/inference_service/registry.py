@@ -102,7 +102,8 @@ class ModelRegistry:
         self._loader = Loader(max_batch_size, modes, workers_dir)
         self._prepare = prepare
         self._changing = asyncio.Lock()
-        self._loaded: asyncio.Queue[ServedModel] = asyncio.Queue()
+        # What is gone before its turn comes is not kept for it.
+        self._loaded: asyncio.Queue[weakref.ref[ServedModel]] = asyncio.Queue()
 
     def __iter__(self) -> Iterator[ServedModel]:
         """Go through the models in the order of their sources."""
@@ -202,7 +203,7 @@ class ModelRegistry:
         else:
             self._switch(served, source, model)
             self._resume(served)
-            self._loaded.put_nowait(served)
+            self._loaded.put_nowait(weakref.ref(served))
             self._metrics.model_was_loaded(source, time.perf_counter() - started)
 
     async def search_modes(self) -> None:
@@ -211,8 +212,8 @@ class ModelRegistry:
         Models come and go meanwhile: a search takes minutes.
         """
         while True:
-            served = await self._loaded.get()
-            if served.model is not None and self._loader.can_search(served.source, served.model):
+            served = (await self._loaded.get())()
+            if served and served.model and self._loader.can_search(served.source, served.model):
                 await self._search_mode(served, served.model)
 
     async def _search_mode(self, served: ServedModel, model: Model) -> None:

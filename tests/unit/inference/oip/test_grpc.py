@@ -106,7 +106,7 @@ async def test_calls_beyond_those_that_may_go_on_at_once_are_refused(
         streams = [stream_of(call)(metadata=call.metadata) for _ in range(LEAST_CALLS)]
         for each in streams:
             await each.write(raw_request(RED))
-        assert [(await each.read()).error_message for each in streams] == [""] * LEAST_CALLS
+            assert (await each.read()).error_message == ""
         await refused(call("ServerLive", pb.ServerLiveRequest()), grpc.StatusCode.RESOURCE_EXHAUSTED)
         for each in streams:
             await each.done_writing()
