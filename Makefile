@@ -58,7 +58,7 @@ test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered obje
 
 e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
 	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster" >&2; exit 1; }
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup tests/cluster
+	$(BIN)/pytest tests/cluster
 
 chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
 	$(BIN)/python charts/schemas.py

@@ -56,14 +56,6 @@ def ada(product: Product) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares an installation, so that two processes can share the work."""
-    for item in items:
-        shared = isinstance(item, pytest.Function) and "product" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("product" if shared else item.path.stem))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add pods and events to what is said about a failure."""
