@@ -52,6 +52,7 @@ def test_a_kill_fails_only_what_went_to_that_pod_and_says_so(
         asked.wait_for_more(3 * CALLERS)
         began = time.monotonic()
         kill(product, pod)
+        killed = time.monotonic()
         # A moment later the routes know of it, or the process serves again.
         known = time.monotonic() + PATIENCE_SECONDS
         asked.wait_for_more(5 * CALLERS)
@@ -59,10 +60,11 @@ def test_a_kill_fails_only_what_went_to_that_pod_and_says_so(
         until("the moment has passed", lambda: time.monotonic() > known or None)
         asked.wait_for_more(3 * CALLERS)
     said = asked.since(began)
-    in_work = [answer for answer in asked.failed if answer.began < began]
-    later = len(asked.failed) - len(in_work)
-    record_property(kill.__name__, f"failed {len(in_work)} of {CALLERS} in work, and {later} later")
-    assert in_work, "the pod was at no request"
+    at_once = sum(answer.began < killed for answer in asked.failed)
+    of = f"of {len(asked.answers)} requests"
+    record_property(kill.__name__, f"{at_once} failed at once and {len(asked.failed) - at_once} later, {of}")
+    # A pod that is taken away may have a second left, and answer in it what it has begun.
+    assert asked.failed or kill is take_the_pod_away, "the process was at no request"
     assert {answer.outcome for answer in asked.failed} <= SAID, said
     assert all(answer.ended >= began and answer.began <= known for answer in asked.failed), said
     assert len(asked.failed) < len(asked.answers) / 2, said
