@@ -67,3 +67,10 @@ async def migrated_past(database: Database, package: str, revision: str) -> Olde
         columns = await connection.run_sync(upgrade_and_read)
     await database.migrate(package)
     return OlderVersion(database, columns)
+
+
+async def stored(database: Database, model: type[DeclarativeBase]) -> dict[str, Any]:
+    """Return the one row of a table, as this version reads it."""
+    async with database.begin() as session:
+        row = (await session.scalars(sa.select(model))).one()
+        return {column.key: getattr(row, column.key) for column in model.__table__.columns}

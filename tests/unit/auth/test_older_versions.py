@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -22,10 +21,9 @@ from auth_service.tables import (
 )
 from servicekit.database import Database, open_database, utc_now
 from servicekit.tokens import SigningKey
-from sqlalchemy import select
 
 from tests.asgi import running
-from tests.older_versions import Row, migrated_past, older_revisions
+from tests.older_versions import Row, migrated_past, older_revisions, stored
 from tests.unit.auth.conftest import auth_settings
 from tests.unit.auth.fake_users import ADA, FakeUsers
 from tests.unit.auth.requests import ask_as_client, assert_oauth_error, bearer, refresh, revoke, verified
@@ -112,13 +110,6 @@ ROWS: dict[type[Base], tuple[Row, Row]] = {
 async def database(empty_database_url: str) -> AsyncIterator[Database]:
     async with open_database(empty_database_url) as database:
         yield database
-
-
-async def stored(database: Database, model: type[Base]) -> dict[str, Any]:
-    """Return the one row of a table, as this version reads it."""
-    async with database.begin() as session:
-        row = (await session.scalars(select(model))).one()
-        return {column.key: getattr(row, column.key) for column in model.__table__.columns}
 
 
 def test_no_table_is_missing() -> None:

@@ -2,12 +2,10 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import pytest
 from servicekit.database import Database, open_database
-from sqlalchemy import select
 from users_service import events
 from users_service.dependencies import get_passwords
 from users_service.listing import SPELLED_AT_ONCE
@@ -23,7 +21,7 @@ from users_service.tables import (
 )
 
 from tests.issuer import Issuer
-from tests.older_versions import Row, migrated_past, older_revisions
+from tests.older_versions import Row, migrated_past, older_revisions, stored
 from tests.unit.users.driver import PASSWORD, Users, serving, users_settings
 from tests.unit.users.test_credentials import CountingPasswords
 
@@ -85,13 +83,6 @@ ROWS: dict[type[Base], tuple[Row, Row]] = {
 async def database(empty_database_url: str) -> AsyncIterator[Database]:
     async with open_database(empty_database_url) as database:
         yield database
-
-
-async def stored(database: Database, model: type[Base]) -> dict[str, Any]:
-    """Return the one row of a table, as this version reads it."""
-    async with database.begin() as session:
-        row = (await session.scalars(select(model))).one()
-        return {column.key: getattr(row, column.key) for column in model.__table__.columns}
 
 
 def test_no_table_is_missing() -> None:
