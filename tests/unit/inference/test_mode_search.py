@@ -142,17 +142,18 @@ def test_of_two_that_start_at_once_one_searches_and_the_other_takes_what_it_find
 
 
 def test_a_search_goes_on_where_the_process_that_searched_was_killed(tmp_path: Path) -> None:
-    loaded(tmp_path, model())
-    [kept] = tmp_path.iterdir()
-    kept.unlink()
-    lock = kept.with_suffix(".lock")
     program = (
         "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with ThreadPoolExecutor(1) as worker:
+    # Both searches on one thread: what is found is kept for as many threads as torch has on it.
+    with ThreadPoolExecutor(1) as worker:
+        worker.submit(loaded, tmp_path, model()).result(60)
+        [kept] = tmp_path.iterdir()
+        kept.unlink()
+        lock = kept.with_suffix(".lock")
+        with subprocess.Popen([sys.executable, "-c", program, lock], stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
             searching = worker.submit(loaded, tmp_path, model())
             with pytest.raises(TimeoutError):
                 searching.result(0.5)
