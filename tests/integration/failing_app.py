@@ -1,7 +1,8 @@
-"""Applications that never start."""
+"""Applications that never start, or take long."""
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,3 +29,9 @@ def failing() -> FastAPI:
         yield
 
     return FastAPI(lifespan=lifespan)
+
+
+def slow() -> FastAPI:
+    """Return one that takes longer to make than the test lets a worker be silent."""
+    time.sleep(3)
+    return FastAPI()

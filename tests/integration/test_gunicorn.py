@@ -1,5 +1,7 @@
 """The servers of the images: their start, their workers, their metrics and their end."""
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -97,6 +99,33 @@ def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: P
     assert all(line.startswith("{") for line in logged.splitlines()), logged
     assert [path for name in ("home", "work") for path in (tmp_path / name).iterdir()] == []
     assert list((tmp_path / "tmp").glob("pinhole-*")) == []
+
+
+def test_the_master_of_one_worker_holds_no_application(tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment("inference", tmp_path, issuer)
+    with serving(app("inference"), variables, folder=tmp_path / "work") as server:
+        server.wait_until_ready()
+        master, worker = (Path(f"/proc/{pid}/maps").read_text() for pid in (server.process.pid, *server.workers()))
+        server.process.terminate()
+        _, logged = server.process.communicate(timeout=60)
+    assert ("libtorch" in master, "libtorch" in worker) == (False, True)
+    assert server.process.returncode == 0, logged
+    lines = [json.loads(line) for line in logged.splitlines()]
+    assert {line["service"] for line in lines} == {"inference"}
+    assert {"gunicorn.error"} <= {line["logger"] for line in lines}
+
+
+def test_a_worker_that_takes_long_to_make_its_application_is_waited_for(tmp_path: Path) -> None:
+    variables = {"PYTHONPATH": str(Path.cwd()), "GUNICORN_CMD_ARGS": "--timeout 1"}
+    with serving("tests.integration.failing_app:slow()", variables, folder=tmp_path) as server:
+
+        def answers() -> bool:
+            assert server.process.poll() is None
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"{server.url}/docs").status_code == 200
+            return False
+
+        eventually(answers)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -202,7 +231,8 @@ def test_a_bad_setting_ends_the_start(service: str, variable: str, value: str, t
     variables = environment(service, tmp_path, issuer, **{variable: value})
     with serving(app(service), variables, folder=tmp_path / "work") as server:
         _, logged = server.process.communicate(timeout=60)
-    assert server.process.returncode == 1
+    # The worker finds what the master has not looked at: 3 is what gunicorn says for that.
+    assert server.process.returncode == (1 if variable in ("PORT", "WORKERS") else 3)
     assert f"{variable}: " in logged
     assert "Traceback" not in logged
 

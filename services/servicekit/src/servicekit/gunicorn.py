@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
@@ -23,10 +24,13 @@ from pydantic_settings import SettingsConfigDict
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker
 
+from servicekit.logs import configure_logs
 from servicekit.settings import ServiceSettings, load_settings
 
 CLOSING_SECONDS = 5
 """What is left of the graceful time-out, after the requests, for the end of the lifespan."""
+
+_TELLS_EVERY_SECONDS = 0.5
 
 _LAST_SECONDS = 2
 """What is left of it after every call, for clients and telemetry to be closed."""
@@ -73,6 +77,22 @@ class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has 
         logging.getLogger("uvicorn.error").propagate = True
         self._served = mmap.mmap(-1, 1)  # shared: the master makes this object, and forks then
 
+    def load_wsgi(self) -> None:
+        """Make the application, and tell the master meanwhile: torch on a cold disk takes longer than the time-out."""
+        loaded = threading.Event()
+
+        def tell() -> None:
+            while not loaded.wait(_TELLS_EVERY_SECONDS):
+                self.notify()
+
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        try:
+            super().load_wsgi()
+        finally:
+            loaded.set()
+            telling.join()
+
     @property
     def has_served(self) -> bool:
         """Tell whether its start has succeeded; to be asked in the master."""
@@ -109,9 +129,9 @@ workers = _settings.workers
 worker_class = ServiceWorker
 logger_class = ServiceLogger
 
-# The application is made before the fork: a bad setting ends the start with its reason, and the workers
-# share the memory of what is imported. Threads, sockets and models are the lifespan's, after the fork.
-preload_app = True
+# Several workers share the memory of what is imported: the application is made before the fork, and threads, sockets
+# and models are the lifespan's, after it. One worker has nobody to share with, and its master stays small.
+preload_app = workers > 1
 
 graceful_timeout = _settings.graceful_timeout_seconds
 timeout = 60  # an event loop that stands still for so long is ended
@@ -130,6 +150,12 @@ if _shared:
 # The threads of a computation that wait for each other sleep: OpenMP's own way is to try again and again for
 # milliseconds, on the cores that other threads have work for. It looks at its variable when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def on_starting(server: Arbiter) -> None:
+    """Let the master log as the service does, which has not told it how where the application is not made yet."""
+    service = server.app.app_uri.partition("_service")[0]
+    configure_logs(service, level=_settings.log_level, format=_settings.log_format)
 
 
 def pre_fork(_server: Arbiter, _worker: ServiceWorker) -> None:
