@@ -9,17 +9,20 @@ import json
 import statistics
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
+from threading import Lock
 
 import torch
+from inference_service.cpu import use_threads
 from inference_service.decoding import decode_picture
 from inference_service.loading import Loader
 from inference_service.mode_search import ModeSearch
 from inference_service.model import Model
 from inference_service.modes import ModeSetting
 from inference_service.sources import read_sources
+from inference_service.streams import default_streams
 from torch import Tensor
 
 BATCH_SIZE = 8
@@ -35,25 +38,37 @@ def prepare(model: Model, data: bytes) -> Tensor:
 
 
 def images_per_second(model: Model, files: list[bytes], *, cores: int, seconds: float) -> float:
-    """Return how many pictures are classified, prepared and computed side by side."""
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        following = cycle(files)
-        ahead: deque[Future[Tensor]] = deque()
-        done, begins = 0, 0.0
-        for batch in range(1_000_000):
+    """Return how many pictures are classified, prepared and computed side by side, in the streams of the service."""
+    streams = default_streams(cores)
+    following = cycle(files)
+    ahead: deque[Future[Tensor]] = deque()
+    taking = Lock()
+
+    def batch(pool: Executor) -> Tensor:
+        with taking:
             while len(ahead) < AHEAD:
                 ahead.append(pool.submit(prepare, model, next(following)))
-            model.forward(torch.stack([ahead.popleft().result() for _ in range(BATCH_SIZE)]))
-            if batch == 1:  # what comes before warms up
-                begins = time.perf_counter()
-            elif batch > 1:
-                done += BATCH_SIZE
-                if time.perf_counter() - begins > seconds:
-                    break
-        spent = time.perf_counter() - begins
+            taken = [ahead.popleft() for _ in range(BATCH_SIZE)]
+        return torch.stack([future.result() for future in taken])
+
+    def stream(pool: Executor) -> float:
+        use_threads(cores // streams)
+        for _ in range(2):  # which warm up
+            model.forward(batch(pool))
+        batches, begins = 0, time.perf_counter()
+        while time.perf_counter() - begins < seconds:
+            model.forward(batch(pool))
+            batches += 1
+        return batches * BATCH_SIZE / (time.perf_counter() - begins)
+
+    with (
+        ThreadPoolExecutor(cores, initializer=use_threads, initargs=(1,)) as pool,
+        ThreadPoolExecutor(streams) as threads,
+    ):
+        rates = list(threads.map(stream, [pool] * streams))
         for future in ahead:
             future.cancel()
-    return done / spent
+    return sum(rates)
 
 
 def lone_seconds(model: Model, files: list[bytes]) -> float:
@@ -72,7 +87,13 @@ def load(models_file: Path, mode: ModeSetting, modes_dir: Path) -> Model:
     What the service has compiled is in `modes_dir`, and is not compiled again.
     """
     [source] = read_sources(models_file, models_file.parent)
-    modes = ModeSearch(mode, budget_seconds=0, folder=modes_dir, max_batch_size=BATCH_SIZE)
+    modes = ModeSearch(
+        mode,
+        budget_seconds=0,
+        folder=modes_dir,
+        max_batch_size=BATCH_SIZE,
+        streams=default_streams(torch.get_num_threads()),
+    )
     return Loader(BATCH_SIZE, modes).load(source, search=False)
 
 

@@ -11,6 +11,7 @@ from inference_service.batching import DynamicBatcher, Priority
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
+from inference_service.streams import Streams
 from inference_service.timings import StageTimings
 from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
@@ -81,13 +82,19 @@ class Setup:
 
 @asynccontextmanager
 async def batching(
-    *, max_batch_size: int = 8, max_queue_size: int = 1000, max_queue_delay_seconds: float = 0.005
+    *,
+    max_batch_size: int = 8,
+    max_queue_size: int = 1000,
+    max_queue_delay_seconds: float = 0.005,
+    streams: int = 1,
+    threads: int = 1,
 ) -> AsyncIterator[Setup]:
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
-    with ThreadPoolExecutor(1) as model_thread:
+    with ThreadPoolExecutor(streams) as model_thread:
         async with DynamicBatcher(
             model_thread,
+            Streams(streams, threads),
             max_batch_size=max_batch_size,
             max_queue_size=max_queue_size,
             max_queue_delay_seconds=max_queue_delay_seconds,

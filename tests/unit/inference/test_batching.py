@@ -307,10 +307,11 @@ async def test_the_end_waits_for_the_queue_and_takes_no_more() -> None:
     ),
     max_batch_size=st.integers(1, 8),
     delay=st.sampled_from([0.0, 0.001]),
+    streams=st.integers(1, 3),
 )
 @tried(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_each_answer_belongs_to_its_request(
-    requests: list[tuple[int, str, Priority, int]], max_batch_size: int, delay: float
+    requests: list[tuple[int, str, Priority, int]], max_batch_size: int, delay: float, streams: int
 ) -> None:
     network = Watched()
     model = tiny_model(network)
@@ -318,7 +319,7 @@ async def test_each_answer_belongs_to_its_request(
     sent: list[tuple[list[float], str, asyncio.Task[list[float]]]] = []
     async with (
         asyncio.timeout(30),
-        batching(max_batch_size=max_batch_size, max_queue_delay_seconds=delay) as setup,
+        batching(max_batch_size=max_batch_size, max_queue_delay_seconds=delay, streams=streams) as setup,
     ):
         for rows, fate, priority, steps in requests:
             values = [float(next(counter)) for _ in range(rows)]

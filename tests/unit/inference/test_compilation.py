@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from inference_service.compilation import compile_network, missing_compiler
+from inference_service.cpu import use_threads
 from inference_service.mode_search import ModeSearch
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Mode
@@ -23,8 +24,19 @@ def convolutional() -> Model:
     return replace(tiny_model(nn.Sequential(*layers).eval()), digest="abc")
 
 
-def search(folder: Path) -> ModeSearch:
-    return ModeSearch("compile", budget_seconds=0, folder=folder, max_batch_size=4)
+def search(folder: Path, *, streams: int = 1) -> ModeSearch:
+    return ModeSearch("compile", budget_seconds=0, folder=folder, max_batch_size=4, streams=streams)
+
+
+def kilobytes_of(path: Path) -> int:
+    """Return the memory that this process has of a file."""
+    total, is_its = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            is_its = line.endswith(str(path))
+        elif is_its and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +59,30 @@ def test_a_compiled_network_says_the_same_for_every_batch_and_is_kept(kept: Path
     again = search(kept).settle(convolutional(), None)
     assert torch.allclose(again.forward(images), expected.forward(images), atol=1e-5)
     assert library.stat().st_mtime_ns == written
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_compiled_network_computes_for_several_threads_and_with_the_threads_of_each(streams: int, kept: Path) -> None:
+    compiled, expected = search(kept, streams=streams).settle(convolutional(), None), convolutional()
+
+    def right(threads: int) -> bool:
+        use_threads(threads)
+        batches = [torch.rand(1 + number % 4, 3, 8, 8) for number in range(200)]
+        return all(torch.allclose(compiled.forward(each), expected.forward(each), atol=1e-5) for each in batches)
+
+    with ThreadPoolExecutor(3) as callers:
+        assert list(callers.map(right, [1, 2, 3])) == [True, True, True]
+
+
+@pytest.mark.timeout(600)
+def test_the_weights_of_a_compiled_network_are_in_memory_once(kept: Path) -> None:
+    layers = (nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(100), nn.Flatten(), nn.Linear(80_000, 100, bias=False))
+    wide = replace(tiny_model(nn.Sequential(*layers).eval()), digest="wide")
+    compiled, images = search(kept).settle(wide, None), torch.rand(4, 3, 8, 8)
+    assert torch.allclose(compiled.forward(images), wide.forward(images), atol=1e-5)
+    [library] = [path for path in kept.iterdir() if path.stat().st_size > 32_000_000]
+    assert kilobytes_of(library) < 4_000
 
 
 @pytest.mark.timeout(300)

@@ -17,6 +17,7 @@ from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
 from inference_service.registry import ModelRegistry, ModelState, ServedModel
 from inference_service.shadowing import Shadows
+from inference_service.streams import Streams
 from inference_service.timings import STAGES, StageTimings
 from opentelemetry.trace import NoOpTracer
 from PIL import Image
@@ -79,6 +80,7 @@ async def opened() -> AsyncIterator[Setup]:
     with ThreadPoolExecutor(2) as decode_pool, ThreadPoolExecutor(1) as model_thread:
         async with DynamicBatcher(
             model_thread,
+            Streams(1, 1),
             max_batch_size=8,
             max_queue_size=64,
             max_queue_delay_seconds=0.005,

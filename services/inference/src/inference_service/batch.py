@@ -26,15 +26,12 @@ class QueuedRequest:
         self.is_plain = forward is None
         self.images = images
         self.timings = timings
+        self.rows_left = images.shape[0]
+        """How many rows are in no batch yet."""
+
         self.waiting_since = time.perf_counter()
         self.answer: asyncio.Future[Tensor] = asyncio.get_running_loop().create_future()
-        self._taken = 0
-        self._logits: list[Tensor] = []
-
-    @property
-    def rows_left(self) -> int:
-        """Return how many rows are in no batch yet."""
-        return len(self.images) - self._taken
+        self._logits: dict[int, Tensor] = {}
 
     def goes_with(self, other: Self) -> bool:
         """Tell whether rows of both can be in one batch."""
@@ -44,15 +41,16 @@ class QueuedRequest:
 
     def take(self, most: int) -> "Part":
         """Take up to `most` rows, in order."""
-        start = self._taken
-        self._taken = min(start + most, len(self.images))
-        return Part(self, start, self._taken)
+        start = self.images.shape[0] - self.rows_left
+        rows = min(most, self.rows_left)
+        self.rows_left -= rows
+        return Part(self, start, start + rows)
 
-    def add(self, logits: Tensor) -> None:
-        """Add the logits of the next rows; those of the last ones make the answer."""
-        self._logits.append(logits)
-        if not self.answer.done() and sum(map(len, self._logits)) == len(self.images):
-            self.answer.set_result(_joined(self._logits))
+    def add(self, start: int, logits: Tensor) -> None:
+        """Add the logits of the rows from `start` on; when all are there they make the answer."""
+        self._logits[start] = logits
+        if not self.answer.done() and sum(map(len, self._logits.values())) == len(self.images):
+            self.answer.set_result(_joined([self._logits[start] for start in sorted(self._logits)]))
 
     def fail(self, cause: BaseException) -> None:
         """Make it known that there will be no answer."""
@@ -79,6 +77,7 @@ class Answer(NamedTuple):
     """The logits of one part."""
 
     request: QueuedRequest
+    start: int
     logits: Tensor
 
 
@@ -95,7 +94,7 @@ class Computed(NamedTuple):
 
 
 def compute(batch: Sequence[Part], tracer: Tracer) -> Computed:
-    """Run the forward pass, on the model thread, for those who are still there when it starts.
+    """Run the forward pass, on a model thread, for those who are still there when it starts.
 
     The span `batch` and the span `compute` of each request name each other.
     """
@@ -116,7 +115,7 @@ def compute(batch: Sequence[Part], tracer: Tracer) -> Computed:
         request.timings.add("compute", ended - started, links=span.links)
         request.waiting_since = ended
     shares = torch.split(logits, [part.rows for part in parts])
-    answers = [Answer(part.request, share) for part, share in zip(parts, shares, strict=True)]
+    answers = [Answer(part.request, part.start, share) for part, share in zip(parts, shares, strict=True)]
     return Computed(answers, ended - started)
 
 

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from inference_service.batch import Computed, Part, QueuedRequest, compute
 from inference_service.batch_times import BatchTimes
+from inference_service.cpu import use_threads
 from inference_service.errors import Overloaded, ShuttingDown
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
+from inference_service.streams import RunningBatch, Streams
 from inference_service.timings import StageTimings
 
 log = get_logger(__name__)
@@ -73,18 +75,19 @@ class Place:
 
 
 class DynamicBatcher:
-    """Computes the rows of many requests together: one batch at a time, of one model, on `model_thread`.
+    """Computes the rows of many requests together, in batches of one model, on `model_threads`: one for each stream.
 
-    A batch starts as soon as the thread is free. It waits for more rows only where some are known to
+    A batch starts as soon as a stream is free. It waits for more rows only where some are known to
     come, as their places are taken: until it is full, or its oldest row has waited
-    `max_queue_delay_seconds`. `max_queue_size` bounds the rows outside the running batch, those that
+    `max_queue_delay_seconds`. `max_queue_size` bounds the rows outside the running batches, those that
     are still decoded among them. Used as `async with`, on the event loop: leaving takes no more
     requests, and answers those that have a place.
     """
 
     def __init__(
         self,
-        model_thread: Executor,
+        model_threads: Executor,
+        streams: Streams,
         *,
         max_batch_size: int,
         max_queue_size: int,
@@ -93,7 +96,8 @@ class DynamicBatcher:
         metrics: InferenceMetrics,
         tracer: Tracer,
     ) -> None:
-        self._model_thread = model_thread
+        self._model_threads = model_threads
+        self._streams = streams
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._max_queue_delay_seconds = max_queue_delay_seconds
@@ -102,8 +106,6 @@ class DynamicBatcher:
         self._tracer = tracer
         self._places: set[Place] = set()  # of requests that are not queued yet
         self._queues: tuple[OrderedDict[QueuedRequest, None], ...] = tuple(OrderedDict() for _ in Priority)
-        self._running: list[Part] = []
-        self._free_at = 0.0  # when the running batch is expected to end
         self._times = BatchTimes(max_batch_size)
         self._passed_over = 0  # batches since a row of the last priority that waits was taken
         self._filling: asyncio.TimerHandle | None = None
@@ -138,7 +140,7 @@ class DynamicBatcher:
     @property
     def is_idle(self) -> bool:
         """Tell whether there is nothing to do, and nothing known to come."""
-        return not (self._running or self.queue_size)
+        return self._streams.are_idle and not self.queue_size
 
     def silent_seconds(self, model: Model) -> float:
         """Return how long ago a batch of `model` was computed; infinite where none was."""
@@ -153,8 +155,7 @@ class DynamicBatcher:
         for queue in self._queues[: priority + 1]:
             for request in queue:
                 ahead[request.model] += request.rows_left
-        running = max(0.0, self._free_at - time.perf_counter()) if self._running else 0.0
-        return running + sum(starmap(self._times.expected_seconds, ahead.items()))
+        return self._streams.seconds_left() + sum(starmap(self._times.expected_seconds, ahead.items()))
 
     def take_place(self, model: Model, *, rows: int = 1, priority: Priority = Priority.INTERACTIVE) -> Place:
         """Keep room for one request.
@@ -196,31 +197,34 @@ class DynamicBatcher:
         return sum(request.rows_left for request in chain(*self._queues))
 
     def _start_next(self) -> None:
-        """Start a batch where there can be one. Called whenever something has changed."""
-        if not self._running:
-            self._start_batch()
+        """Start what batches there can be. Called whenever something has changed."""
+        while not self._streams.are_taken and self._start_batch():
+            pass
         self._metrics.show_queue_size(self.queue_size)
 
-    def _start_batch(self) -> None:
+    def _start_batch(self) -> bool:
+        """Start a batch and return true, where there is one that need not wait."""
         if self._filling is not None:
             self._filling.cancel()
             self._filling = None
         heads = [next(iter(queue)) for queue in self._queues if queue]
         if not heads:
-            if self._closing and not self._places:
+            if self._closing and not self._places and self._streams.are_idle:
                 self._drained.set()
-            return
+            return False
         oldest = heads[-1] if self._passed_over >= MOST_PASSED_OVER else heads[0]
         may_wait = oldest.waiting_since + self._max_queue_delay_seconds - time.perf_counter()
         if self._places and may_wait > 0 and self._queued_rows < self._max_batch_size:
             self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
-            return
-        batch = self._running = self._take_batch(oldest)
-        is_passed_over = len(heads) > 1 and all(part.request is not heads[-1] for part in batch)
+            return False
+        parts = self._take_batch(oldest)
+        is_passed_over = len(heads) > 1 and all(part.request is not heads[-1] for part in parts)
         self._passed_over = self._passed_over + 1 if is_passed_over else 0
-        self._free_at = time.perf_counter() + self._times.expected_seconds(oldest.model, sum(p.rows for p in batch))
-        computing = asyncio.get_running_loop().run_in_executor(self._model_thread, self._compute, batch)
+        seconds = self._times.expected_seconds(oldest.model, sum(part.rows for part in parts))
+        batch = self._streams.start(parts, seconds, alone=not any(self._queues))
+        computing = asyncio.get_running_loop().run_in_executor(self._model_threads, self._compute, batch)
         computing.add_done_callback(partial(self._finish, batch))
+        return True
 
     def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
         """Take `oldest`, and what goes together with it, out of the queue: by priority, then in order."""
@@ -236,23 +240,24 @@ class DynamicBatcher:
                 del queue[request]
         return batch
 
-    def _compute(self, batch: list[Part]) -> Computed:
+    def _compute(self, batch: RunningBatch) -> Computed:
+        use_threads(batch.threads)
         with self._heartbeat.batch():
-            return compute(batch, self._tracer)
+            return compute(batch.parts, self._tracer)
 
-    def _finish(self, batch: list[Part], computing: asyncio.Future[Computed]) -> None:
-        self._running = []
+    def _finish(self, batch: RunningBatch, computing: asyncio.Future[Computed]) -> None:
+        self._streams.end(batch)
+        first = batch.parts[0].request
         if error := computing.exception():
-            log.error("batch_failed", rows=sum(part.rows for part in batch), exc_info=error)
-            for part in batch:
+            log.error("batch_failed", rows=sum(part.rows for part in batch.parts), exc_info=error)
+            for part in batch.parts:
                 part.request.fail(error)
                 for queue in self._queues:
                     queue.pop(part.request, None)
         elif (computed := computing.result()).answers:
-            model = batch[0].request.model
-            if batch[0].request.is_plain:
-                self._metrics.batch_computed(model, computed.rows, computed.seconds)
-                self._times.add(model, computed.rows, computed.seconds)
+            if first.is_plain:
+                self._metrics.batch_computed(first.model, computed.rows, computed.seconds, share=batch.share)
+                self._times.add(first.model, computed.rows, computed.seconds * batch.share)
             for answer in computed.answers:
-                answer.request.add(answer.logits)
+                answer.request.add(answer.start, answer.logits)
         self._start_next()

@@ -91,7 +91,10 @@ def main() -> None:
     package = Path(program).with_name("package.pt2")
     with torch.no_grad():
         aoti_compile_and_package(
-            torch.export.load(program), package_path=str(package), inductor_configs={"freezing": True}
+            torch.export.load(program),
+            package_path=str(package),
+            # The threads are those of whoever calls: a batch may have all of them, or a part.
+            inductor_configs={"freezing": True, "cpp.dynamic_threads": True},
         )
     _unpack(package, Path(library))
 

@@ -6,6 +6,7 @@ request is read and no probe is answered; and it takes the compiler along, 3 s a
 
 import ctypes
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,26 +25,32 @@ _capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char
     ("PyCapsule_New", ctypes.pythonapi)
 )
 
+_MADV_PAGEOUT = 21
+"""Of Linux, for all its processors: `include/uapi/asm-generic/mman-common.h`."""
+
 
 class CompiledNetwork(nn.Module):
     """The network in the library at `path`, for float32 or other inputs of the shape that it was compiled for.
+
+    Up to `streams` threads compute at once, with one copy of the weights; others wait.
 
     Raises:
         OSError: there is no library at `path` that can be loaded.
         RuntimeError: the library does not start.
     """
 
-    def __init__(self, path: Path, input_shape: Sequence[int]) -> None:
+    def __init__(self, path: Path, input_shape: Sequence[int], *, streams: int = 1) -> None:
         super().__init__()
         self._input_shape = tuple(input_shape)
         library = ctypes.CDLL(os.fspath(path))
         self._container = ctypes.c_void_p()
         create = library.AOTInductorModelContainerCreateWithDevice
-        _check(create(ctypes.byref(self._container), ctypes.c_size_t(1), b"cpu", None), "start")
+        _check(create(ctypes.byref(self._container), ctypes.c_size_t(streams), b"cpu", None), "start")
+        _release_pages(path)
         self._run = library.AOTInductorModelContainerRun
         self._run.argtypes = _RUN_TYPES
         # The library stays mapped, for the loader unloads none with symbols that are unique in a process, as templates
-        # of C++ have. That costs address space: its weights are pages of the file.
+        # of C++ have. That costs address space alone.
         weakref.finalize(self, library.AOTInductorModelContainerDelete, self._container)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,6 +68,20 @@ class CompiledNetwork(nn.Module):
         _check(self._run(self._container, given, 1, taken, 1, None, None), "compute")
         logits: Tensor = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(_capsule_of(taken[0], None, None))
         return logits
+
+
+def _release_pages(path: Path) -> None:
+    """Give back the memory of the library's file: its weights were copied at its start.
+
+    It is Linux that can (5.4), and what is used again is read again.
+    """
+    if sys.platform != "linux":
+        return
+    madvise, name = ctypes.CDLL(None).madvise, str(path.resolve())
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        if line.endswith(name):
+            start, end = (int(edge, 16) for edge in line.split(maxsplit=1)[0].split("-"))
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
 
 
 def _handles(handle: int | None) -> Any:

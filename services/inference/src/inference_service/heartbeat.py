@@ -1,4 +1,4 @@
-"""Whether the model thread goes on: it may be busy for long, and must not stand still."""
+"""Whether the model threads go on: they may be busy for long, and must not stand still."""
 
 import sys
 import threading
@@ -11,32 +11,31 @@ MOST_STALLS = 10
 
 
 class Heartbeat:
-    """Watches what the model thread does: a beat is a batch that starts or ends, or CPU time that is used."""
+    """Watches what the model threads do: a beat is a batch that starts or ends, or CPU time that is used."""
 
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
-        self._batch: _Batch | None = None
+        self._batches: set[_Batch] = set()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Surround a batch; to be called on the model thread."""
-        self._batch = _Batch()
+        """Surround a batch; to be called on its model thread."""
+        batch = _Batch()
+        self._batches.add(batch)
         try:
             yield
         finally:
-            self._batch = None
+            self._batches.remove(batch)
 
     def stalled(self) -> str | None:
-        """Return why the thread counts as stuck, or None. CPU time is looked at when this is called."""
-        batch = self._batch
-        if batch is None:
-            return None
+        """Return why a thread counts as stuck, or None. CPU time is looked at when this is called."""
         now = time.monotonic()
-        batch.look(now)
-        if now - batch.beat_at > self._stall_seconds:
-            return f"the model thread has stood still for {now - batch.beat_at:.0f} s"
-        if now - batch.started_at > MOST_STALLS * self._stall_seconds:
-            return f"a batch has not ended for {now - batch.started_at:.0f} s"
+        for batch in self._batches.copy():
+            batch.look(now)
+            if now - batch.beat_at > self._stall_seconds:
+                return f"the model thread has stood still for {now - batch.beat_at:.0f} s"
+            if now - batch.started_at > MOST_STALLS * self._stall_seconds:
+                return f"a batch has not ended for {now - batch.started_at:.0f} s"
         return None
 
 

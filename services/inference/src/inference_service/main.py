@@ -51,6 +51,7 @@ from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
 from inference_service.shadowing import Shadows
 from inference_service.sources import read_sources
+from inference_service.streams import Streams, default_streams
 
 AUTH_TIMEOUT_SECONDS = 5.0
 
@@ -79,6 +80,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         decode_threads = settings.decode_threads or cpus
         compute_threads = settings.compute_threads or cpus
         set_compute_threads = partial(use_threads, compute_threads)  # torch counts the CPUs of the host
+        streams = Streams(settings.streams or default_streams(compute_threads), compute_threads)
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         metrics.show_queue_capacity(settings.max_queue_size)
         set_one_thread = partial(use_threads, 1)  # pictures are resized side by side, each by one
@@ -93,7 +95,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             ) as keys,
             open_revocations(settings.auth_url, http, readiness, keys=keys, registry=registry) as revocations,
             open_executor("decode", decode_threads, prepare=set_one_thread) as decode_pool,
-            open_executor("model", 1, prepare=set_compute_threads) as model_thread,
+            open_executor("model", streams.count) as model_threads,
             open_executor("copy", 1) as copying_thread,
             open_models(
                 chosen,
@@ -105,6 +107,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     budget_seconds=settings.mode_search_seconds,
                     folder=settings.modes_dir,
                     max_batch_size=settings.max_batch_size,
+                    streams=streams.count,
                     ending=ending,
                 ),
                 ending=ending,
@@ -113,7 +116,8 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 follow=_follower(settings, ending) if sources is None else None,
             ) as served_models,
             DynamicBatcher(
-                model_thread,
+                model_threads,
+                streams,
                 max_batch_size=settings.max_batch_size,
                 max_queue_size=settings.max_queue_size,
                 max_queue_delay_seconds=settings.max_queue_delay_seconds,

@@ -222,10 +222,10 @@ class InferenceMetrics:
         """Show how much is held."""
         self._body_bytes.set(held_bytes)
 
-    def batch_computed(self, model: Model, rows: int, seconds: float) -> None:
-        """Count one batch, and the time that the device of its model took."""
+    def batch_computed(self, model: Model, rows: int, seconds: float, *, share: float) -> None:
+        """Count one batch, and the time that the device of its model took: of a batch beside others its `share`."""
         self._batch_size.observe(rows)
-        self._device_busy_seconds.labels(model.device).inc(seconds)
+        self._device_busy_seconds.labels(model.device).inc(seconds * share)
         self.statistics.of(model.network).batch(rows, seconds)
 
     def rejected(self, reason: Rejection) -> None:

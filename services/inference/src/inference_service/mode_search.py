@@ -55,6 +55,7 @@ class ModeSearch:
         budget_seconds: float,
         folder: Path,
         max_batch_size: int,
+        streams: int = 1,
         missing: Callable[[Mode, str], str | None] = missing_for,
         ending: Ending | None = None,
     ) -> None:
@@ -63,6 +64,7 @@ class ModeSearch:
         self._budget_seconds = budget_seconds
         self._folder = folder
         self._max_batch_size = max_batch_size
+        self._streams = streams
         self._ending = ending or Ending()
 
     def settle(self, model: Model, wanted: ModeSetting | None) -> Model:
@@ -145,7 +147,7 @@ class ModeSearch:
                 last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
                 compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
         try:
-            network = CompiledNetwork(path, (3, side, side))
+            network = CompiledNetwork(path, (3, side, side), streams=self._streams)
         except (RuntimeError, OSError) as error:
             raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
         return replace(model, network=network, mode=Mode.COMPILE, batch_seconds={})

@@ -116,7 +116,13 @@ class InferenceSettings(ResourceSettings, RateLimitSettings):
     """Where what a search found is kept, so that the next start needs none."""
 
     compute_threads: PositiveInt | None = None
-    """Threads inside one forward pass. By default one for each CPU, shared by the workers."""
+    """Threads of all forward passes together. By default one for each CPU, shared by the workers."""
+
+    streams: PositiveInt | None = None
+    """Batches that are computed side by side, each by its part of the threads, when more wait than one holds.
+
+    By default two, and one on a GPU or where there is one thread.
+    """
 
     @model_validator(mode="after")
     def _limits_hold_what_they_limit(self) -> Self:
