@@ -5,6 +5,7 @@ request is read and no probe is answered; and it takes the compiler along, 3 s a
 """
 
 import ctypes
+import mmap
 import os
 import sys
 import weakref
@@ -24,9 +25,6 @@ _pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char
 _capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
     ("PyCapsule_New", ctypes.pythonapi)
 )
-
-_MADV_PAGEOUT = 21
-"""Of Linux, for all its processors: `include/uapi/asm-generic/mman-common.h`."""
 
 
 class CompiledNetwork(nn.Module):
@@ -71,17 +69,21 @@ class CompiledNetwork(nn.Module):
 
 
 def _release_pages(path: Path) -> None:
-    """Give back the memory of the library's file: its weights were copied at its start.
+    """Take out of the memory of this process what it has of the library's file: its weights were copied at its start.
 
-    It is Linux that can (5.4), and what is used again is read again.
+    Pages that were written to, by the loader, stay. What is used again is read again.
     """
     if sys.platform != "linux":
         return
-    madvise, name = ctypes.CDLL(None).madvise, str(path.resolve())
-    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+    madvise, name, edges = ctypes.CDLL(None).madvise, str(path.resolve()), ""
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         if line.endswith(name):
-            start, end = (int(edge, 16) for edge in line.split(maxsplit=1)[0].split("-"))
-            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_PAGEOUT)
+            edges = line.split(maxsplit=1)[0]
+        elif edges and line.startswith("Anonymous:"):
+            if line.split()[1] == "0":
+                start, end = (int(edge, 16) for edge in edges.split("-"))
+                madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+            edges = ""
 
 
 def _handles(handle: int | None) -> Any:
