@@ -53,7 +53,7 @@ test-e2e: requisites $(VENV)/.dev ## Run the tests of the whole: four real proce
 test-conformance: $(VENV)/.dev $(CLIENTS)/.done ## Hold the inference service to its protocol, and run published clients against it.
 	$(PYTEST) tests/conformance tests/clients
 
-test-charts: requisites $(VENV)/.dev ## Check the charts: schemas, rendered objects, kube-score.
+test-charts: requisites $(VENV)/.dev $(CLIENTS)/.done ## Check the charts: schemas, rendered objects, kube-score.
 	$(PYTEST) tests/charts
 
 e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
@@ -159,7 +159,7 @@ $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	@touch $@
 
 $(CLIENTS)/.done: $(VENV)/.tools requirements/clients.txt
-	@echo "Installing the clients of Triton and KServe, for the tests"
+	@echo "Installing the clients of Triton and KServe, and Helm 3, for the tests"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
 	@$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --require-hashes --requirement requirements/clients.txt
 	@touch $@

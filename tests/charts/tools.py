@@ -10,14 +10,14 @@ SCHEMAS = Path(__file__).with_name("schemas") / "{{.ResourceKind}}{{.KindSuffix}
 
 
 def find_tool(name: str) -> str:
-    """Return the path of a program: that of the user, or one that `make requisites` has built.
+    """Return the path of a program: that of the user, or one that `make setup requisites` has brought.
 
     Raises:
         FileNotFoundError: it is neither; the tests that need it fail, they are not skipped.
     """
     found = shutil.which(name) or shutil.which(name, path=str(OWN))
     if found is None:
-        raise FileNotFoundError(f"{name} is missing: run `make requisites`")
+        raise FileNotFoundError(f"{name} is missing: run `make setup requisites`")
     return found
 
 
