@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.charts.tools import find_tool
@@ -71,11 +72,13 @@ class Flavour:
     release: str = "ph"
 
 
+RELOADED = "code that is put into its container"
+
 FLAVOURS: Mapping[str, Flavour] = {
     "default": Flavour(),
     "dev": Flavour(("dev",)),
     "watched on a laptop": Flavour(("dev", "k8s/monitoring/values.yaml")),
-    "code that is put into its container": Flavour(("dev", "k8s/skaffold/values-reload.yaml")),
+    RELOADED: Flavour(("dev", "k8s/skaffold/values-reload.yaml")),
     "production": Flavour(("production",)),
     "gpu": Flavour(("gpu",)),
     "gpu in production": Flavour(("production", "gpu")),
@@ -195,6 +198,8 @@ FLAVOURS: Mapping[str, Flavour] = {
     "inference alone": Flavour(chart="inference", release="inference"),
 }
 
+every_flavour = pytest.mark.parametrize("name", FLAVOURS)
+
 GIVEN = {
     *("auth-database", "users-database", "pinhole-auth-database", "pinhole-users-database", "pinhole-administrator"),
     *("auth-keys", "pinhole-auth-keys", "kube-root-ca.crt", "pinhole-redis", "models", "weights", "more", "important"),
@@ -249,6 +254,12 @@ def pods(name: str) -> Iterator[Object]:
     """Yield every pod, or template of pods, as `{metadata, spec}`."""
     for found in of_kind(name, "Pod", "Deployment", "StatefulSet"):
         yield found if found["kind"] == "Pod" else found["spec"]["template"]
+
+
+def selects(selector: Mapping[str, str], found: Object) -> bool:
+    """Tell whether the labels of an object are those of a selector."""
+    labels = found["metadata"]["labels"]
+    return all(labels.get(key) == value for key, value in selector.items())
 
 
 def containers(pod: Object) -> list[Object]:

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.flavours import Flavour, Object, named, objects, of_kind, template
+from tests.charts.flavours import RELOADED, Flavour, Object, every_flavour, named, objects, of_kind, template
 
 SERVICES = ("auth", "users", "inference")
+ONE_REPLICA = ("dev", "watched on a laptop", RELOADED, "a Job that signs in", "one replica")
 
 
 def of_values(kind: str, **values: Any) -> list[Object]:
@@ -104,3 +105,35 @@ def test_a_constraint_of_values_takes_the_place_of_both() -> None:
 def test_nothing_scales_what_nobody_asked_to_be_scaled() -> None:
     assert of_kind("default", "HorizontalPodAutoscaler", "ScaledObject") == []
     assert objects("default")
+
+
+@every_flavour
+def test_one_decides_how_many_replicas_there_are(name: str) -> None:
+    scalers = of_kind(name, "HorizontalPodAutoscaler", "ScaledObject")
+    for deployment in of_kind(name, "Deployment"):
+        scaled = [each for each in scalers if each["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]]
+        assert len(scaled) == (0 if "replicas" in deployment["spec"] else 1)
+
+
+@every_flavour
+def test_there_is_a_budget_where_there_is_more_than_one_replica(name: str) -> None:
+    budgets = {found["metadata"]["name"] for found in of_kind(name, "PodDisruptionBudget")}
+    deployments = {found["metadata"]["name"] for found in of_kind(name, "Deployment")}
+    assert budgets == (set() if name in ONE_REPLICA else deployments)
+
+
+def test_keda_asks_for_this_release_alone_and_keeps_what_there_is_while_nobody_answers() -> None:
+    (scaled,) = of_kind("production", "ScaledObject")
+    assert scaled["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
+    queries = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
+    assert [query.split("{")[0] for query in queries] == [
+        "sum(inference_requests_in_flight",
+        "sum(avg_over_time(inference_requests_in_flight",
+        "sum(rate(inference_device_busy_seconds_total",
+    ]
+    for trigger in scaled["spec"]["triggers"]:
+        assert 'namespace="ns",service="ph-inference"' in trigger["metadata"]["query"]
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+        assert trigger["metricType"] == "AverageValue"
+    down = scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert down["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]

@@ -1,0 +1,127 @@
+"""What the pods are: as safe as they can be, with the time and the devices that they need."""
+
+import pytest
+import yaml
+
+from tests.charts.flavours import RELOADED, Flavour, Object, containers, every_flavour, named, of_kind, pods, template
+
+
+@every_flavour
+def test_every_pod_is_as_the_restricted_standard_asks(name: str) -> None:
+    for pod in pods(name):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        assert not [volume for volume in spec.get("volumes", []) if "hostPath" in volume]
+        for container in containers(pod):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True or name == RELOADED
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert set(container["resources"]) >= {"requests", "limits"}
+            assert set(container["resources"]["limits"]) >= {"cpu", "memory"}
+
+
+@every_flavour
+def test_no_pod_has_a_token_of_the_cluster_nor_variables_for_each_service(name: str) -> None:
+    for pod in pods(name):
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert pod["spec"]["enableServiceLinks"] is False
+
+
+def test_auth_has_a_token_of_the_cluster_where_it_fetches_the_clusters_keys() -> None:
+    def tokens(name: str) -> list[str]:
+        return [
+            pod["metadata"]["labels"]["app.kubernetes.io/name"]
+            for pod in pods(name)
+            for volume in pod["spec"].get("volumes", [])
+            for source in volume.get("projected", {}).get("sources", [])
+            if "serviceAccountToken" in source
+        ]
+
+    assert tokens("default") == []
+    assert tokens("sealed keys, and clients by ServiceAccount") == ["auth"]
+    assert tokens("a Job that signs in") == ["auth"]
+
+
+@every_flavour
+def test_a_pod_has_the_time_that_its_end_takes(name: str) -> None:
+    for deployment in of_kind(name, "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        container, *_ = spec["containers"]
+        told = {variable["name"]: variable.get("value") for variable in container["env"]}
+        sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["terminationGracePeriodSeconds"] >= sleep + int(told["GRACEFUL_TIMEOUT_SECONDS"])
+        assert sleep > 0
+
+
+@every_flavour
+def test_the_probes_are_those_of_the_services(name: str) -> None:
+    for deployment in of_kind(name, "Deployment"):
+        container, *_ = deployment["spec"]["template"]["spec"]["containers"]
+        paths = {
+            kind: container[kind]["httpGet"]["path"] for kind in ("startupProbe", "readinessProbe", "livenessProbe")
+        }
+        assert paths == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+
+
+@pytest.mark.parametrize(
+    ("name", "resource"),
+    [("gpu", "nvidia.com/gpu"), ("mig", "nvidia.com/mig-1g.10gb"), ("gpu in production", "nvidia.com/gpu")],
+)
+def test_a_gpu_is_asked_for_and_a_rollout_needs_no_spare_one(name: str, resource: str) -> None:
+    deployment = named(name, "Deployment", "ph-inference")
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+    }
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["resources"]["limits"][resource] == container["resources"]["requests"][resource] == 1
+    assert spec["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert spec.get("runtimeClassName") == ("nvidia" if name == "mig" else None)
+    assert "device: cuda" in named(name, "ConfigMap", "ph-inference-models")["data"]["models.yaml"]
+    assert "nvidia" not in yaml.safe_dump(named(name, "Deployment", "ph-auth"))
+
+
+def test_where_gpus_are_spare_a_rollout_may_take_one() -> None:
+    surge = "inference.gpu.updateStrategy.rollingUpdate"
+    done = template(Flavour(("gpu",), (f"{surge}.maxSurge=1", f"{surge}.maxUnavailable=0")))
+    (deployment,) = (
+        each
+        for each in yaml.safe_load_all(done.stdout)
+        if each and each["kind"] == "Deployment" and each["metadata"]["name"] == "ph-inference"
+    )
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_a_gpu_may_be_claimed() -> None:
+    name = "dynamic resource allocation"
+    spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["resources"]["claims"] == [{"name": "gpu"}]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "ph-inference-gpu"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("a volume of models", {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}}),
+        (
+            "an image of models",
+            {"image": {"reference": "registry.example.com/models:1", "pullPolicy": "IfNotPresent"}},
+        ),
+    ],
+)
+def test_weights_are_mounted_where_the_file_of_models_looks_for_them(name: str, source: Object) -> None:
+    spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "models")
+    assert volume == {"name": "models"} | source
+    (mount,) = (each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "models")
+    assert mount == {"name": "models", "mountPath": "/models", "readOnly": True}
+    file = yaml.safe_load(named(name, "ConfigMap", "ph-inference-models")["data"]["models.yaml"])
+    assert file["models"][0]["source"].startswith("file:/models/")

@@ -1,0 +1,67 @@
+"""What cannot be right is refused before anything is installed, with the reason."""
+
+import pytest
+
+from tests.charts.flavours import Flavour, template
+
+
+def test_two_autoscalers_are_refused() -> None:
+    done = template(Flavour(settings=("inference.keda.enabled=true", "inference.autoscaling.enabled=true")))
+    assert done.returncode != 0
+    assert "exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (("postgresql.enabled=true",), "postgresql.enabled is for development"),
+        (("global.publicUrl=http://pinhole.example.com",), "has to be https://"),
+        (("users.admin.existingSecret=",), "admin.existingSecret"),
+        (("auth.database.existingSecret=", "auth.database.password=x"), "database.existingSecret"),
+        (("inference.redis.existingSecret=", "inference.redis.url=redis://cache"), "redis.existingSecret"),
+    ],
+)
+def test_production_refuses_what_is_for_development(settings: tuple[str, ...], reason: str) -> None:
+    done = template(Flavour(("production",), settings))
+    assert done.returncode != 0
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (("postgresql.enabled=false",), "set auth.database.host"),
+        (("auth.fullnameOverride=issuer",), "users.authUrl and inference.authUrl"),
+        (("users.service.port=8080",), "auth.usersUrl"),
+        (("users.enabled=false",), "auth.usersUrl"),
+        (("httpRoute.enabled=true",), "httpRoute.parentRefs"),
+        (("auth.database.host=",), "database.host"),
+        (("inference.keda.enabled=true",), "keda.prometheusAddress"),
+        (("global.publicUrl=http://[fd00::1]:8080",), "the host of a route is a name"),
+        (("global.publicUrl=http://192.0.2.7",), "the host of a route is a name"),
+        (("auth.fullnameOverride=ph-users", "users.authUrl=http://a", "inference.authUrl=http://a"), "called ph-users"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], reason: str) -> None:
+    done = template(Flavour(settings=settings))
+    assert done.returncode != 0
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize("release", ["users-auth", "inference-users", "pinhole-auth"])
+def test_a_release_by_whose_name_two_services_would_be_one_is_refused(release: str) -> None:
+    done = template(Flavour(release=release))
+    assert done.returncode != 0
+    assert f"would both be called {release}" in done.stderr
+    assert "another name" in done.stderr
+
+
+def test_a_release_may_have_the_name_of_one_service() -> None:
+    done = template(Flavour(release="auth"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_address_is_no_hindrance_where_routes_are_made_elsewhere() -> None:
+    done = template(Flavour(settings=("global.publicUrl=http://[fd00::1]:8080", "ingress.enabled=false")))
+    assert done.returncode == 0, done.stderr
+    assert "http://[fd00::1]:8080" in done.stdout
