@@ -1,18 +1,62 @@
 """What the rendered objects say of each other: names, selectors, references and routes lead somewhere."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from gateway.routes import PREFIXES
 
-from tests.charts.flavours import GIVEN, containers, every_flavour, named, objects, of_kind, pods, selects
+from tests.charts.flavours import (
+    GIVEN,
+    Flavour,
+    containers,
+    every_flavour,
+    named,
+    objects,
+    of_kind,
+    pods,
+    selects,
+    template,
+)
+
+SERVICES = ("auth", "users", "inference")
+LONGEST = {"Service": 63, "StatefulSet": 52}
+"""A Service is one part of a host name; with that of a StatefulSet and a hash of ten digits its pods are labelled."""
 
 
 @every_flavour
 def test_no_two_objects_have_one_name(name: str) -> None:
     names = [(found["kind"], found["metadata"]["name"]) for found in objects(name)]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("httpRoute.enabled=true", "httpRoute.parentRefs[0].name=public", "global.publicUrl=https://p.example.com"),
+        tuple(f"{service}.autoscaling.enabled=true" for service in SERVICES),
+        ("inference.keda.enabled=true", "inference.keda.prometheusAddress=http://prometheus:9090"),
+        ("inference.gpu.enabled=true", "inference.gpu.dra.enabled=true", "inference.grpc.enabled=true"),
+        ("auth.serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboards.enabled=true"),
+    ],
+)
+# Cut at a hyphen there would be one at the end, or two in a row.
+@pytest.mark.parametrize("release", ["r" * 53, f"{'r' * 40}-{'r' * 12}", f"{'r' * 51}-r"])
+def test_the_longest_name_of_a_release_is_not_too_long(release: str, settings: tuple[str, ...]) -> None:
+    done = template(Flavour(settings=settings, release=release))
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    names = [(each["kind"], each["metadata"]["name"]) for each in found]
+    assert len(names) == len(set(names))
+    for kind, name in names:
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name), (kind, name)
+        assert len(name) <= LONGEST.get(kind, 253), (kind, name)
+    for each in found:
+        pod = each["spec"].get("template", {}) if "spec" in each else {}
+        for labels in (each["metadata"].get("labels", {}), pod.get("metadata", {}).get("labels", {})):
+            assert [value for value in labels.values() if len(value) > 63] == []
 
 
 @every_flavour

@@ -14,6 +14,11 @@
 {{- end }}
 {{- end }}
 
+{{/* Up to 52 characters: the pods of a StatefulSet have its name and a hash, together 63 at most, in a label. */}}
+{{- define "pinhole.postgresqlName" -}}
+{{- printf "%s-postgresql" (.Release.Name | trunc 41 | trimSuffix "-") }}
+{{- end }}
+
 {{/* The full name of one of the services: (dict "service" "auth" "root" $). */}}
 {{- define "pinhole.fullnameOf" -}}
 {{- $values := index .root.Values .service }}
@@ -39,7 +44,7 @@
 
 {{/* What cannot be right, said before anything is installed. */}}
 {{- define "pinhole.validate" -}}
-{{- $postgresql := printf "%s-postgresql" .Release.Name }}
+{{- $postgresql := include "pinhole.postgresqlName" . }}
 {{- if .Values.global.production }}
 {{- if .Values.postgresql.enabled }}
 {{- fail "global.production is set, and postgresql.enabled is for development: give auth.database and users.database a server of yours" }}
