@@ -32,8 +32,8 @@ MAP: Schema = {"type": "object", "additionalProperties": STRING}
 
 ELSEWHERE = {
     *("database_url", "migrate_at_start", "users_url", "auth_url"),
-    *("admin_username", "admin_email", "admin_password", "cache_redis_url", "models_file", "weights_dir"),
-    *("grpc_port", "grpc_host", "key_encryption_keys"),
+    *("admin_username", "admin_email", "admin_password", "models_file", "weights_dir"),
+    *("grpc_port", "grpc_host", "key_encryption_keys", "cache_redis_url", "rate_limit_redis_url"),
     *("cluster_issuer", "cluster_ca_file", "cluster_token_file"),
 }
 """Settings that have a value of their own outside of `config`."""
@@ -178,6 +178,7 @@ DATABASE = section(
     existingSecretPasswordKey=STRING,
     existingSecretUrlKey=STRING,
 )
+REDIS = section(url=STRING, existingSecret=STRING, existingSecretUrlKey=STRING, host=STRING, port=PORT)
 MIGRATIONS = section(initContainer=BOOLEAN, resources=ANY)
 
 AUTH = OF_SERVICES | {
@@ -186,6 +187,7 @@ AUTH = OF_SERVICES | {
     "serviceAccountClients": section(enabled=BOOLEAN, issuer=STRING),
     "database": DATABASE,
     "migrations": MIGRATIONS,
+    "redis": REDIS,
     "config": config(AuthSettings),
 }
 USERS = OF_SERVICES | {
@@ -200,6 +202,7 @@ USERS = OF_SERVICES | {
     ),
     "database": DATABASE,
     "migrations": MIGRATIONS,
+    "redis": REDIS,
     "config": config(UsersSettings),
 }
 INFERENCE = OF_SERVICES | {
@@ -214,7 +217,7 @@ INFERENCE = OF_SERVICES | {
         image=section(reference=STRING, pullPolicy=one_of("Always", "IfNotPresent", "Never")),
     ),
     "weightsCache": section(existingClaim=STRING, sizeLimit=STRING),
-    "redis": section(url=STRING, existingSecret=STRING, existingSecretUrlKey=STRING, host=STRING, port=PORT),
+    "redis": REDIS,
     "gpu": section(
         enabled=BOOLEAN,
         resourceName={"type": "string", "pattern": "^[a-z0-9.-]+/[A-Za-z0-9._-]+$"},

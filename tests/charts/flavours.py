@@ -103,6 +103,10 @@ FLAVOURS: Mapping[str, Flavour] = {
         settings=(
             *("inference.redis.url=redis://:hunter2-redis@cache:6380/0", "users.admin.password=hunter2-admin"),
             *("auth.database.existingSecret=", "auth.database.password=hunter2-database"),
+            *(
+                "auth.redis.url=rediss://:hunter2-auth@cache.data.svc",
+                "users.redis.url=redis://:hunter2-users@10.1.2.4",
+            ),
         )
     ),
     "a Redis by IPv6": Flavour(settings=("inference.redis.url=redis://:hunter2@[fd00::1]:6380/0",)),
@@ -193,6 +197,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         )
     ),
     "a release named like the chart": Flavour(release="pinhole"),
+    "a release with the longest name": Flavour(("dev",), release="r" * 53),
     "auth alone": Flavour(chart="auth", settings=("database.host=db", "usersUrl=https://users.example.com")),
     "users alone": Flavour(chart="users", settings=("database.host=db",)),
     "inference alone": Flavour(chart="inference", release="inference"),

@@ -66,6 +66,7 @@ def test_the_files_of_secrets_are_settings_of_the_services(name: str) -> None:
     assert files <= VARIABLES
     if name == "inline secrets":
         assert {"INFERENCE_CACHE_REDIS_URL", "INFERENCE_RATE_LIMIT_REDIS_URL"} <= files, "one Redis for both"
+        assert {"AUTH_RATE_LIMIT_REDIS_URL", "USERS_RATE_LIMIT_REDIS_URL"} <= files
 
 
 @every_flavour
@@ -75,9 +76,21 @@ def test_secrets_are_in_secrets_alone(name: str) -> None:
     }
     if name == "inline secrets":
         assert {"hunter2-admin", "hunter2-database", "redis://:hunter2-redis@cache:6380/0"} <= secrets
+        assert {"rediss://:hunter2-auth@cache.data.svc", "redis://:hunter2-users@10.1.2.4"} <= secrets
     rest = yaml.safe_dump_all([found for found in objects(name) if found["kind"] != "Secret"])
     assert "hunter2" not in rest
     assert not [secret for secret in secrets if secret in rest]
+
+
+@pytest.mark.parametrize("service", ["auth", "users", "inference"])
+def test_the_address_of_a_redis_is_read_from_a_secret_of_yours(service: str) -> None:
+    (secrets,) = (
+        volume["projected"]["sources"]
+        for volume in named("production", "Deployment", f"ph-{service}")["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "secrets"
+    )
+    item = {"key": "redis-url", "path": f"{service}_rate_limit_redis_url"}
+    assert {"secret": {"name": "pinhole-redis", "items": [item]}} in secrets
 
 
 def test_a_setting_of_any_type_becomes_what_the_service_reads() -> None:

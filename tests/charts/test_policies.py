@@ -29,11 +29,15 @@ def test_policies_follow_the_addresses_that_are_configured() -> None:
     assert to_address in rules("external databases", "ph-users", "egress")
     assert {"ports": [{"port": 5432, "protocol": "TCP"}]} in rules("external databases", "ph-auth", "egress")
     databases = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "databases"}}}
-    assert {"ports": [{"port": 6379, "protocol": "TCP"}], "to": [databases]} in rules(
-        "production", "ph-inference", "egress"
-    )
+    to_redis = {"ports": [{"port": 6379, "protocol": "TCP"}], "to": [databases]}
+    for service in ("auth", "users", "inference"):
+        assert to_redis in rules("production", f"ph-{service}", "egress")
+        assert "6379" not in json.dumps(rules("default", f"ph-{service}", "egress"))
     same_namespace = {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"podSelector": {}}]}
     assert same_namespace in rules("inline secrets", "ph-inference", "egress")
+    data = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}
+    assert to_redis | {"to": [data]} in rules("inline secrets", "ph-auth", "egress")
+    assert to_redis | {"to": [{"ipBlock": {"cidr": "10.1.2.4/32"}}]} in rules("inline secrets", "ph-users", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("downloaded models", "ph-inference", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} not in rules("default", "ph-inference", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("auth alone", "ph-auth", "egress")

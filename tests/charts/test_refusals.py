@@ -18,7 +18,10 @@ def test_two_autoscalers_are_refused() -> None:
         (("global.publicUrl=http://pinhole.example.com",), "has to be https://"),
         (("users.admin.existingSecret=",), "admin.existingSecret"),
         (("auth.database.existingSecret=", "auth.database.password=x"), "database.existingSecret"),
-        (("inference.redis.existingSecret=", "inference.redis.url=redis://cache"), "redis.existingSecret"),
+        *(
+            ((f"{service}.redis.existingSecret=", f"{service}.redis.url=redis://cache"), "redis.existingSecret")
+            for service in ("auth", "users", "inference")
+        ),
     ],
 )
 def test_production_refuses_what_is_for_development(settings: tuple[str, ...], reason: str) -> None:

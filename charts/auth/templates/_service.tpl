@@ -7,6 +7,7 @@ peers:
   users: {{ include "servicekit.peerUrl" (dict "name" "users" "url" .Values.usersUrl "root" .) }}
 secrets:
   {{- include "servicekit.databaseSecret" . | trim | nindent 2 }}
+  {{- include "servicekit.redisSecrets" (dict "settings" (list "rate_limit_redis_url") "root" .) | trim | nindent 2 }}
   key_encryption_keys:
     existingSecret: {{ tpl .Values.keyEncryption.existingSecret . | quote }}
     key: {{ .Values.keyEncryption.existingSecretKey }}

@@ -39,29 +39,12 @@ variables:
   INFERENCE_MODELS_FILE: /etc/pinhole/models/models.yaml
   {{- end }}
 secrets:
-  cache_redis_url:
-    existingSecret: {{ tpl .Values.redis.existingSecret . | quote }}
-    key: {{ .Values.redis.existingSecretUrlKey }}
-    value: {{ .Values.redis.url | quote }}
-    valuesKey: redis.existingSecret
-  rate_limit_redis_url:
-    existingSecret: {{ tpl .Values.redis.existingSecret . | quote }}
-    {{- /* In a Secret of the release each setting has a key of its own. */}}
-    key: {{ ternary .Values.redis.existingSecretUrlKey "rate-limit-redis-url" (not (empty .Values.redis.existingSecret)) }}
-    value: {{ .Values.redis.url | quote }}
-    valuesKey: redis.existingSecret
+  {{- include "servicekit.redisSecrets" (dict "settings" (list "cache_redis_url" "rate_limit_redis_url") "root" .) | trim | nindent 2 }}
+{{- if $downloads }}
 egress:
-  {{- if .Values.redis.existingSecret }}
-  - host: {{ tpl .Values.redis.host . | quote }}
-    port: {{ .Values.redis.port }}
-  {{- else if .Values.redis.url }}
-  - host: {{ include "servicekit.hostOf" .Values.redis.url | quote }}
-    port: {{ include "servicekit.portOf" .Values.redis.url | default "6379" }}
-  {{- end }}
-  {{- if $downloads }}
   - host: ""
     port: 443
-  {{- end }}
+{{- end }}
 volumes:
   - name: weights
     {{- with .Values.weightsCache.existingClaim }}

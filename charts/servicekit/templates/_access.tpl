@@ -73,6 +73,14 @@ spec:
     {{- $host := tpl .Values.database.host . }}
     {{- include "servicekit.endpointRule" (dict "host" $host "port" .Values.database.port) | trim | nindent 4 }}
     {{- end }}
+    {{- with .Values.redis }}
+    {{- if .existingSecret }}
+    {{- include "servicekit.endpointRule" (dict "host" (tpl .host $) "port" .port) | trim | nindent 4 }}
+    {{- else if .url }}
+    {{- $port := include "servicekit.portOf" .url | default "6379" }}
+    {{- include "servicekit.endpointRule" (dict "host" (include "servicekit.hostOf" .url) "port" $port) | trim | nindent 4 }}
+    {{- end }}
+    {{- end }}
     {{- range $service.egress }}
     {{- include "servicekit.endpointRule" (dict "host" .host "port" .port) | trim | nindent 4 }}
     {{- end }}

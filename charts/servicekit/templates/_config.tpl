@@ -148,3 +148,17 @@ database_password:
   valuesKey: database.existingSecret
 {{- end }}
 {{- end }}
+
+{{/* The entries of a Redis in `secrets`: (dict "settings" (list "rate_limit_redis_url") "root" $). All are one address. */}}
+{{- define "servicekit.redisSecrets" -}}
+{{- $redis := .root.Values.redis }}
+{{- $secret := tpl $redis.existingSecret .root }}
+{{- range .settings }}
+{{ . }}:
+  existingSecret: {{ $secret | quote }}
+  {{- /* In a Secret of the release each setting has a key of its own. */}}
+  key: {{ ternary $redis.existingSecretUrlKey (replace "_" "-" .) (not (empty $secret)) }}
+  value: {{ $redis.url | quote }}
+  valuesKey: redis.existingSecret
+{{- end }}
+{{- end }}

@@ -10,6 +10,7 @@ variables:
   USERS_ADMIN_EMAIL: {{ .Values.admin.email | quote }}
 secrets:
   {{- include "servicekit.databaseSecret" . | trim | nindent 2 }}
+  {{- include "servicekit.redisSecrets" (dict "settings" (list "rate_limit_redis_url") "root" .) | trim | nindent 2 }}
   admin_password:
     existingSecret: {{ tpl .Values.admin.existingSecret . | quote }}
     key: {{ .Values.admin.existingSecretPasswordKey }}
