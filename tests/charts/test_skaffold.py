@@ -18,7 +18,8 @@ import yaml
 from tests.charts.flavours import ROOT, Object
 from tests.charts.tools import OWN, assert_valid, find_tool
 
-PROFILES = ("", "dev", "gpu", "ci")
+PROFILES = ("", "dev", "dev,dev-gpu", "gpu", "ci")
+RELOADING = ("dev", "dev,dev-gpu")
 SERVICES = ("auth", "users", "inference")
 BUILT = {service: f"registry.example.com/team/pinhole-{service}:x" for service in SERVICES}
 Skaffold = Callable[..., str]
@@ -84,9 +85,9 @@ def test_a_profile_builds_the_three_images_and_only_dev_puts_code_into_them(skaf
     for service in SERVICES:
         artifact = artifacts[f"pinhole-{service}"]
         assert (ROOT / artifact["docker"]["dockerfile"]).is_file()
-        assert ("sync" in artifact) == (profile == "dev")
+        assert ("sync" in artifact) == (profile in RELOADING)
         # Whose process is to write the code has to own it.
-        assert ("CODE_OWNER" in artifact["docker"].get("buildArgs", {})) == (profile == "dev")
+        assert ("CODE_OWNER" in artifact["docker"].get("buildArgs", {})) == (profile in RELOADING)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -117,9 +118,9 @@ def test_a_profile_installs_the_images_that_were_built(skaffold: Skaffold, tmp_p
 def test_a_profile_is_what_its_name_says(skaffold: Skaffold, tmp_path: Path, profile: str) -> None:
     found = dict(containers(rendered(skaffold, tmp_path, profile)))
     with_gpu = {name for name, each in found.items() if "nvidia.com/gpu" in each["resources"]["limits"]}
-    assert with_gpu == ({"pinhole-inference"} if profile == "gpu" else set())
+    assert with_gpu == ({"pinhole-inference"} if "gpu" in profile else set())
     reloading = {name for name, each in found.items() if "--reload" in each.get("command", [])}
-    assert reloading == ({f"pinhole-{service}" for service in SERVICES} if profile == "dev" else set())
+    assert reloading == ({f"pinhole-{service}" for service in SERVICES} if profile in RELOADING else set())
     for name in reloading:
         assert found[name]["command"][-1] == "/opt/code"
 
