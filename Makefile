@@ -120,10 +120,10 @@ image-postgres: ## Build what stands in for the official image of PostgreSQL, wh
 	$(BUILD) docker.io/library/postgres:$(shell sed -nE 's/^ +tag: (.+-bookworm)$$/\1/p' charts/pinhole/values.yaml) tests/cluster/postgres \
 		$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 
-up: ## Start a cluster on this machine with kind, and an ingress controller on port 8080.
+up: ## Start a cluster on this machine with kind, and an ingress controller on ports 8080 and 8443.
 	kind create cluster --config k8s/kind.yaml
 	helm upgrade traefik traefik --install --repo https://traefik.github.io/charts --namespace ingress --create-namespace \
-		--set service.type=NodePort --set ports.web.nodePort=30080 --wait
+		--set service.type=NodePort --set ports.web.nodePort=30080 --set ports.websecure.nodePort=30443 --wait
 
 load: ## Put the images of `make images` into that cluster (REGISTRY, TAG as there).
 	kind load docker-image --name pinhole $(SERVICES:%=$(REGISTRY)/pinhole/%:$(TAG))

@@ -20,9 +20,10 @@ def commands(*arguments: str) -> str:
 
 
 def test_the_public_address_leads_to_the_ingress_controller_of_make_up() -> None:
-    [mapping] = KIND["nodes"][0]["extraPortMappings"]
+    mapping, secure = KIND["nodes"][0]["extraPortMappings"]
     assert "--config k8s/kind.yaml" in commands("up")
     assert f"ports.web.nodePort={mapping['containerPort']} " in commands("up")
+    assert f"ports.websecure.nodePort={secure['containerPort']} " in commands("up")
     values = yaml.safe_load((CHARTS / "pinhole/values-dev.yaml").read_text())
     assert values["global"]["publicUrl"] == f"http://pinhole.localhost:{mapping['hostPort']}"
 
