@@ -197,7 +197,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         )
     ),
     "a release named like the chart": Flavour(release="pinhole"),
-    "a release with the longest name": Flavour(("dev",), release="r" * 53),
+    "a release with the longest name": Flavour(release="r" * 53),
     "auth alone": Flavour(chart="auth", settings=("database.host=db", "usersUrl=https://users.example.com")),
     "users alone": Flavour(chart="users", settings=("database.host=db",)),
     "inference alone": Flavour(chart="inference", release="inference"),
