@@ -14,6 +14,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-header --no-emit-package servicekit $(UPGRADE)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each process of the tests compiles the services and the migrations anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
