@@ -155,7 +155,12 @@ class DynamicBatcher:
         for queue in self._queues[: priority + 1]:
             for request in queue:
                 ahead[request.model] += request.rows_left
-        return self._streams.seconds_left() + sum(starmap(self._times.expected_seconds, ahead.items()))
+        seconds = self._streams.seconds_left() + sum(starmap(self._times.expected_seconds, ahead.items()))
+        if self._streams.are_shared or ahead.total() > self._max_batch_size:
+            # Its own batch has the threads of one stream, and may be full by then: it takes longer than its share.
+            own = self._times.expected_seconds(model, min(ahead[model], self._max_batch_size))
+            seconds += (self._streams.count - 1) * own
+        return seconds
 
     def take_place(self, model: Model, *, rows: int = 1, priority: Priority = Priority.INTERACTIVE) -> Place:
         """Keep room for one request.

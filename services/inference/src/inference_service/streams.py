@@ -51,6 +51,11 @@ class Streams:
         """Tell whether no other batch can start now."""
         return sum(batch.streams for batch in self._running) == self.count
 
+    @property
+    def are_shared(self) -> bool:
+        """Tell whether a batch that starts now has others beside it."""
+        return any(batch.streams < self.count for batch in self._running)
+
     def start(self, parts: Sequence[Part], seconds: float, *, alone: bool) -> RunningBatch:
         """Note the start of a batch that is expected to take `seconds` with all threads.
 
