@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 from inference_service.spans import BatchSpan, StageSpans
 from inference_service.timings import StageTimings
-from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
-from opentelemetry.trace import Link, NoOpTracer, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, NoOpTracer, SpanContext, StatusCode, TraceFlags, Tracer
 
 
 class Traced:
@@ -66,7 +65,7 @@ def test_what_goes_on_after_the_end_is_told_at_once(traced: Traced) -> None:
 
 def test_two_threads_that_end_at_once_make_each_span_once() -> None:
     stages, chance, made, failures = 200, Random(1), Counter[str](), list[IndexError]()
-    spans = StageSpans(NoOpTracer(), Context())
+    spans = StageSpans(NoOpTracer(), INVALID_SPAN_CONTEXT)
     spans.end()
     start = threading.Barrier(2)
 
@@ -113,6 +112,15 @@ def test_nothing_is_made_of_a_request_that_is_not_sampled() -> None:
     assert traced.names == []
 
 
+def test_a_caller_that_traces_is_served_where_nothing_is_traced() -> None:
+    request = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    spans = StageSpans(NoOpTracer(), request)
+    with BatchSpan([request], rows=1, tracer=NoOpTracer()) as batch:
+        pass
+    spans.add("compute", 0.1, batch.links)
+    spans.end()
+
+
 def test_a_batch_is_one_span_that_is_made_for_the_first_who_names_it(traced: Traced) -> None:
     with traced.tracer.start_as_current_span("one") as one, traced.tracer.start_as_current_span("two") as two:
         requests = [span.get_span_context() for span in (one, two)]
@@ -144,4 +152,8 @@ def test_a_batch_that_fails_says_why(traced: Traced) -> None:
             raise ValueError("too few rows")
         [made] = traced.spans
     assert made.status.status_code is StatusCode.ERROR
-    assert [event.name for event in made.events] == ["exception"]
+    [event] = made.events
+    assert event.name == "exception"
+    assert event.attributes is not None
+    assert event.attributes["exception.message"] == "too few rows"
+    assert event.attributes["exception.type"] == "ValueError"

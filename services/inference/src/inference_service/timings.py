@@ -26,7 +26,7 @@ class StageTimings:
         self._seconds: dict[Stage, float] = {}
         self._context = context.get_current()
         is_traced = tracer is not None and self.span_context.trace_flags.sampled
-        self._spans = StageSpans(tracer, self._context) if tracer is not None and is_traced else None
+        self._spans = StageSpans(tracer, self.span_context) if tracer is not None and is_traced else None
 
     def __enter__(self) -> Self:
         return self

@@ -90,7 +90,7 @@ class Telemetry(trace.TracerProvider):
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
         self._sdk = TracerProvider(
             sampler=_sampler(self._settings),
-            resource=_resource(self._settings.service, self._version),
+            resource=_HashedOnce(_resource(self._settings.service, self._version)),
             shutdown_on_exit=False,
         )
         self._sdk.add_span_processor(_HideQueries())
@@ -180,6 +180,17 @@ def _sampler(settings: ServiceSettings) -> Sampler:
     }
     root = _NotByItself(roots[settings.traces_sampler.removeprefix("parentbased_")])
     return ParentBased(root) if settings.traces_sampler.startswith("parentbased_") else root
+
+
+class _HashedOnce(Resource):
+    """Who sends the spans. What encodes them asks for the hash with each one, and that of the SDK is made of JSON."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def _resource(service: str, version: str) -> Resource:
