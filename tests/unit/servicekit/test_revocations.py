@@ -18,8 +18,6 @@ from servicekit.tokens import PublicKey, SigningKey, TokenVerifier
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
-LATER = int(time.time()) + 900
-
 
 class Auth:
     """Tells of the sessions in `pages`, the last page again and again; or answers something else."""
@@ -60,7 +58,8 @@ async def following(
         yield sessions
 
 
-def ended(*session_ids: str, expires_at: int = LATER) -> list[Revocation]:
+def ended(*session_ids: str, expires_in_seconds: int = 900) -> list[Revocation]:
+    expires_at = int(time.time()) + expires_in_seconds
     return [Revocation(sid=session_id, expires_at=expires_at) for session_id in session_ids]
 
 
@@ -131,7 +130,7 @@ async def test_readings_are_counted_and_the_last_good_one_has_its_time() -> None
 
 
 async def test_a_session_is_forgotten_when_its_tokens_have_expired() -> None:
-    auth = Auth(ended("over", expires_at=int(time.time()) - 1) + ended("a"))
+    auth = Auth(ended("over", expires_in_seconds=-1) + ended("a"))
     async with following(auth) as sessions:
         assert not await sessions.is_revoked("over")
         assert await sessions.is_revoked("a")
