@@ -1,11 +1,12 @@
 """What traces cost the inference service: throughput and lone requests, with them and without, in turns.
 
-`python -m benchmarks.telemetry`: a server without traces beside servers that keep all, or a tenth of them, and send
-them to a receiver on this machine, and one whose receiver is away. All write their access log, to a file, and run at
-the same time and are asked in turns, in rounds so short that what else
-the machine does falls on all of them; each round is compared with the round without traces beside it. The servers
-with traces are scraped as well, as a Prometheus would. Two equal processes differ, too: all are started several times,
-and a second server without traces shows what of a difference is chance.
+`make bench-telemetry`: a server without traces beside servers that keep all, or a tenth of them, and send
+them to a receiver on this machine, and one whose receiver is away. All write their access log, to a file, run at
+the same time and are asked in turns, in rounds so short that what else the machine does falls on all of them; each
+server is compared with the one without traces in the same round. Those with traces are scraped as well, as a
+Prometheus would. Two equal processes differ, too: all are started several times, and a second server without traces
+shows what of a difference is chance. The table goes to standard output, and below it whether traces cost less than
+they may.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import statistics
 import sys
 import threading
-from collections import defaultdict
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,12 +26,12 @@ import httpx
 from benchmarks.inference.contenders import TOKEN_SECONDS
 from benchmarks.inference.load import Load, Outcome
 from benchmarks.inference.processes import run_load, tree
+from benchmarks.trace_costs import OFF, OFF_TOO, Figures, Round, report
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.servers import Server, serving
 
-OFF = "off"
 AWAY = "all, receiver away"
-SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", AWAY: "1", "off, too": None}
+SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", AWAY: "1", OFF_TOO: None}
 """The share of the traces that is kept, by arm."""
 
 NOBODY = "http://127.0.0.1:9"
@@ -44,57 +45,70 @@ APP = "inference_service.main:create_app()"
 
 
 def main() -> None:
-    """Print the medians of each arm, and of its differences from the rounds without traces."""
+    """Print the medians of each arm, its differences from the one without traces, and what that means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=3, help="of all servers")
-    parser.add_argument("--rounds", type=int, default=10, help="after each start")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one round")
+    parser.add_argument("--rounds", type=int, default=6, help="after each start")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of one window; a round has two an arm")
     parser.add_argument("--mode", default="eager", help="INFERENCE_MODE of all servers (default eager)")
     options = parser.parse_args()
-    measured: Measured = defaultdict(list)
+    began = time.monotonic()
+    rounds: list[Round] = []
     for start in range(options.starts):
         print(f"start {start + 1} of {options.starts}", file=sys.stderr)
-        with TemporaryDirectory() as folder, serve_issuer() as issuer, _sink() as receiver, ExitStack() as stack:
-            servers: dict[str, Server] = {}
-            for arm, share in SHARES.items():
-                variables = _variables(issuer, options.mode) | _tracing(NOBODY if arm == AWAY else receiver, share)
-                own = Path(folder) / arm
-                own.mkdir()
-                output = stack.enter_context((own / "log").open("w"))
-                servers[arm] = stack.enter_context(serving(APP, variables, folder=own, errors=output))
-                servers[arm].wait_until_ready()
-            stack.enter_context(_scraping([server for arm, server in servers.items() if SHARES[arm] is not None]))
-            expires_at = issuer.claims()["iat"] + TOKEN_SECONDS
-            headers = dict(issuer.bearer(scope="inference:predict", exp=expires_at))
-            _measure(servers, headers, measured, rounds=options.rounds, seconds=options.seconds)
-    print(f"{options.starts} starts, {options.rounds} rounds of {options.seconds:g} s each, mode {options.mode}\n")
-    print("| traces | requests/s | against off | a lone request, ms | against off | CPU ms a request | against off |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for line in _lines(measured):
+        with _servers(options.mode) as (servers, headers):
+            rounds += _measure(servers, headers, rounds=options.rounds, seconds=options.seconds)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{options.starts} starts, {len(rounds)} rounds, windows of {options.seconds:g} s, mode {options.mode},")
+    print(f"{os.cpu_count()} CPUs, {minutes:.0f} min. Differences are medians, with their intervals of 95 %.\n")
+    if skipped := options.starts * options.rounds - len(rounds):
+        print(f"Left out: {skipped} rounds, in which a server answered nothing in time.\n")
+    if not rounds:
+        raise SystemExit("there is nothing to compare: take longer windows (--seconds)")
+    for line in report(rounds):
         print(line)
 
 
-Measured = dict[str, list[tuple[float, float, float]]]
-"""For each arm, in each round: requests a second, the median seconds of a lone request, and those of the processor
-for one request, which tell more than the others where the machine has other work."""
+@contextmanager
+def _servers(mode: str) -> Iterator[tuple[Mapping[str, Server], dict[str, str]]]:
+    """Start one server an arm; yield them, and what to send to each of them."""
+    with TemporaryDirectory() as folder, serve_issuer() as issuer, _sink() as receiver, ExitStack() as stack:
+        servers: dict[str, Server] = {}
+        for arm, share in SHARES.items():
+            variables = _variables(issuer, mode) | _tracing(NOBODY if arm == AWAY else receiver, share)
+            own = Path(folder) / arm
+            own.mkdir()
+            output = stack.enter_context((own / "log").open("w"))
+            servers[arm] = stack.enter_context(serving(APP, variables, folder=own, errors=output))
+            servers[arm].wait_until_ready()
+        stack.enter_context(_scraping([server for arm, server in servers.items() if SHARES[arm] is not None]))
+        expires_at = issuer.claims()["iat"] + TOKEN_SECONDS
+        yield servers, dict(issuer.bearer(scope="inference:predict", exp=expires_at))
 
 
-def _measure(
-    servers: Mapping[str, Server], headers: dict[str, str], measured: Measured, *, rounds: int, seconds: float
-) -> None:
+def _measure(servers: Mapping[str, Server], headers: dict[str, str], *, rounds: int, seconds: float) -> Iterator[Round]:
+    """Yield the rounds in which every server has answered."""
     arms = list(servers)
     for number in range(rounds + 1):
         # Each arm comes as often first as last. What is first of all warms up.
-        for arm in arms if number % 2 else reversed(arms):
-            used = _cpu_seconds(servers[arm])
-            many = _ask(servers[arm], headers, CALLERS, seconds)
-            used = _cpu_seconds(servers[arm]) - used
-            lone = _ask(servers[arm], headers, 1, seconds)
-            if number:
-                rate = len(many.latencies) / many.seconds
-                # All that were sent were computed, those before and after the time that is counted, too.
-                spent = used / (rate * (many.seconds + WARM_SECONDS) + CALLERS)
-                measured[arm].append((rate, statistics.median(lone.latencies), spent))
+        asked = {arm: _figures(servers[arm], headers, seconds) for arm in (arms if number % 2 else arms[::-1])}
+        answered = {arm: figures for arm in arms if (figures := asked[arm]) is not None}
+        if number and len(answered) == len(arms):
+            yield answered
+
+
+def _figures(server: Server, headers: dict[str, str], seconds: float) -> Figures | None:
+    """Ask a server for two windows; None where it answered nothing within one of them."""
+    used = _cpu_seconds(server)
+    many = _ask(server, headers, CALLERS, seconds)
+    used = _cpu_seconds(server) - used
+    lone = _ask(server, headers, 1, seconds)
+    if not many.latencies or not lone.latencies:
+        return None
+    rate = len(many.latencies) / many.seconds
+    # All that were sent were computed, those before and after the time that is counted, too.
+    spent = used / (rate * (many.seconds + WARM_SECONDS) + CALLERS)
+    return Figures(rate, statistics.median(lone.latencies), spent)
 
 
 def _ask(server: Server, headers: dict[str, str], callers: int, seconds: float) -> Outcome:
@@ -109,23 +123,9 @@ def _ask(server: Server, headers: dict[str, str], callers: int, seconds: float) 
             concurrency=callers,
         )
     )
-    if outcome.failed or not outcome.latencies:
+    if outcome.failed:
         raise SystemExit(f"{outcome.failed} requests failed, {len(outcome.latencies)} were answered")
     return outcome
-
-
-def _lines(measured: Measured) -> Iterator[str]:
-    for arm, rounds in measured.items():
-        pairs = list(zip(rounds, measured[OFF], strict=True))
-        rate, lone, spent = (statistics.median(column) for column in zip(*rounds, strict=True))
-        slower = statistics.median(1 - mine[0] / off[0] for mine, off in pairs)
-        longer = statistics.median(mine[1] - off[1] for mine, off in pairs)
-        dearer = statistics.median(mine[2] / off[2] - 1 for mine, off in pairs)
-        against = ("", "", "") if arm == OFF else (f"{-slower:+.1%}", f"{longer * 1000:+.2f} ms", f"{dearer:+.1%}")
-        yield (
-            f"| {arm} | {rate:.1f} | {against[0]} | {lone * 1000:.2f} | {against[1]} "
-            f"| {spent * 1000:.2f} | {against[2]} |"
-        )
 
 
 def _cpu_seconds(server: Server) -> float:

@@ -182,7 +182,8 @@ def test_nothing_is_traced_that_nobody_asked_for(traced: Pinhole, receiver: Rece
     for service in ("auth", "users", "inference"):
         for path in ("/livez", "/readyz", "/metrics"):
             httpx.get(traced.service_url(service) + path)
-    httpx.get(f"{traced.service_url('inference')}/v2/health/ready")
+    for url in (traced.url, traced.service_url("inference")):
+        httpx.get(f"{url}/v2/health/ready")
     deadline = time.monotonic() + 20
     while any(count < before[service] + 2 for service, count in polls(traced).items()):
         assert time.monotonic() < deadline, "the services do not poll"

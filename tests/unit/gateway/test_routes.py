@@ -4,7 +4,8 @@ import json
 
 import httpx
 import pytest
-from gateway.routes import PREFIXES
+from gateway.routes import PREFIXES, PROBES
+from inference_service.oip import rest
 
 from tests.unit.gateway.conftest import Site
 from tests.unit.gateway.serving import connect, echoed
@@ -113,3 +114,7 @@ def test_metrics_name_the_prefix_and_never_the_path(site: Site) -> None:
 
 def test_what_is_passed_on_is_not_in_the_gateways_openapi_document(site: Site) -> None:
     assert httpx.get(f"{site.origin}/openapi/gateway.json").json()["paths"] == {}
+
+
+def test_the_probes_that_are_passed_on_are_those_of_inference() -> None:
+    assert PROBES.pattern == rest.PROBES.pattern

@@ -13,7 +13,7 @@ from servicekit.settings import load_settings
 from servicekit.telemetry import Telemetry
 
 from gateway.proxy import State
-from gateway.routes import error_response, proxy_routes
+from gateway.routes import PROBES, error_response, proxy_routes
 from gateway.settings import GatewaySettings
 from gateway.upstream import open_upstream
 
@@ -35,6 +35,7 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         registry=registry,
         telemetry=Telemetry(settings, version=version("pinhole-gateway"), registry=registry),
         error_response=error_response,
+        probes=PROBES,
         max_body_bytes=None,  # the proxy counts, and refuses in the words of each path
     )
     app.router.routes.extend(proxy_routes())

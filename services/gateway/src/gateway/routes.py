@@ -1,5 +1,6 @@
 """Which service answers which path. In a cluster the Ingress holds the same table."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ PREFIXES = (
     Prefix("/openapi/inference.json", "inference", is_exact=True),
 )
 """No prefix lies below another. `/livez`, `/readyz`, `/metrics` and `/internal` are not among them."""
+
+PROBES = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
+"""Passed on, and neither traced nor logged, as inference does not."""
 
 
 def error_response(problem: Problem, request: Request) -> Response:

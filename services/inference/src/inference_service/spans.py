@@ -52,7 +52,7 @@ class StageSpans:
                 stage, started, ended, links = self._passed.popleft()
             except IndexError:  # all are taken; asked beforehand, another thread may take the last meanwhile
                 return
-            _tell(self._tracer, stage, self._parent, started, ended, links=links())
+            tell_span(self._tracer, stage, self._parent, started, ended, links=links())
 
 
 class BatchSpan:
@@ -85,7 +85,7 @@ class BatchSpan:
         return self._links
 
     def _make(self, error: BaseException | None = None) -> SpanContext:
-        return _tell(
+        return tell_span(
             self._tracer,
             "batch",
             self._traced[0],
@@ -97,7 +97,7 @@ class BatchSpan:
         )
 
 
-def _tell(
+def tell_span(
     tracer: Tracer,
     name: str,
     parent: SpanContext,

@@ -54,8 +54,8 @@ def build_app(
     trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
     Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
     `/livez` fails where `stuck` says why this process cannot go on. `error_response` renders errors,
-    where some paths have a form of their own. Paths, and their templates, that match `probes` are neither traced nor
-    logged, as those of the probes here.
+    where some paths have a form of their own. Paths that match `probes` are neither traced nor logged, as those
+    of the probes here.
     """
     app = FastAPI(
         title=title,

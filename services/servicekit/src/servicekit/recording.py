@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 
 def is_quiet(path: str, probes: re.Pattern[str] | None) -> bool:
-    """Tell whether a path, or the template of one, is among `QUIET_PATHS` or the service's own `probes`."""
+    """Tell whether a path is among `QUIET_PATHS` or the service's own `probes`."""
     path = path.rstrip("/")
     return path in QUIET_PATHS or bool(probes and probes.fullmatch(path))
 
@@ -90,7 +90,7 @@ class RequestRecorder:
         seconds, route = recorded.seconds, recorded.route
         labels = (recorded.method, route, str(recorded.status))
         self._metrics.duration_seconds.labels(*labels).observe(seconds, exemplar())
-        if is_quiet(route, self._probes):
+        if is_quiet(recorded.path, self._probes):
             return
         fields = {"method": recorded.method, "route": route, "status": recorded.status}
         log.info(
@@ -126,6 +126,12 @@ class _Recorded:
         """Return its method; those that callers make up are one."""
         method: str = self._scope["method"]
         return method if method in _METHODS else "_OTHER"
+
+    @property
+    def path(self) -> str:
+        """Return its path."""
+        path: str = self._scope["path"]
+        return path
 
     @property
     def route(self) -> str:

@@ -130,7 +130,7 @@ async def test_a_call_is_one_tree_of_spans(
     below = [span for span in spans if span is not rpc]
     assert {span.parent_id for span in below} == {rpc.span_id}
     names = {span.name for span in below}
-    assert names == {"batch", "compute", "decode", "postprocess", "preprocess", "queue"}
+    assert names == {"authenticate", "batch", "compute", "decode", "postprocess", "preprocess", "queue"}
     batches = {span.span_id for span in below if span.name == "batch"}
     assert {link for span in below if span.name == "compute" for link in span.links} == batches
     assert {span.links for span in below if span.name == "batch"} == {(rpc.span_id,)}
@@ -148,6 +148,19 @@ async def test_a_refused_call_is_traced(settings: InferenceSettings, issuer: Iss
             )
     [rpc] = [span for span in receiver.spans() if span.trace_id == TRACE]
     assert rpc.attributes["rpc.response.status_code"] == "UNAUTHENTICATED"
+
+
+async def test_a_call_whose_token_is_refused_says_how_long_that_took(
+    settings: InferenceSettings, issuer: Issuer
+) -> None:
+    metadata = (("authorization", "Bearer nonsense"), TRACEPARENT)
+    with receiving() as receiver:
+        traced = settings.model_copy(update={"otlp_endpoint": receiver.http_url})
+        async with calling(traced, issuer, tiny_source()) as call:
+            await refused(call("ModelInfer", raw_request(RED), metadata=metadata), grpc.StatusCode.UNAUTHENTICATED)
+    spans = {span.name: span for span in receiver.spans() if span.trace_id == TRACE}
+    assert set(spans) == {"authenticate", "inference.GRPCInferenceService/ModelInfer"}
+    assert spans["authenticate"].parent_id == spans["inference.GRPCInferenceService/ModelInfer"].span_id
 
 
 async def test_probes_are_measured_but_neither_traced_nor_logged(

@@ -20,6 +20,7 @@ from servicekit.telemetry import exemplar
 
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import message, status
+from inference_service.spans import tell_span
 from inference_service.timings import Stage
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -34,6 +35,9 @@ LEAVING_SECONDS = 0.01
 
 call_stages: ContextVar[Callable[[], Mapping[Stage, float]]] = ContextVar("call_stages", default=dict)
 """Where the time of the call goes: set by a method with stages, asked when it is over."""
+
+verified_ns: ContextVar[tuple[int, int] | None] = ContextVar("verified_ns", default=None)
+"""From when to when the token of the call was verified: its span begins with its handler, and that was before."""
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -129,14 +133,20 @@ class Calls:
                     limit = float("inf") if is_stream else self._slow_seconds
                     warn_if_slow(seconds, limit, call_stages.get(), method=method, status=code)
 
-    def _span(self, method: str, context: Any) -> Any:
-        return self._tracer.start_as_current_span(
+    @contextmanager
+    def _span(self, method: str, context: Any) -> Iterator[None]:
+        verified = verified_ns.get()
+        with self._tracer.start_as_current_span(
             f"{SERVICE.full_name}/{method}",
             propagate.extract(dict(context.invocation_metadata())),
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.method": f"{SERVICE.full_name}/{method}"},
+            start_time=verified and verified[0],
             record_exception=False,
-        )
+        ) as span:
+            if verified is not None and span.is_recording():
+                tell_span(self._tracer, "authenticate", span.get_span_context(), *verified)
+            yield
 
 
 def _is_late(context: Any, allowed_seconds: float | None) -> bool:

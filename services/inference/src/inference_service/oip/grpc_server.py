@@ -1,5 +1,6 @@
 """The server of the gRPC side: who is let in, and how it ends."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from fastapi.security import SecurityScopes
 from google.protobuf.message import Message
 from opentelemetry.trace import NoOpTracer, Tracer
 from prometheus_client import CollectorRegistry
-from servicekit.auth import Verifications, authenticate
+from servicekit.auth import Principal, Verifications, authenticate
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from servicekit.problem import Problem
@@ -18,7 +19,7 @@ from servicekit.tokens import TokenVerifier
 from inference_service.dependencies import State
 from inference_service.errors import ShuttingDown
 from inference_service.oip import protocol_pb2 as pb
-from inference_service.oip.grpc_calls import SERVICE, Calls
+from inference_service.oip.grpc_calls import SERVICE, Calls, verified_ns
 from inference_service.oip.grpc_health import SERVICE as HEALTH
 from inference_service.oip.grpc_health import health_handler
 from inference_service.oip.grpc_service import InferenceService, caller_subject
@@ -49,7 +50,7 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         self._verifications = verifications
         self._rates = rates
         self._readiness = readiness
-        self._tracer = NoOpTracer()  # the span of a call begins with its handler
+        self._tracer = NoOpTracer()  # the span of a call begins with its handler, which tells of this
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Go on with the call, or end it."""
@@ -60,15 +61,21 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         try:
             if self._readiness.is_ending:  # as the listener of HTTP is closed then
                 raise ShuttingDown("the service is shutting down")
-            caller = await authenticate(
-                SecurityScopes([scope]), _bearer(details), self._verifier, self._verifications, self._tracer
-            )
+            caller = await self._authenticate(_bearer(details), scope)
             caller_subject.set(caller.subject)
             if method == "ModelInfer":
                 await self._rates.take(caller.subject)
         except Problem as problem:
             return self._calls.refusal(method, problem)
         return await continuation(details)
+
+    async def _authenticate(self, token: str | None, scope: str) -> Principal:
+        began = time.time_ns()
+        try:
+            return await authenticate(SecurityScopes([scope]), token, self._verifier, self._verifications, self._tracer)
+        finally:
+            if token is not None:
+                verified_ns.set((began, time.time_ns()))
 
 
 def _bearer(details: grpc.HandlerCallDetails) -> str | None:
