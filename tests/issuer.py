@@ -1,17 +1,17 @@
 """A token issuer for the tests of services that take tokens: a key, and its JWKS over real HTTP."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
 from servicekit.revocations import REVOCATIONS_PATH
 from servicekit.tokens import SigningKey
+
+from tests.http_server import QuietHandler, serving
 
 ISSUER = "http://localhost:8000"
 AUDIENCE = "pinhole"
@@ -57,23 +57,10 @@ def serve_issuer() -> Iterator[Issuer]:
         REVOCATIONS_PATH: {"revocations": [], "next": "0", "has_more": False},
     }
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             answer = answers.get(self.path.partition("?")[0])
-            body = b"" if answer is None else json.dumps(answer).encode()
-            self.send_response(404 if answer is None else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.respond(404 if answer is None else 200, b"" if answer is None else json.dumps(answer).encode())
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: a failing test prints enough."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield Issuer(f"http://127.0.0.1:{server.server_address[1]}", key)
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield Issuer(url, key)

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
@@ -18,6 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from tests.http_server import QuietHandler, serving
 
 
 @dataclass(frozen=True)
@@ -91,39 +92,28 @@ def receiving() -> Iterator[Receiver]:
     """Run a receiver on two free ports of the loopback interface."""
     receiver = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             receiver.take(ExportTraceServiceRequest.FromString(body))
             answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+            self.respond(200, answer, {"Content-Type": "application/x-protobuf"})
 
     class Servicer(TraceServiceServicer):
         def Export(self, request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:  # noqa: N802
             receiver.take(request)
             return ExportTraceServiceResponse()
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, name="otlp", daemon=True).start()
     grpc_server = grpc.server(ThreadPoolExecutor(1))
     add_TraceServiceServicer_to_server(Servicer(), grpc_server)  # type: ignore[no-untyped-call]
     grpc_port = grpc_server.add_insecure_port("127.0.0.1:0")
     grpc_server.start()
-    receiver.http_url = f"http://127.0.0.1:{server.server_port}"
     receiver.grpc_url = f"http://127.0.0.1:{grpc_port}"
     try:
-        yield receiver
+        with serving(Handler) as receiver.http_url:
+            yield receiver
     finally:
         grpc_server.stop(None).wait()
-        server.shutdown()
-        server.server_close()
 
 
 def _values(attributes: Iterable[KeyValue]) -> dict[str, Any]:

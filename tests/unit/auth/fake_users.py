@@ -1,14 +1,14 @@
 """A users service for the tests of auth: it knows a few accounts, and can be told to misbehave."""
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import QuietHandler, serving
 
 ADA = "01890a5d-ac96-774b-bcce-b302099a8057"
 ROOT = "01890a5d-ac96-774b-bcce-b302099a8058"
@@ -105,35 +105,17 @@ def _json(document: Any) -> Answer:
 def serve_users() -> Iterator[FakeUsers]:
     """Run the service on a free loopback port."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
-            self._respond(b"")
+            self._answer(b"")
 
         def do_POST(self) -> None:
-            self._respond(self.rfile.read(int(self.headers["Content-Length"])))
+            self._answer(self.rfile.read(int(self.headers["Content-Length"])))
 
-        def _respond(self, body: bytes) -> None:
+        def _answer(self, body: bytes) -> None:
             answer = users.respond(Asked(self.path, self.headers.get("Authorization", ""), body))
-            with suppress(ConnectionError):  # a client that was kept waiting has gone
-                self.send_response(answer.status)
-                for name, value in answer.headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer.body)))
-                self.end_headers()
-                self.wfile.write(answer.body)
+            self.respond(answer.status, answer.body, answer.headers)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: a failing test prints enough."""
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 128  # the races connect all at once
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        users = FakeUsers(f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield users
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        users = FakeUsers(url)
+        yield users

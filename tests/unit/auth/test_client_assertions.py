@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +18,7 @@ from jose import jwt
 from servicekit.tokens import SigningKey
 
 from tests.asgi import running
+from tests.http_server import QuietHandler, serving
 from tests.issuer import ISSUER
 from tests.unit.auth.requests import assert_oauth_error, basic, bearer, register, sign_in, verified
 
@@ -253,28 +252,16 @@ class KeyServer:
 def serve_keys() -> Iterator[KeyServer]:
     server = KeyServer()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             server.requests += 1
             is_allowed = not server.token or self.headers.get("Authorization") == f"Bearer {server.token}"
             body = json.dumps({"keys": [key.public_document for key in server.keys]}).encode()
-            self.send_response(200 if is_allowed else 401)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.respond(200 if is_allowed else 401, body)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: a failing test prints enough."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        server.url = f"http://127.0.0.1:{http.server_address[1]}/jwks.json"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            http.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        server.url = f"{url}/jwks.json"
+        yield server
 
 
 @pytest.fixture

@@ -1,26 +1,17 @@
 """A server of files, over HTTP on the loopback."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+from tests.http_server import QuietHandler, serving
 
 
-@contextmanager
-def serve_files(folder: Path) -> Iterator[str]:
+class _Files(QuietHandler, SimpleHTTPRequestHandler):
+    pass
+
+
+def serve_files(folder: Path) -> AbstractContextManager[str]:
     """Yield the URL of `folder`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return serving(partial(_Files, directory=str(folder)))
