@@ -1,6 +1,7 @@
 """A users service for the tests of auth: it knows a few accounts, and can be told to misbehave."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

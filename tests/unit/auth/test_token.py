@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import NoReturn
 from urllib.parse import urlencode
 
@@ -25,7 +25,16 @@ from sqlalchemy import update
 from tests.asgi import running
 from tests.unit.auth.conftest import auth_settings
 from tests.unit.auth.fake_users import ADA, PASSWORD, ROOT, Answer, FakeUsers
-from tests.unit.auth.requests import assert_oauth_error, basic, refresh, sign_in, signed_in, stored, verified
+from tests.unit.auth.requests import (
+    assert_oauth_error,
+    basic,
+    refresh,
+    register,
+    sign_in,
+    signed_in,
+    stored,
+    verified,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -459,6 +468,26 @@ async def test_requests_from_one_address_are_limited_before_anything_is_read(
             assert_oauth_error(response, 429, "slow_down")
             assert 1 <= int(response.headers["retry-after"]) <= 60
         assert not users.asked
+
+
+@pytest.mark.parametrize("path", ["/oauth2/revoke", "/oauth2/introspect"])
+async def test_what_proves_nothing_is_limited_as_requests_for_tokens_are(
+    settings: AuthSettings, users: FakeUsers, path: str
+) -> None:
+    async with running(create_app(settings.model_copy(update={"token_requests_per_minute": 4}))) as client:
+        secret = (await register(client))["secret"]  # asks for a token
+        proven = basic(f"nightly:{secret}")
+
+        async def call(headers: Mapping[str, str]) -> httpx.Response:
+            return await client.post(path, data={"token": "x"}, headers=headers)
+
+        assert {(await call(proven)).status_code for _ in range(6)} == {200}
+        for headers in (basic("nightly:wrong"), basic("nobody:wrong"), {"Authorization": "Bearer x"}):
+            await call(headers)
+        for headers in ({}, basic("nightly:wrong"), proven):
+            response = await call(headers)
+            assert_oauth_error(response, 429, "slow_down")
+            assert 1 <= int(response.headers["retry-after"]) <= 60
 
 
 @pytest.mark.parametrize(("told", "passed_on"), [("30", 30), ("900", 900), ("86400", 3600)])

@@ -1,6 +1,9 @@
 """Keys over HTTP: asked for once, kept when the issuer is away."""
 
 import asyncio
+import gzip
+import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -8,10 +11,13 @@ import httpx
 import pytest
 from servicekit import jwks
 from servicekit.health import Readiness
-from servicekit.jwks import KEYS_NEED, JwksClient, KeysUnavailable, open_jwks
+from servicekit.jwks import KEYS_NEED, MAX_SET_BYTES, JwksClient, KeysUnavailable, fetch_keys, open_jwks
 from servicekit.tokens import SigningKey
 
+from tests.http_server import QuietHandler, serving
+
 KEY, NEW_KEY = SigningKey.generate("ES256"), SigningKey.generate("ES256")
+COMPRESSED = gzip.compress(json.dumps({"keys": [NEW_KEY.public_document]}).encode())
 
 
 class IssuerAway:
@@ -80,8 +86,22 @@ async def test_a_new_key_is_found_when_a_token_names_it(issuer: IssuerAway, no_i
         lambda: httpx.Response(200, json=[]),
         lambda: httpx.Response(200, json={"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}),
         lambda: httpx.Response(200, json={"keys": 1}),
+        lambda: httpx.Response(200, json={"keys": [NEW_KEY.public_document | {"kid": ["made up"]}]}),
+        lambda: httpx.Response(200, text="[" * 100_000),
+        lambda: httpx.Response(200, json={"keys": [NEW_KEY.public_document], "more": "x" * MAX_SET_BYTES}),
+        lambda: httpx.Response(200, content=COMPRESSED, headers={"Content-Encoding": "gzip"}),
     ],
-    ids=["500", "not JSON", "a list", "a secret key", "not keys"],
+    ids=[
+        "500",
+        "not JSON",
+        "a list",
+        "a secret key",
+        "not keys",
+        "an id that is no text",
+        "deep",
+        "large",
+        "compressed",
+    ],
 )
 async def test_a_failed_fetch_keeps_the_last_good_keys(
     issuer: IssuerAway, no_interval: None, answer: Callable[[], httpx.Response]
@@ -92,6 +112,23 @@ async def test_a_failed_fetch_keeps_the_last_good_keys(
         assert await keys.get("made up") is None
         assert await keys.get(KEY.key_id)
     assert issuer.requests >= 2
+
+
+async def test_a_server_that_sends_a_byte_now_and_then_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dripping(QuietHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                self.wfile.write(b" ")
+                time.sleep(0.02)
+
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.2)
+    with serving(Dripping) as url:
+        async with httpx.AsyncClient(timeout=60) as http:
+            with pytest.raises(TimeoutError):
+                await fetch_keys(url, http)
 
 
 async def test_keys_that_are_of_no_use_are_passed_over(issuer: IssuerAway) -> None:

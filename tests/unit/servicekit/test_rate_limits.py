@@ -53,6 +53,15 @@ async def test_who_is_refused_is_told_when_to_come_again() -> None:
         assert 1 <= await limit.hit(HERE) <= 3600
 
 
+async def test_a_look_counts_nothing_and_tells_what_a_request_would_be_told(tmp_path: Path) -> None:
+    with serve_redis(tmp_path) as (url, _):
+        for where in (None, url):
+            async with limited(where) as limit:
+                assert [await limit.peek(HERE) for _ in range(LIMIT + 1)] == [0] * (LIMIT + 1)
+                assert await allowed(limit) == LIMIT
+                assert 1 <= await limit.peek(HERE) <= 3600
+
+
 async def test_no_limit_is_no_limit() -> None:
     async with limited(amount=0) as limit:
         assert await allowed(limit, times=1000) == 1000

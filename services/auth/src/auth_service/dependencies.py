@@ -1,6 +1,7 @@
 """What the routes are given."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
@@ -53,6 +54,30 @@ async def limit_token_requests(request: Request, address: AddressDep) -> None:
     limit: RateLimit = request.state.token_limit
     if wait_seconds := await limit.hit(address):
         raise TooManyRequests("too many requests from this address", retry_after_seconds=wait_seconds)
+
+
+@dataclass(slots=True)
+class Proof:
+    """Whether a request has shown whose it is."""
+
+    is_given: bool = False
+
+
+async def limit_unproven_calls(request: Request, address: AddressDep) -> AsyncIterator[Proof]:
+    """Count a request against its address, as one for a token is, unless its sender proves who it is.
+
+    Raises:
+        TooManyRequests: the limit of the settings is reached.
+    """
+    limit: RateLimit = request.state.token_limit
+    if wait_seconds := await limit.peek(address):
+        raise TooManyRequests("too many requests from this address", retry_after_seconds=wait_seconds)
+    proof = Proof()
+    try:
+        yield proof
+    finally:
+        if not proof.is_given:
+            await limit.hit(address)
 
 
 async def get_key_ring(request: Request) -> KeyRing:
@@ -129,4 +154,5 @@ RevocationsDep = Annotated[Revocations, Depends(get_revocations)]
 VerifierDep = Annotated[TokenVerifier, Depends(get_verifier)]
 VerificationsDep = Annotated[Verifications, Depends(get_verifications)]
 ClientRegistryDep = Annotated[ClientRegistry, Depends(get_client_registry)]
+ProofDep = Annotated[Proof, Depends(limit_unproven_calls, scope="function")]
 ClientDep = Annotated[Client, Depends(get_client)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
@@ -18,6 +19,10 @@ from servicekit.tokens import PublicKey
 
 MIN_REFRESH_INTERVAL_SECONDS = 2.0
 """Shortest time between two fetches, whatever key ids callers make up."""
+FETCH_SECONDS = 5.0
+"""For a whole fetch: a server that sends a byte now and then holds nobody longer."""
+MAX_SET_BYTES = 256 * 1024
+"""Of a key set: hundreds of keys."""
 KEYS_NEED = "keys"
 """What `Readiness` calls having keys."""
 
@@ -46,6 +51,32 @@ def usable_keys(documents: Iterable[Any]) -> list[PublicKey]:
     if not keys:
         raise ValueError("expected a public RS256 or ES256 signature key")
     return keys
+
+
+async def fetch_keys(url: str, http: httpx.AsyncClient) -> list[PublicKey]:
+    """Return the usable keys of the set at `url`, which may be anybody's: it is held to a size and a time.
+
+    Raises:
+        httpx.HTTPError, TimeoutError: there was no good answer in time.
+        ValueError: it is no key set, is larger than MAX_SET_BYTES or compressed, or has no usable key.
+    """
+    body = bytearray()
+    async with (
+        asyncio.timeout(FETCH_SECONDS),
+        http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+    ):
+        response.raise_for_status()
+        # A few bytes could become any number of them.
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise ValueError("expected a key set that is not compressed")
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_SET_BYTES:
+                raise ValueError(f"expected at most {MAX_SET_BYTES} bytes")
+    try:
+        return usable_keys(json.loads(body)["keys"])
+    except (KeyError, TypeError, RecursionError):
+        raise ValueError("expected a key set") from None
 
 
 class JwksClient:
@@ -97,10 +128,8 @@ class JwksClient:
             if time.monotonic() - self._tried_at < min_interval_seconds:
                 return
             try:
-                response = await self._http.get(self._url)
-                response.raise_for_status()
-                keys = usable_keys(response.json()["keys"])
-            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                keys = await fetch_keys(self._url, self._http)
+            except (httpx.HTTPError, TimeoutError, ValueError) as error:
                 log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
                 if self._readings:
                     self._readings.failed()

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from limits import RateLimitItem
 from limits.aio.storage import MemoryStorage, RedisStorage
@@ -26,6 +26,9 @@ REDIS_RETRY_SECONDS = 1.0
 
 log = get_logger(__name__)
 
+_Method = Callable[..., Awaitable[bool]]
+"""Of a limiter: it counts a request or only looks, and tells whether one may go on."""
+
 
 class RateLimit:
     """One limit, over a window that slides. While Redis is away, this process counts by itself."""
@@ -42,21 +45,30 @@ class RateLimit:
 
         `who` is the subject of a caller or an address, which counts as its network.
         """
+        return await self._ask(who, SlidingWindowCounterRateLimiter.hit)
+
+    async def peek(self, who: str) -> int:
+        """Return what `hit` would, and count nothing."""
+        return await self._ask(who, SlidingWindowCounterRateLimiter.test)
+
+    async def _ask(self, who: str, method: _Method) -> int:
         if self._item is None:
             return 0
         # Redis may be everybody's: it learns nobody's address or name.
         key = hashlib.sha256(network_of(who).encode()).hexdigest()[:32]
         if self._shared is not None and time.monotonic() >= self._away_until:
             try:
-                return await _hit(self._shared, self._item, key)
+                return await _wait_seconds(self._shared, method, self._item, key)
             except (RedisError, OSError) as error:
                 self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("rate_limits_are_away", error=type(error).__name__)
-        return await _hit(self._own, self._item, key)
+        return await _wait_seconds(self._own, method, self._item, key)
 
 
-async def _hit(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, key: str) -> int:
-    if await limiter.hit(item, key):
+async def _wait_seconds(
+    limiter: SlidingWindowCounterRateLimiter, method: _Method, item: RateLimitItem, key: str
+) -> int:
+    if await method(limiter, item, key):
         return 0
     stats = await limiter.get_window_stats(item, key)
     return max(1, math.ceil(stats.reset_time - time.time()))

@@ -74,6 +74,8 @@ class PublicKey:
         members = {"use": "sig", "alg": algorithm, **document}
         if members["alg"] not in get_args(Algorithm) or members["use"] != "sig" or "d" in members:
             raise ValueError("expected a public RS256 or ES256 signature key")
+        if "kid" in members and not isinstance(members["kid"], str):
+            raise ValueError("expected a key id that is a text")
         if members["alg"] != algorithm or (algorithm == "ES256" and members.get("crv") != "P-256"):
             raise ValueError(f"expected a key of {members['alg']}")
         self.algorithm = cast(Algorithm, algorithm)

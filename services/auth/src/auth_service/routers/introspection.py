@@ -10,7 +10,14 @@ from servicekit.tokens import Claims, TokenVerifier
 
 from auth_service.client_authentication import read_credentials
 from auth_service.clients import PUBLIC
-from auth_service.dependencies import ClientAuthenticatorDep, FormDep, SessionsDep, VerificationsDep, VerifierDep
+from auth_service.dependencies import (
+    ClientAuthenticatorDep,
+    FormDep,
+    ProofDep,
+    SessionsDep,
+    VerificationsDep,
+    VerifierDep,
+)
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
@@ -19,6 +26,7 @@ from auth_service.errors import (
     InvalidClient,
     InvalidRequest,
     TemporarilyUnavailable,
+    TooManyRequests,
     oauth_error_responses,
 )
 from auth_service.forms import required
@@ -45,6 +53,7 @@ class Introspector:
 
 async def has_bearer_token(
     token: Annotated[str | None, Security(bearer, scopes=[SCOPE])],
+    proof: ProofDep,
     verifier: VerifierDep,
     verifications: VerificationsDep,
 ) -> bool:
@@ -61,6 +70,7 @@ async def has_bearer_token(
             claims = await verifier.verify(token)
     except InvalidToken:
         raise InvalidBearer("the bearer token is not valid") from None
+    proof.is_given = True
     if SCOPE not in claims.scopes:
         raise InsufficientScope(f"missing scope: {SCOPE}")
     return True
@@ -68,6 +78,7 @@ async def has_bearer_token(
 
 async def authenticate_introspector(
     request: Request,
+    proof: ProofDep,
     is_bearer: Annotated[bool, Depends(has_bearer_token)],
     form: FormDep,
     clients: ClientAuthenticatorDep,
@@ -85,6 +96,7 @@ async def authenticate_introspector(
     if credentials.method == PUBLIC:
         raise InvalidBearer("a bearer token is required, or a client that authenticates")
     client = await clients.authenticate(credentials)
+    proof.is_given = True
     return Introspector(None if SCOPE in client.scopes else client.id)
 
 
@@ -95,7 +107,13 @@ IntrospectorDep = Annotated[Introspector, Depends(authenticate_introspector)]
     "/oauth2/introspect",
     response_model_exclude_none=True,
     responses=oauth_error_responses(
-        InvalidRequest, InvalidBearer, InvalidClient, InsufficientScope, FormTooLarge, TemporarilyUnavailable
+        InvalidRequest,
+        InvalidBearer,
+        InvalidClient,
+        InsufficientScope,
+        FormTooLarge,
+        TooManyRequests,
+        TemporarilyUnavailable,
     ),
     openapi_extra=INTROSPECTION_FORM,
 )
