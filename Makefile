@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench bench-telemetry images image-postgres up load down test-charts chart-schemas dashboards manifests e2e clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench bench-identity bench-telemetry images image-postgres up load down test-charts chart-schemas dashboards manifests e2e clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ k8s/dev/secrets.env:
 
 bench: $(VENV)/.dev ## Compare the inference service with other servers (BENCH=--quick; see docs/benchmarks.md).
 	$(BIN)/python -m benchmarks.inference $(BENCH)
+
+bench-identity: $(VENV)/.dev ## Compare tokens and accounts with fastapi-users (see docs/benchmarks.md).
+	$(BIN)/python -m benchmarks.identity
 
 bench-telemetry: $(VENV)/.dev ## Measure what traces cost the inference service, in 7 minutes (BENCH=--help tells more).
 	$(BIN)/python -m benchmarks.telemetry $(BENCH)

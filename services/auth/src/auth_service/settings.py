@@ -88,7 +88,7 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     """Off where nobody shall type a password into a client; the web page needs it."""
 
     token_requests_per_minute: NonNegativeInt = 600
-    """Requests for tokens that one address may send; 0 is no limit."""
+    """Requests for tokens, and unproven ones for revocation or introspection, of one address; 0 is no limit."""
 
     signing_algorithm: Algorithm = "RS256"
     """Of the keys that are made from now on; those of another one retire."""
