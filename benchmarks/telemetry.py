@@ -5,8 +5,9 @@ them to a receiver on this machine, and one whose receiver is away. All write th
 the same time and are asked in turns, in rounds so short that what else the machine does falls on all of them; each
 server is compared with the one without traces in the same round. Those with traces are scraped as well, as a
 Prometheus would. Two equal processes differ, too: all are started several times, and a second server without traces
-shows what of a difference is chance. The table goes to standard output, and below it whether traces cost less than
-they may.
+shows what of a difference is chance. The network of all these computes next to nothing, as chance is less beside it
+than beside a real one, and the spans are the same; a last server has the built-in model, to tell what part of a real
+request they are. The table goes to standard output, and below it whether traces cost less than they may.
 """
 
 import argparse
@@ -17,30 +18,39 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
+import torch
+from PIL import Image, ImageOps
+from torch import nn
 
 from benchmarks.inference.contenders import TOKEN_SECONDS
 from benchmarks.inference.load import Load, Outcome
 from benchmarks.inference.processes import run_load, tree
-from benchmarks.trace_costs import OFF, OFF_TOO, Figures, Round, report
+from benchmarks.trace_costs import BUILT_IN, OFF, OFF_TOO, Figures, Round, report
+from tests import http_server
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.servers import Server, serving
 
 AWAY = "all, receiver away"
-SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", AWAY: "1", OFF_TOO: None}
+SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", AWAY: "1", OFF_TOO: None, BUILT_IN: None}
 """The share of the traces that is kept, by arm."""
 
 NOBODY = "http://127.0.0.1:9"
 """The port of a service that nothing runs: who connects is refused at once."""
 
 CALLERS = 8
+LONE_RATE = 15.0
+"""Requests a second at even times, of which each is answered before the next: what a service does after its answer
+is no part of a lone request."""
 WARM_SECONDS = 0.3
 SCRAPE_SECONDS = 5.0
 PICTURE = Path(__file__).parents[1] / "tests" / "data" / "chelsea.png"
+SIDE = 224
+"""Of what is sent, a JPEG: what the model takes, so that little is to be done."""
 APP = "inference_service.main:create_app()"
 
 
@@ -56,8 +66,8 @@ def main() -> None:
     rounds: list[Round] = []
     for start in range(options.starts):
         print(f"start {start + 1} of {options.starts}", file=sys.stderr)
-        with _servers(options.mode) as (servers, headers):
-            rounds += _measure(servers, headers, rounds=options.rounds, seconds=options.seconds)
+        with _servers(options.mode) as (servers, load):
+            rounds += _measure(servers, replace(load, seconds=options.seconds), rounds=options.rounds)
     minutes = (time.monotonic() - began) / 60
     print(f"{options.starts} starts, {len(rounds)} rounds, windows of {options.seconds:g} s, mode {options.mode},")
     print(f"{os.cpu_count()} CPUs, {minutes:.0f} min. Differences are medians, with their intervals of 95 %.\n")
@@ -69,13 +79,30 @@ def main() -> None:
         print(line)
 
 
+def _write_small_model(folder: Path) -> Path:
+    """Write a network that tells pictures apart by their mean colour, and the `models.yaml` that names it."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000)).eval()
+    sizes = ({0: torch.export.Dim("images", max=64)},)
+    program = torch.export.export(network, (torch.zeros(2, 3, SIDE, SIDE),), dynamic_shapes=sizes)
+    torch.export.save(program, folder / "small.pt2")
+    models_file = folder / "models.yaml"
+    models_file.write_text(
+        "models:\n"
+        "  - {name: small, source: 'file:small.pt2', labels: imagenet,"
+        f" preprocessing: {{resize_size: {SIDE}, crop_size: {SIDE}}}}}\n"
+    )
+    return models_file
+
+
 @contextmanager
-def _servers(mode: str) -> Iterator[tuple[Mapping[str, Server], dict[str, str]]]:
-    """Start one server an arm; yield them, and what to send to each of them."""
+def _servers(mode: str) -> Iterator[tuple[Mapping[str, Server], Load]]:
+    """Start one server an arm; yield them, and what to ask each of them."""
     with TemporaryDirectory() as folder, serve_issuer() as issuer, _sink() as receiver, ExitStack() as stack:
         servers: dict[str, Server] = {}
+        small = {"INFERENCE_MODELS_FILE": str(_write_small_model(Path(folder)))}
         for arm, share in SHARES.items():
             variables = _variables(issuer, mode) | _tracing(NOBODY if arm == AWAY else receiver, share)
+            variables |= {} if arm == BUILT_IN else small
             own = Path(folder) / arm
             own.mkdir()
             output = stack.enter_context((own / "log").open("w"))
@@ -83,26 +110,38 @@ def _servers(mode: str) -> Iterator[tuple[Mapping[str, Server], dict[str, str]]]
             servers[arm].wait_until_ready()
         stack.enter_context(_scraping([server for arm, server in servers.items() if SHARES[arm] is not None]))
         expires_at = issuer.claims()["iat"] + TOKEN_SECONDS
-        yield servers, dict(issuer.bearer(scope="inference:predict", exp=expires_at))
+        picture = Path(folder) / "picture.jpg"
+        with Image.open(PICTURE) as file:
+            ImageOps.fit(file.convert("RGB"), (SIDE, SIDE)).save(picture, quality=90)
+        yield (
+            servers,
+            Load(
+                port=0,
+                path="/predict",
+                pictures=[str(picture)],
+                headers=dict(issuer.bearer(scope="inference:predict", exp=expires_at)),
+                warm_seconds=WARM_SECONDS,
+            ),
+        )
 
 
-def _measure(servers: Mapping[str, Server], headers: dict[str, str], *, rounds: int, seconds: float) -> Iterator[Round]:
+def _measure(servers: Mapping[str, Server], load: Load, *, rounds: int) -> Iterator[Round]:
     """Yield the rounds in which every server has answered."""
     arms = list(servers)
     for number in range(rounds + 1):
         # Each arm comes as often first as last. What is first of all warms up.
-        asked = {arm: _figures(servers[arm], headers, seconds) for arm in (arms if number % 2 else arms[::-1])}
+        asked = {arm: _figures(servers[arm], load) for arm in (arms if number % 2 else arms[::-1])}
         answered = {arm: figures for arm in arms if (figures := asked[arm]) is not None}
         if number and len(answered) == len(arms):
             yield answered
 
 
-def _figures(server: Server, headers: dict[str, str], seconds: float) -> Figures | None:
+def _figures(server: Server, load: Load) -> Figures | None:
     """Ask a server for two windows; None where it answered nothing within one of them."""
     used = _cpu_seconds(server)
-    many = _ask(server, headers, CALLERS, seconds)
+    many = _ask(server, replace(load, concurrency=CALLERS))
     used = _cpu_seconds(server) - used
-    lone = _ask(server, headers, 1, seconds)
+    lone = _ask(server, replace(load, rate=LONE_RATE))
     if not many.latencies or not lone.latencies:
         return None
     rate = len(many.latencies) / many.seconds
@@ -111,18 +150,8 @@ def _figures(server: Server, headers: dict[str, str], seconds: float) -> Figures
     return Figures(rate, statistics.median(lone.latencies), spent)
 
 
-def _ask(server: Server, headers: dict[str, str], callers: int, seconds: float) -> Outcome:
-    outcome = run_load(
-        Load(
-            port=server.port,
-            path="/predict",
-            pictures=[str(PICTURE)],
-            headers=headers,
-            seconds=seconds,
-            warm_seconds=WARM_SECONDS,
-            concurrency=callers,
-        )
-    )
+def _ask(server: Server, load: Load) -> Outcome:
+    outcome = run_load(replace(load, port=server.port))
     if outcome.failed:
         raise SystemExit(f"{outcome.failed} requests failed, {len(outcome.latencies)} were answered")
     return outcome
@@ -163,24 +192,15 @@ def _tracing(receiver: str, share: str | None) -> dict[str, str]:
 def _sink() -> Iterator[str]:
     """Take spans, as fast as that can be done."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_server.QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(200)
-            self.send_header("content-length", "0")
-            self.end_headers()
+            self.respond(200, b"")
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, name="sink", daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
+    with http_server.serving(Handler) as url:
+        yield url
 
 
 @contextmanager
