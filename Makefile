@@ -6,9 +6,8 @@ BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CODE := services tests charts k8s benchmarks examples
 
-# One process a CPU; the tests of a file stay in one, for they share what they start. The files of few long tests,
-# which start the whole, come first, as their folders do: at the end nobody waits for one of them.
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# One process a CPU; the tests of a file stay in one, for they share what they start.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 # Compiled here, the first start need not do it, four times over.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

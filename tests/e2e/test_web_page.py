@@ -3,11 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Browser, Route, expect, sync_playwright
 
 from tests.e2e.conftest import DATA, Pinhole
@@ -62,9 +65,14 @@ def visit(open_visit: Callable[..., Visit]) -> Visit:
     return open_visit()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cat() -> bytes:
-    return (DATA / "chelsea.png").read_bytes()
+    """A picture that nobody has sent before, so that its answer is in no cache."""
+    comment, file = PngInfo(), BytesIO()
+    comment.add_text("Comment", uuid4().hex)
+    with Image.open(DATA / "chelsea.png") as picture:
+        picture.save(file, "PNG", pnginfo=comment)
+    return file.getvalue()
 
 
 def refuse(status: int, *, headers: dict[str, str] | None = None, **body: Any) -> Callable[[Route], None]:

@@ -75,9 +75,11 @@ def issuer() -> object:
 @pytest.mark.parametrize("service", SERVICES)
 def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: Path, issuer: Issuer) -> None:
     variables = environment(service, tmp_path, issuer, WORKERS="2")
-    with serving(app(service), variables, folder=tmp_path / "work") as server:
+    log = tmp_path / "log"
+    with log.open("w") as errors, serving(app(service), variables, folder=tmp_path / "work", errors=errors) as server:
         server.wait_until_ready()
-        eventually(lambda: len(server.workers()) == 2)
+        # One that ends before its start was done would end the whole.
+        eventually(lambda: log.read_text().count("Application startup complete") == len(server.workers()) == 2)
         # Each on a connection of its own, so that both workers answer some.
         with httpx.Client(headers={"Connection": "close"}) as client:
             answers = [client.get(f"{server.url}/livez") for _ in range(REQUESTS)]
@@ -92,7 +94,8 @@ def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: P
         assert livez_requests(server) == REQUESTS
 
         server.process.terminate()
-        _, logged = server.process.communicate(timeout=60)
+        server.process.wait(timeout=60)
+    logged = log.read_text()
     assert server.process.returncode == 0, logged
     assert "Traceback" not in logged
     assert '"/livez"' not in logged
