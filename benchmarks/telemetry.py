@@ -17,13 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-import torch
 from PIL import Image, ImageOps
 from torch import nn
 
@@ -34,6 +33,7 @@ from benchmarks.trace_costs import BUILT_IN, OFF, OFF_TOO, Figures, Round, repor
 from tests import http_server
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.servers import Server, serving
+from tests.unit.inference.weight_files import exported
 
 AWAY = "all, receiver away"
 SHARES: Mapping[str, str | None] = {OFF: None, "all": "1", "a tenth": "0.1", AWAY: "1", OFF_TOO: None, BUILT_IN: None}
@@ -81,10 +81,8 @@ def main() -> None:
 
 def _write_small_model(folder: Path) -> Path:
     """Write a network that tells pictures apart by their mean colour, and the `models.yaml` that names it."""
-    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000)).eval()
-    sizes = ({0: torch.export.Dim("images", max=64)},)
-    program = torch.export.export(network, (torch.zeros(2, 3, SIDE, SIDE),), dynamic_shapes=sizes)
-    torch.export.save(program, folder / "small.pt2")
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000))
+    exported(folder / "small.pt2", network, side=SIDE)
     models_file = folder / "models.yaml"
     models_file.write_text(
         "models:\n"
@@ -188,8 +186,7 @@ def _tracing(receiver: str, share: str | None) -> dict[str, str]:
     }
 
 
-@contextmanager
-def _sink() -> Iterator[str]:
+def _sink() -> AbstractContextManager[str]:
     """Take spans, as fast as that can be done."""
 
     class Handler(http_server.QuietHandler):
@@ -199,8 +196,7 @@ def _sink() -> Iterator[str]:
             self.rfile.read(int(self.headers["content-length"]))
             self.respond(200, b"")
 
-    with http_server.serving(Handler) as url:
-        yield url
+    return http_server.serving(Handler)
 
 
 @contextmanager

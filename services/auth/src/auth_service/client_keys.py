@@ -18,7 +18,8 @@ MAX_SETS = 100
 MAX_AGE_SECONDS = 300.0
 """A key that its owner has taken away is taken for so long at most, unless the set cannot be fetched again."""
 
-FETCH_SECONDS = 3.0
+SILENCE_SECONDS = 3.0
+"""How long another origin may be silent in a fetch; for the whole, `servicekit.jwks` has a limit."""
 
 
 class TokenFile(httpx.Auth):
@@ -69,5 +70,5 @@ async def open_remote_keys(*, ca_file: Path | None = None, token_file: Path | No
     """Yield key sets of other origins, asked with a token and checked against a CA where those are given."""
     verify = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
     auth = TokenFile(token_file) if token_file else None
-    async with httpx.AsyncClient(verify=verify, auth=auth, timeout=FETCH_SECONDS, trust_env=False) as http:
+    async with httpx.AsyncClient(verify=verify, auth=auth, timeout=SILENCE_SECONDS, trust_env=False) as http:
         yield RemoteKeys(http)

@@ -45,6 +45,11 @@ async def get_settings(request: Request) -> AuthSettings:
     return settings
 
 
+def _refuse_for(wait_seconds: int) -> None:
+    if wait_seconds:
+        raise TooManyRequests("too many requests from this address", retry_after_seconds=wait_seconds)
+
+
 async def limit_token_requests(request: Request, address: AddressDep) -> None:
     """Refuse a caller who asks for tokens too often, before the body is read.
 
@@ -52,8 +57,7 @@ async def limit_token_requests(request: Request, address: AddressDep) -> None:
         TooManyRequests: the limit of the settings is reached.
     """
     limit: RateLimit = request.state.token_limit
-    if wait_seconds := await limit.hit(address):
-        raise TooManyRequests("too many requests from this address", retry_after_seconds=wait_seconds)
+    _refuse_for(await limit.hit(address))
 
 
 @dataclass(slots=True)
@@ -70,8 +74,7 @@ async def limit_unproven_calls(request: Request, address: AddressDep) -> AsyncIt
         TooManyRequests: the limit of the settings is reached.
     """
     limit: RateLimit = request.state.token_limit
-    if wait_seconds := await limit.peek(address):
-        raise TooManyRequests("too many requests from this address", retry_after_seconds=wait_seconds)
+    _refuse_for(await limit.peek(address))
     proof = Proof()
     try:
         yield proof
