@@ -1,6 +1,7 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from inference_service.compilation import compile_network, missing_compiler
 from inference_service.cpu import use_threads
 from inference_service.mode_search import ModeSearch
 from inference_service.model import Model, ModelUnavailable
-from inference_service.modes import Mode
+from inference_service.modes import Mode, ModeSetting
 from inference_service.saliency import grad_cam, is_closed
 from torch import Tensor, nn
 
@@ -24,8 +25,10 @@ def convolutional() -> Model:
     return replace(tiny_model(nn.Sequential(*layers).eval()), digest="abc")
 
 
-def search(folder: Path, *, streams: int = 1) -> ModeSearch:
-    return ModeSearch("compile", budget_seconds=0, folder=folder, max_batch_size=4, streams=streams)
+def search(folder: Path, *, mode: ModeSetting = "compile", streams: int = 1) -> ModeSearch:
+    """Return what compiles, also for a dtype that this processor computes slowly."""
+    missing: Callable[[Mode, str], str | None] = lambda _mode, _device: missing_compiler()  # noqa: E731
+    return ModeSearch(mode, budget_seconds=0, folder=folder, max_batch_size=4, streams=streams, missing=missing)
 
 
 def kilobytes_of(path: Path) -> int:
@@ -73,6 +76,20 @@ def test_a_compiled_network_computes_for_several_threads_and_with_the_threads_of
 
     with ThreadPoolExecutor(3) as callers:
         assert list(callers.map(right, [1, 2, 3])) == [True, True, True]
+
+
+@pytest.mark.timeout(600)
+def test_a_network_is_compiled_in_bfloat16_beside_the_one_that_keeps_its_dtype(kept: Path) -> None:
+    search(kept).settle(convolutional(), None)
+    compiled, expected = search(kept, mode="compile-bf16").settle(convolutional(), None), convolutional()
+    assert (compiled.mode, compiled.dtype_name) == (Mode.COMPILE_BF16, "bfloat16")
+    images = torch.rand(3, 3, 8, 8)
+    logits = compiled.forward(images)
+    assert logits.dtype is torch.float32
+    assert not logits.equal(expected.forward(images))
+    assert torch.allclose(logits, expected.forward(images), atol=0.02)
+    assert len(list(kept.glob("*.so"))) >= 2
+    assert is_closed(compiled)
 
 
 @pytest.mark.timeout(600)
@@ -139,6 +156,6 @@ def test_a_compiled_network_is_explained_by_the_layers_that_it_was_made_of(kept:
 
 def test_a_library_that_is_damaged_is_not_served(tmp_path: Path) -> None:
     modes = search(tmp_path)
-    modes._library(convolutional()).write_bytes(b"no library")
+    modes._library(convolutional(), Mode.COMPILE).write_bytes(b"no library")
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
         modes.settle(convolutional(), None)

@@ -19,7 +19,9 @@ from tests.unit.inference.weight_files import exported
 @pytest.fixture
 def convolution() -> Model:
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
     return tiny_model(layers.eval())
 
 
@@ -61,7 +63,7 @@ def test_a_program_can_be_computed_in_another_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "dtype", "modes"),
     [
-        ("auto", torch.float32, [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE]),
+        ("auto", torch.float32, [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE, Mode.COMPILE_BF16]),
         ("auto-fp32", torch.float32, [Mode.CHANNELS_LAST, Mode.COMPILE]),
         ("auto", torch.bfloat16, [Mode.CHANNELS_LAST, Mode.COMPILE]),
     ],
@@ -74,7 +76,20 @@ def test_bf16_needs_a_processor_that_computes_with_it() -> None:
     known = torch.cpu.get_capabilities()
     computes = any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     assert (missing_for(Mode.BF16, "cpu") is None) == computes
+    assert (missing_for(Mode.COMPILE_BF16, "cpu") is None) == computes
     assert missing_for(Mode.CHANNELS_LAST, "cpu") is None
+
+
+def test_only_eager_leaves_the_normalisation_to_itself(convolution: Model) -> None:
+    def normalizes(model: Model) -> bool:
+        return any(isinstance(module, nn.BatchNorm2d) for module in model.network.modules())
+
+    modes = (Mode.EAGER, Mode.CHANNELS_LAST, Mode.BF16)
+    assert [normalizes(in_mode(convolution, mode, max_batch_size=4, keep=True)) for mode in modes] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from inference_service.ending import Ending, ServiceEnds
 from inference_service.model import Model, ModelUnavailable
+from inference_service.tracing import tracing_lock
 from inference_service.weights import first_line
 
 LEAST_SECONDS = 60.0
@@ -50,7 +51,7 @@ def compile_network(
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
             program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
             example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
-            with warnings.catch_warnings():
+            with tracing_lock, warnings.catch_warnings():
                 # torch warns of weights whose layout is not torch's own, which channels last is.
                 warnings.simplefilter("ignore", UserWarning)
                 torch.export.save(torch.export.export(model.network, (example,), dynamic_shapes=sizes), program)

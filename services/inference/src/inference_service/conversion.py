@@ -7,26 +7,26 @@ import torch
 
 from inference_service.compilation import missing_compiler
 from inference_service.cuda import RecordedNetwork
+from inference_service.folding import fold_batch_norms
 from inference_service.model import Model, batch_sizes
 from inference_service.modes import Mode, ModeSetting
-
-_OF_ANOTHER_DTYPE = frozenset({Mode.BF16})
 
 
 def candidates(model: Model, setting: ModeSetting) -> list[Mode]:
     """Return the modes to compare with eager."""
     keeps_dtype = setting == "auto-fp32" or model.dtype is not torch.float32
-    modes = [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE]
-    return [mode for mode in modes if not (keeps_dtype and mode in _OF_ANOTHER_DTYPE)]
+    modes = [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE, Mode.COMPILE_BF16]
+    return [mode for mode in modes if not (keeps_dtype and mode.is_bf16)]
 
 
 def missing_for(mode: Mode, device: str) -> str | None:
     """Return what this machine lacks for a mode to be sound and fast."""
-    if mode is Mode.COMPILE:
-        return "it is for processors" if device.startswith("cuda") else missing_compiler()
-    if mode is Mode.BF16 and not _computes_bf16(device):
-        return f"{'this GPU' if device.startswith('cuda') else 'this processor'} does not compute with bfloat16"
-    return None
+    is_gpu = device.startswith("cuda")
+    if mode.is_compiled and is_gpu:
+        return "it is for processors"
+    if mode.is_bf16 and not _computes_bf16(device):
+        return f"{'this GPU' if is_gpu else 'this processor'} does not compute with bfloat16"
+    return missing_compiler() if mode.is_compiled else None
 
 
 def _computes_bf16(device: str) -> bool:
@@ -41,7 +41,8 @@ def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False
     if mode is Mode.EAGER:
         return model
     network = copy.deepcopy(model.network) if keep else model.network
-    dtype = torch.bfloat16 if mode is Mode.BF16 else model.dtype
+    fold_batch_norms(network)
+    dtype = torch.bfloat16 if mode.is_bf16 else model.dtype
     network = network.to(dtype).to(memory_format=torch.channels_last)
     if model.is_on_gpu:
         network = RecordedNetwork(network, batch_sizes(max_batch_size))

@@ -104,7 +104,10 @@ class ModeSearch:
         ends_at = time.monotonic() + self._budget_seconds
 
         def in_mode(mode: Mode) -> Model:
-            return self._in_mode(model, mode, keep=True, seconds=ends_at - time.monotonic())
+            seconds = ends_at - time.monotonic()
+            if mode is Mode.COMPILE_BF16:  # which comes last, and leaves some time to compare what there is by then
+                seconds /= 2
+            return self._in_mode(model, mode, keep=True, seconds=seconds)
 
         def check_time() -> None:
             self._ending.check()
@@ -119,7 +122,7 @@ class ModeSearch:
     def _restored(self, model: Model, setting: ModeSetting, *, keep: bool = False) -> Model | None:
         """Return the model in the mode that was found before, where it was."""
         choice = self._read(model, setting)
-        if choice is None or (choice.mode is Mode.COMPILE and not self._library(model).exists()):
+        if choice is None or (choice.mode.is_compiled and not self._library(model, choice.mode).exists()):
             return None
         try:
             return replace(self._in_mode(model, choice.mode, keep=keep), measurements=choice.measurements)
@@ -134,41 +137,44 @@ class ModeSearch:
 
     def _obstacle(self, mode: Mode, device: str) -> str | None:
         """Return why a mode is not tried in a search."""
-        if mode is Mode.COMPILE and self._budget_seconds < LEAST_SECONDS:
+        if mode.is_compiled and self._budget_seconds < LEAST_SECONDS:
             return f"compiling needs a search of {LEAST_SECONDS:.0f} s or more"
         return self._missing(mode, device)
 
     def _in_mode(self, model: Model, mode: Mode, *, keep: bool = False, seconds: float = MOST_COMPILE_SECONDS) -> Model:
-        if mode is not Mode.COMPILE:
+        if not mode.is_compiled:
             return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
-        path, side = self._library(model), model.preprocessing.input_size
+        path, side = self._library(model, mode), model.preprocessing.input_size
         with locked(path.with_suffix(".lock"), self._ending):
             if not path.exists():
-                last = in_mode(model, Mode.CHANNELS_LAST, max_batch_size=self._max_batch_size, keep=keep)
-                compile_network(last, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
+                start = Mode.BF16 if mode.is_bf16 else Mode.CHANNELS_LAST
+                open_ = in_mode(model, start, max_batch_size=self._max_batch_size, keep=keep)
+                compile_network(open_, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
         try:
             network = CompiledNetwork(path, (3, side, side), streams=self._streams)
         except (RuntimeError, OSError) as error:
             raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
-        return replace(model, network=network, mode=Mode.COMPILE, batch_seconds={})
+        dtype = torch.bfloat16 if mode.is_bf16 else model.dtype
+        return replace(model, network=network, dtype=dtype, mode=mode, batch_seconds={})
 
-    def _library(self, model: Model) -> Path:
+    def _library(self, model: Model, mode: Mode) -> Path:
         """Return where the compiled network is kept."""
-        return self._path(model, "compile").with_suffix(".so")
+        return self._path(model, mode).with_suffix(".so")
 
-    def _path(self, model: Model, setting: ModeSetting) -> Path:
+    def _path(self, model: Model, setting: ModeSetting | Mode) -> Path:
         """Return the file for what decides which mode is best."""
         machine = torch.cuda.get_device_name(model.device) if model.device.startswith("cuda") else _processor()
         decides = (
             *model.identity,
             model.device,
             setting,
+            *Mode,  # where there are more of them, another one may be the best
             torch.__version__,
             machine,
             str(torch.get_num_threads()),
             str(self._max_batch_size),
             # With more time another search may find more; with the same one, each start would search in vain.
-            "" if setting == "compile" else f"{self._budget_seconds:g}",
+            f"{self._budget_seconds:g}" if _searches(setting) else "",
         )
         return self._folder / (hashlib.sha256("\n".join(decides).encode()).hexdigest() + ".json")
 
@@ -189,7 +195,7 @@ class ModeSearch:
             log.warning("mode_not_kept", folder=str(self._folder), reason=error.strerror)
 
 
-def _searches(setting: ModeSetting) -> bool:
+def _searches(setting: ModeSetting | Mode) -> bool:
     return setting in ("auto", "auto-fp32")
 
 

@@ -13,7 +13,10 @@ class Mode(StrEnum):
     """Operator by operator, in the dtype that it was loaded in."""
 
     CHANNELS_LAST = "channels-last"
-    """The same with the channels of a pixel side by side, as the convolutions of most processors read them."""
+    """The channels of a pixel side by side, as the convolutions of most processors read them.
+
+    Batch normalisation is in the weights of the convolutions before it. So it is in the modes below.
+    """
 
     BF16 = "bf16"
     """Channels last, weights and values in bfloat16."""
@@ -21,11 +24,24 @@ class Mode(StrEnum):
     COMPILE = "compile"
     """Channels last, compiled for this machine: operators fused, weights laid out for it."""
 
+    COMPILE_BF16 = "compile-bf16"
+    """The same, with weights and values in bfloat16."""
+
     INT8 = "int8"
     """8-bit integers, with ranges from a calibration: in no search, as it changes answers."""
 
+    @property
+    def is_compiled(self) -> bool:
+        """Tell whether it is a library for this machine."""
+        return self in (Mode.COMPILE, Mode.COMPILE_BF16)
 
-ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16", "compile"]
+    @property
+    def is_bf16(self) -> bool:
+        """Tell whether it is bfloat16 whatever the network was loaded in."""
+        return self in (Mode.BF16, Mode.COMPILE_BF16)
+
+
+ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16", "compile", "compile-bf16"]
 """A mode by its name; `auto` takes the fastest that agrees with eager, `auto-fp32` of those that keep the dtype."""
 
 

@@ -10,9 +10,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import torch
+import torch.fx.config
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
@@ -20,6 +23,7 @@ from torch.fx import GraphModule
 
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Mode
+from inference_service.tracing import OneThreadTracer
 from inference_service.weights import first_line
 
 _FORMAT = "pinhole-int8-1"
@@ -71,8 +75,6 @@ def quantized(model: Model, ranges: dict[str, Tensor]) -> Model:
     Raises:
         ModelUnavailable: the ranges are of another network, or this one cannot be computed in 8 bits.
     """
-    from torch.ao.quantization.quantize_fx import convert_fx
-
     network = _observed(model)
     expected = {name for name in network.state_dict() if _OBSERVER in name}
     if expected != ranges.keys():
@@ -80,7 +82,7 @@ def quantized(model: Model, ranges: dict[str, Tensor]) -> Model:
     with _quietly():
         try:
             network.load_state_dict(ranges, strict=False)
-            network = convert_fx(network)
+            network = _quantize_fx().convert_fx(network)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
     return replace(model, network=network, mode=Mode.INT8, calibration=hashlib.sha256(save(ranges)).hexdigest())
@@ -89,7 +91,6 @@ def quantized(model: Model, ranges: dict[str, Tensor]) -> Model:
 def _observed(model: Model) -> GraphModule:
     """Return a copy of the network that follows the range of each value."""
     from torch.ao.quantization import get_default_qconfig_mapping
-    from torch.ao.quantization.quantize_fx import prepare_fx
 
     if model.device != "cpu" or model.dtype is not torch.float32 or model.mode is not Mode.EAGER:
         raise ModelUnavailable("mode: int8 is made of a float32 model on the CPU")
@@ -100,9 +101,25 @@ def _observed(model: Model) -> GraphModule:
     with _quietly():
         try:
             network = copy.deepcopy(model.network)
-            return prepare_fx(network, get_default_qconfig_mapping(_ENGINE), (torch.zeros(1, 3, side, side),))
+            example = (torch.zeros(1, 3, side, side),)
+            return _quantize_fx().prepare_fx(network, get_default_qconfig_mapping(_ENGINE), example)  # type: ignore[no-any-return]
         except Exception as error:  # tracing runs the network's own Python, which may raise anything
             raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
+
+
+@cache
+def _quantize_fx() -> ModuleType:
+    """Return torch's module of that name, changed where it takes no parameter."""
+    from torch.ao.quantization import quantize_fx
+    from torch.ao.quantization.fx.tracer import QuantizationTracer
+
+    class Tracer(OneThreadTracer, QuantizationTracer):
+        """Lets other models be computed meanwhile."""
+
+    quantize_fx.QuantizationTracer = Tracer  # type: ignore[attr-defined]
+    # What an operator came from is for who debugs, and takes torch's compiler along: 2 s and 150 MB.
+    torch.fx.config.do_not_emit_stack_traces = True
+    return quantize_fx
 
 
 @contextmanager
