@@ -84,7 +84,7 @@ class Benchmark:
                 self._overload(contender, server, row)
 
     def settle(self, contender: Contender) -> None:
-        """Start a server once, and let it find the mode that its later starts take.
+        """Start a server once, and let it find the mode that its later starts take, and compile it.
 
         Raises:
             NotServing: it still searches when its search should be over.
@@ -93,11 +93,12 @@ class Benchmark:
         log = self._folder / f"{contender.name}.log"
         with serving(contender.command(first.port), environment_of(contender, first.port), first, log) as server:
             gives_up_at = time.monotonic() + MODE_SEARCH_SECONDS
-            while not (found := _details(contender, server.port))["modes"]:
+            is_set = not contender.environment["INFERENCE_MODE"].startswith("auto")
+            while not (found := _details(contender, server.port))["modes"] and not is_set:
                 if time.monotonic() > gives_up_at:
                     raise NotServing("it still searches for its mode")
                 time.sleep(1)
-            _say(f"{contender.title}: {found['mode']} of {_measurements(found)}")
+            _say(f"{contender.title}: {found['mode']} of {_measurements(found) or 'those that are set'}")
 
     def limit(self, contender: Contender, mode: str, width: int) -> Limit:
         """Measure what torch gets done in a mode."""
@@ -118,6 +119,8 @@ class Benchmark:
         found = row.throughput.setdefault(width, Throughput())
         lone = run_load(replace(load, concurrency=1, seconds=LONE_SECONDS, warm_seconds=1.0))
         found.lone_seconds.append(percentile(lone.latencies, 0.5))
+        if lone.beside_work:
+            found.lone_beside_work_seconds.append(percentile(lone.beside_work, 0.5))
         many = run_load(replace(load, concurrency=CONCURRENCY, seconds=self._plan.seconds, warm_seconds=2.0))
         found.images_per_second.append(many.in_time / many.seconds)
         found.latencies += many.latencies
@@ -156,7 +159,7 @@ class Benchmark:
         """Run all rounds: in each one, every server, and then the limits of the modes that were seen."""
         rows = {row.name: row for row in self._results.rows}
         for contender in chosen:
-            if contender.searches_mode:
+            if contender.is_slow_at_first:
                 _say(f"{contender.title}: first start")
                 try:
                     self.settle(contender)

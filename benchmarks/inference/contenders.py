@@ -32,7 +32,8 @@ class Contender:
     models_file: Path | None = None
     """`models.yaml`, of the inference service."""
 
-    searches_mode: bool = False
+    is_slow_at_first: bool = False
+    """Whether its first start searches for a mode, or compiles."""
 
     @property
     def is_ours(self) -> bool:
@@ -65,7 +66,7 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
             headers={"Authorization": f"Bearer {token}"},
             deadline_header="X-Request-Timeout",
             models_file=models_file,
-            searches_mode=models_file == plain and mode.startswith("auto"),
+            is_slow_at_first=models_file == plain,
         )
 
     def peer(name: str, title: str, *command: str, python: str) -> Contender:
@@ -77,7 +78,7 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
         pinhole("pinhole", "Pinhole", "auto", plain),
         pinhole("pinhole-fp32", "Pinhole, fp32", "auto-fp32", plain),
         # By name: the search refuses it here, for answers that seeded weights leave close together.
-        pinhole("pinhole-bf16", "Pinhole, bf16", "bf16", plain),
+        pinhole("pinhole-bf16", "Pinhole, bf16", "compile-bf16", plain),
         pinhole("pinhole-int8", "Pinhole, int8", "auto", write_models_file(folder, weights, CALIBRATION)),
         peer("tutorial", "FastAPI tutorial", str(servers / "tutorial.py"), python=sys.executable),
         peer(

@@ -10,10 +10,13 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 _BOUNDARY = "pinhole-benchmark"
 _RECOVERY_LIMIT_SECONDS = 10.0
 _BROKEN, _LATE = 0, 504
+_WORK_STAGES = ("decode", "preprocess", "compute")
+"""What is done with a picture, among the stages that a server names in `Server-Timing`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Outcome:
     Who is late counts with the time that was waited: without them no latency would pass the deadline.
     """
 
+    beside_work: list[float] = field(default_factory=list)
+    """What remains of the latencies of answers with 200 that say how long the work on the picture took."""
+
     refused: int = 0
     """Answers with 503 or 429."""
 
@@ -71,6 +77,14 @@ class Outcome:
     """What this process itself used."""
 
 
+class Answer(NamedTuple):
+    """What is looked at of an answer."""
+
+    status: int
+    work_seconds: float | None = None
+    """What the server says that it took to decode, preprocess and compute."""
+
+
 class Connections:
     """Kept-alive connections to one server."""
 
@@ -78,8 +92,8 @@ class Connections:
         self._port = port
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def post(self, request: bytes) -> int:
-        """Send a request on a connection that is free, and return the status of its answer."""
+    async def post(self, request: bytes) -> Answer:
+        """Send a request on a connection that is free, and return its answer."""
         while self._idle:
             reader, writer = self._idle.pop()
             if not (reader.at_eof() or writer.is_closing()):
@@ -89,14 +103,13 @@ class Connections:
         whole = False
         try:
             writer.write(request)
-            status, keep = await _read_answer(reader)
-            whole = keep
+            answer, whole = await _read_answer(reader)
         finally:
             if whole:
                 self._idle.append((reader, writer))
             else:
                 writer.close()
-        return status
+        return answer
 
     def close(self) -> None:
         """Close what is idle."""
@@ -104,8 +117,8 @@ class Connections:
             writer.close()
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """Read one answer (RFC 9112) to its end; return its status, and whether the connection may be used again."""
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+    """Read one answer (RFC 9112) to its end; return it, and whether the connection may be used again."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -115,7 +128,16 @@ async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
         await reader.readline()
     else:
         await reader.readexactly(int(headers.get("content-length", "0")))
-    return int(first.split()[1]), headers.get("connection", "").lower() != "close"
+    answer = Answer(int(first.split()[1]), _work_seconds(headers.get("server-timing", "")))
+    return answer, headers.get("connection", "").lower() != "close"
+
+
+def _work_seconds(server_timing: str) -> float | None:
+    """Return the time of the work on a picture by a `Server-Timing` header (W3C), whose times are milliseconds."""
+    stages = dict(stage.strip().split(";dur=") for stage in server_timing.split(",") if ";dur=" in stage)
+    if not stages.keys() >= set(_WORK_STAGES):
+        return None
+    return sum(float(stages[stage]) for stage in _WORK_STAGES) / 1000
 
 
 def requests_of(load: Load) -> list[bytes]:
@@ -147,24 +169,27 @@ class Caller:
         self._connections = Connections(load.port)
         self.outcome = Outcome()
 
-    async def send(self, number: int, due: float) -> int:
-        """Send one request that was due at `due`, and return the status of its answer; 504 where none came in time."""
+    async def send(self, number: int, due: float) -> Answer:
+        """Send one request that was due at `due`, and return its answer; one with 504 where none came in time."""
         request = self._requests[number % len(self._requests)]
         try:
             async with asyncio.timeout_at(due + self._load.deadline_seconds):
                 return await self._connections.post(request)
         except TimeoutError:
-            return _LATE
+            return Answer(_LATE)
         except (OSError, EOFError, ValueError):
-            return _BROKEN
+            return Answer(_BROKEN)
 
-    def count(self, status: int, due: float, ends: float) -> None:
+    def count(self, answer: Answer, due: float, ends: float) -> None:
         """Count what came just now of a request that was due at `due`, in a load that ends at `ends`."""
+        status, now = answer.status, _now()
         self.outcome.sent += 1
         if status in (200, _LATE):
-            self.outcome.latencies.append(_now() - due)
+            self.outcome.latencies.append(now - due)
         if status == 200:
-            self.outcome.in_time += _now() <= ends
+            self.outcome.in_time += now <= ends
+            if answer.work_seconds is not None:
+                self.outcome.beside_work.append(now - due - answer.work_seconds)
         elif status == _LATE:
             self.outcome.late += 1
         elif status in (503, 429):
@@ -182,9 +207,9 @@ class Caller:
 
         async def call(number: int) -> None:
             while (due := _now()) < ends:
-                status = await self.send(number, due)
+                answer = await self.send(number, due)
                 if begins <= _now() <= ends:
-                    self.count(status, due, ends)
+                    self.count(answer, due, ends)
                 number += concurrency
                 if _now() - due < 0.001:
                     await asyncio.sleep(0.001)  # a server that is gone must not be hammered
@@ -217,10 +242,10 @@ class Caller:
             sent = _now()
             try:
                 async with asyncio.timeout(self._load.deadline_seconds):
-                    status = await self._connections.post(self._requests[0])
+                    answer = await self._connections.post(self._requests[0])
             except (TimeoutError, OSError, EOFError, ValueError):
-                status = 0
-            if status == 200 and _now() - sent <= recovered_seconds:
+                answer = Answer(_BROKEN)
+            if answer.status == 200 and _now() - sent <= recovered_seconds:
                 return _now() - ended
             await asyncio.sleep(0.05)
         return None

@@ -38,6 +38,8 @@ class Throughput:
     """What the load generator took."""
 
     peak_bytes: int = 0
+    lone_beside_work_seconds: list[float] = field(default_factory=list)
+    """The median of what lone requests took beside decode, preprocess and forward, which the server itself says."""
 
 
 @dataclass

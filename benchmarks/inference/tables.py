@@ -42,13 +42,16 @@ def throughput_table(results: Results, width: int) -> str:
                     *map(_milliseconds, times),
                     _milliseconds(median(found.lone_seconds)),
                     _milliseconds(median(found.lone_over_limit_seconds)) if found.lone_over_limit_seconds else "",
+                    _milliseconds(median(found.lone_beside_work_seconds)) if found.lone_beside_work_seconds else "",
                     f"{found.peak_bytes / MIB:.0f}",
                     str(found.failed),
                     f"{found.load_cores:.2f}",
                 ]
             )
     header = ["server", "images/s", "x best peer", "x tutorial", "of limit", "p50 ms", "p95 ms", "p99 ms"]
-    return _table([*header, "lone ms", "over limit ms", "peak MiB", "unanswered", "load's cores"], lines)
+    return _table(
+        [*header, "lone ms", "over limit ms", "beside work ms", "peak MiB", "unanswered", "load's cores"], lines
+    )
 
 
 def process_table(results: Results) -> str:

@@ -8,7 +8,7 @@ from benchmarks.inference.results import Overload, Results, Row, median
 
 TIMES_BEST_PEER = {"pinhole": 2.0, "pinhole-fp32": 1.2, "pinhole-bf16": 2.0, "pinhole-int8": 3.0}
 OF_LIMIT = 0.95
-LONE_OVER_LIMIT_SECONDS = 0.002
+LONE_BESIDE_WORK_SECONDS = 0.002
 IDLE_OF_TUTORIAL = 1.0
 START_OF_TUTORIAL = 1.5
 GOODPUT_OF_1X = 0.9
@@ -59,8 +59,9 @@ def _speed(row: Row, results: Results) -> Iterator[Target]:
         )
         share = 100 * median(found.of_limit)
         yield _target(row, f"images/s of the limit's, {width} px", 100 * OF_LIMIT, share, " %", least=True)
-        over = 1000 * median(found.lone_over_limit_seconds)
-        yield _target(row, f"lone over the limit's, {width} px", 1000 * LONE_OVER_LIMIT_SECONDS, over, " ms")
+        beside = 1000 * median(found.lone_beside_work_seconds)
+        what = f"lone beside decode, preprocess and forward, {width} px"
+        yield _target(row, what, 1000 * LONE_BESIDE_WORK_SECONDS, beside, " ms")
 
 
 def _process(row: Row, results: Results) -> Iterator[Target]:

@@ -62,6 +62,16 @@ async def test_a_closed_loop_counts_each_answer_once(picture: str, answer: bytes
     assert all(b"pixels" in body and b'name="file"' in body for body in bodies)
 
 
+async def test_what_a_request_took_beside_the_work_that_its_answer_names_is_counted(picture: str) -> None:
+    timing = b"Server-Timing: decode;dur=50.0, preprocess;dur=10, queue;dur=40, compute;dur=140.0, inference;dur=240.0"
+    answers = {0: OK.replace(b"\r\n\r\n", b"\r\n" + timing + b"\r\n\r\n"), 1: OK}
+    async with answering(lambda number: answers[number % 2], seconds=0.25) as (port, bodies):
+        outcome = await run(Load(port=port, path="/predict", pictures=[picture], concurrency=1, seconds=0.7))
+    assert len(bodies) == 3
+    assert len(outcome.beside_work) == 1
+    assert outcome.beside_work[0] == pytest.approx(outcome.latencies[0] - 0.2)
+
+
 async def test_a_closed_loop_counts_what_was_sent_before_its_window_and_is_answered_in_it(picture: str) -> None:
     async with answering(lambda _: OK, seconds=2.0) as (port, bodies):
         load = Load(port=port, path="/predict", pictures=[picture], concurrency=3, seconds=2.5, warm_seconds=1.0)
