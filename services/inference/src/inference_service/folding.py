@@ -35,6 +35,8 @@ def _fold(network: nn.Module, convolution: str, norm: str) -> None:
     """Fold two layers, where they are what their names here say."""
     convolves, normalizes = network.get_submodule(convolution), network.get_submodule(norm)
     # Classes of a network's own may do more than those that they are made of.
-    if type(convolves) is nn.Conv2d and type(normalizes) is nn.BatchNorm2d and normalizes.track_running_stats:
+    if type(convolves) is not nn.Conv2d or type(normalizes) is not nn.BatchNorm2d:
+        return
+    if normalizes.track_running_stats and not (convolves.training or normalizes.training):
         network.set_submodule(convolution, fuse_conv_bn_eval(convolves, normalizes))
         network.set_submodule(norm, nn.Identity())
