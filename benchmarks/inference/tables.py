@@ -41,8 +41,10 @@ def throughput_table(results: Results, width: int) -> str:
                     f"{100 * median(found.of_limit):.0f} %" if found.of_limit else "",
                     *map(_milliseconds, times),
                     _milliseconds(median(found.lone_seconds)),
-                    _milliseconds(median(found.lone_over_limit_seconds)) if found.lone_over_limit_seconds else "",
-                    _milliseconds(median(found.lone_beside_work_seconds)) if found.lone_beside_work_seconds else "",
+                    *(
+                        _milliseconds(median(seconds)) if seconds else ""
+                        for seconds in (found.lone_over_limit_seconds, found.lone_beside_work_seconds)
+                    ),
                     f"{found.peak_bytes / MIB:.0f}",
                     str(found.failed),
                     f"{found.load_cores:.2f}",

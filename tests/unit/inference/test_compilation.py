@@ -1,7 +1,6 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,14 @@ def convolutional() -> Model:
 
 def search(folder: Path, *, mode: ModeSetting = "compile", streams: int = 1) -> ModeSearch:
     """Return what compiles, also for a dtype that this processor computes slowly."""
-    missing: Callable[[Mode, str], str | None] = lambda _mode, _device: missing_compiler()  # noqa: E731
-    return ModeSearch(mode, budget_seconds=0, folder=folder, max_batch_size=4, streams=streams, missing=missing)
+    return ModeSearch(
+        mode,
+        budget_seconds=0,
+        folder=folder,
+        max_batch_size=4,
+        streams=streams,
+        missing=lambda _mode, _device: missing_compiler(),
+    )
 
 
 def kilobytes_of(path: Path) -> int:

@@ -51,10 +51,12 @@ def compile_network(
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
             program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
             example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
-            with tracing_lock, warnings.catch_warnings():
+            with warnings.catch_warnings():
                 # torch warns of weights whose layout is not torch's own, which channels last is.
                 warnings.simplefilter("ignore", UserWarning)
-                torch.export.save(torch.export.export(model.network, (example,), dynamic_shapes=sizes), program)
+                with tracing_lock:
+                    exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)
+                torch.export.save(exported, program)
             _run(program, library, seconds, ending or Ending())
             library.replace(path)
     except (ModelUnavailable, ServiceEnds):

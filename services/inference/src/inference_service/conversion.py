@@ -36,13 +36,18 @@ def _computes_bf16(device: str) -> bool:
     return any(known.get(name) is True for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def dtype_in(model: Model, mode: Mode) -> torch.dtype:
+    """Return the dtype that an eager model has in a mode."""
+    return torch.bfloat16 if mode.is_bf16 else model.dtype
+
+
 def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False) -> Model:
-    """Return an eager model in a mode that needs no compiler. With `keep` a copy of its network is changed."""
+    """Return an eager model in a mode, or as it is compiled for it. With `keep` a copy of its network is changed."""
     if mode is Mode.EAGER:
         return model
     network = copy.deepcopy(model.network) if keep else model.network
     fold_batch_norms(network)
-    dtype = torch.bfloat16 if mode.is_bf16 else model.dtype
+    dtype = dtype_in(model, mode)
     network = network.to(dtype).to(memory_format=torch.channels_last)
     if model.is_on_gpu:
         network = RecordedNetwork(network, batch_sizes(max_batch_size))

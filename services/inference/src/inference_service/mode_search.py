@@ -16,7 +16,7 @@ from torch import Tensor
 from inference_service.agreement import LEAST, compare, inputs
 from inference_service.compilation import LEAST_SECONDS, compile_network
 from inference_service.compiled_network import CompiledNetwork
-from inference_service.conversion import candidates, in_mode, missing_for
+from inference_service.conversion import candidates, dtype_in, in_mode, missing_for
 from inference_service.ending import Ending
 from inference_service.file_lock import locked
 from inference_service.model import Model, ModelUnavailable
@@ -147,15 +147,13 @@ class ModeSearch:
         path, side = self._library(model, mode), model.preprocessing.input_size
         with locked(path.with_suffix(".lock"), self._ending):
             if not path.exists():
-                start = Mode.BF16 if mode.is_bf16 else Mode.CHANNELS_LAST
-                open_ = in_mode(model, start, max_batch_size=self._max_batch_size, keep=keep)
+                open_ = in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
                 compile_network(open_, path, max_batch_size=self._max_batch_size, seconds=seconds, ending=self._ending)
         try:
             network = CompiledNetwork(path, (3, side, side), streams=self._streams)
         except (RuntimeError, OSError) as error:
             raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
-        dtype = torch.bfloat16 if mode.is_bf16 else model.dtype
-        return replace(model, network=network, dtype=dtype, mode=mode, batch_seconds={})
+        return replace(model, network=network, dtype=dtype_in(model, mode), mode=mode, batch_seconds={})
 
     def _library(self, model: Model, mode: Mode) -> Path:
         """Return where the compiled network is kept."""
@@ -168,13 +166,12 @@ class ModeSearch:
             *model.identity,
             model.device,
             setting,
-            *Mode,  # where there are more of them, another one may be the best
             torch.__version__,
             machine,
             str(torch.get_num_threads()),
             str(self._max_batch_size),
-            # With more time another search may find more; with the same one, each start would search in vain.
-            f"{self._budget_seconds:g}" if _searches(setting) else "",
+            # With more time or modes another search may find more; with the same ones, each start would search in vain.
+            " ".join([f"{self._budget_seconds:g}", *Mode]) if _searches(setting) else "",
         )
         return self._folder / (hashlib.sha256("\n".join(decides).encode()).hexdigest() + ".json")
 
