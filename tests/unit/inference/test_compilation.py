@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inference_service.cascade import Cascade
 from inference_service.compilation import compile_network, missing_compiler
 from inference_service.cpu import use_threads
 from inference_service.mode_search import ModeSearch
@@ -95,6 +96,20 @@ def test_a_network_is_compiled_in_bfloat16_beside_the_one_that_keeps_its_dtype(k
     assert torch.allclose(logits, expected.forward(images), atol=0.02)
     assert len(list(kept.glob("*.so"))) >= 2
     assert is_closed(compiled)
+
+
+@pytest.mark.timeout(600)
+def test_a_cascade_of_compiled_networks_is_exact_where_classes_are_close(kept: Path) -> None:
+    exact, fast = (search(kept, mode=mode).settle(convolutional(), None) for mode in ("compile", "compile-bf16"))
+    before = set(kept.iterdir())
+    cascade = search(kept, mode="compile-cascade").settle(convolutional(), None)
+    assert (cascade.mode, is_closed(cascade)) == (Mode.COMPILE_CASCADE, True)
+    assert [path.suffix for path in set(kept.iterdir()) - before] == [".json"], "both parts were there"
+    assert isinstance(cascade.network, Cascade)
+    images = torch.rand(4, 3, 8, 8)
+    for margin, expected in ((-1.0, fast), (10.0, exact)):
+        cascade.network.margin = margin
+        assert cascade.forward(images).equal(expected.forward(images))
 
 
 @pytest.mark.timeout(600)

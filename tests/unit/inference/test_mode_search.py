@@ -1,6 +1,7 @@
 """Which mode is taken: the fastest that says the same, and never one that does not."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -13,9 +14,12 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from inference_service.agreement import compare
+from inference_service.cascade import Cascade
 from inference_service.ending import Ending, ServiceEnds
 from inference_service.loading import Loader
 from inference_service.mode_search import ModeSearch
+from inference_service.mode_trial import logits_of_views
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
 from inference_service.modes import Mode, ModeSetting
 from inference_service.settings import InferenceSettings
@@ -27,12 +31,24 @@ from tests.unit.inference.pictures import DATA
 
 
 class Speeds(nn.Module):
-    """Takes its time by the mode that it finds its input in, and may be wrong or fail in bfloat16."""
+    """Takes its time by the mode that it finds its input in, and may be wrong or fail in bfloat16.
 
-    def __init__(self, *, eager: float = 0.02, last: float = 0.008, bf16: float = 0.002, wrong: str = "") -> None:
+    In bfloat16 its logits are wrong by up to `error`.
+    """
+
+    def __init__(
+        self,
+        *,
+        eager: float = 0.02,
+        last: float = 0.008,
+        bf16: float = 0.002,
+        wrong: str = "",
+        error: float = 0.0,
+    ) -> None:
         super().__init__()
         self.seconds = {"eager": eager, "last": last, "bf16": bf16}
         self.wrong = wrong
+        self.error = error
         self.weight = nn.Parameter(torch.ones(3), requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -42,11 +58,18 @@ class Speeds(nn.Module):
         if self.wrong == f"{mode} fails":
             raise RuntimeError("no such operator\nand advice")
         logits = images.mean((2, 3)) * self.weight
+        if mode == "bf16":
+            logits = logits + self.error * torch.sin(logits.float() * torch.tensor([10_000, 20_000, 30_000]))
         return -logits if self.wrong == mode else logits
 
 
 def model(digest: str = "abc", **speeds: Any) -> Model:
     return replace(tiny_model(Speeds(**speeds)), digest=digest)
+
+
+def unsure(digest: str = "abc") -> Model:
+    """Return a model that in bfloat16 does not know what is grey, or nearly."""
+    return model(digest, eager=0.06, last=0.03, bf16=0.002, error=0.01)
 
 
 def loaded(
@@ -60,7 +83,8 @@ def loaded(
     golden: tuple[GoldenPicture, ...] = (),
     search: bool = True,
 ) -> Model:
-    lacks = {**dict.fromkeys((Mode.COMPILE, Mode.COMPILE_BF16), "there is no compiler"), **(missing or {})}
+    compiled = [mode for mode in Mode if mode.is_compiled]
+    lacks = {**dict.fromkeys(compiled, "there is no compiler"), **(missing or {})}
     modes = ModeSearch(
         setting,
         budget_seconds=budget_seconds,
@@ -80,8 +104,8 @@ def test_the_fastest_mode_that_agrees_is_taken_and_it_is_warm(tmp_path: Path) ->
     found = loaded(tmp_path, model())
     assert (found.mode, found.dtype) == (Mode.BF16, torch.bfloat16)
     assert list(found.batch_seconds) == [1, 4]
-    eager, last, bf16, *compiled = found.measurements
-    assert [each.reason for each in compiled] == ["there is no compiler"] * 2
+    eager, last, bf16, *others = found.measurements
+    assert [each.reason for each in others] == [*["there is no compiler"] * 2, "bf16 was not refused", others[0].reason]
     assert (eager.images_per_second or 0) < (last.images_per_second or 0) < (bf16.images_per_second or 0)
     assert (eager.agreement, last.agreement, bf16.agreement) == (None, None, 1.0)
     assert 0 < (bf16.score_difference or 0) < 0.01
@@ -96,13 +120,53 @@ def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) 
         "bf16": "it agrees on fewer than 99.5% of the pictures",
         "compile": "there is no compiler",
         "compile-bf16": "there is no compiler",
+        "cascade": None,  # it computes each picture twice
+        "compile-cascade": "there is no compiler",
     }
+
+
+def test_one_that_is_wrong_only_where_two_classes_are_close_is_taken_with_those_computed_again(tmp_path: Path) -> None:
+    found = loaded(tmp_path, unsure())
+    measured = {each.mode: each for each in found.measurements}
+    assert found.mode is Mode.CASCADE, found.measurements
+    assert (measured[Mode.BF16].agreement or 1) < 0.995
+    cascade = measured[Mode.CASCADE]
+    assert (cascade.agreement, cascade.reason) == (1.0, None)
+    assert 0.375 <= (cascade.recomputed or 0) < 0.6  # three of the eight pictures are grey
+    last, fast = (measured[mode].images_per_second or 0 for mode in (Mode.CHANNELS_LAST, Mode.BF16))
+    assert last < (cascade.images_per_second or 0) < fast
+    assert_says_what_eager_says(found)
+    again = loaded(tmp_path, unsure(), search=False)
+    assert (again.mode, again.measurements) == (found.mode, found.measurements)
+    assert_says_what_eager_says(again)
+
+
+def assert_says_what_eager_says(found: Model) -> None:
+    eager = logits_of_views(tiny_model(Speeds()), 4)
+    assert compare(eager, logits_of_views(found, 4)).top1 == 1.0
+
+
+def test_a_cascade_that_is_set_learns_its_margin_once(tmp_path: Path) -> None:
+    assert_says_what_eager_says(loaded(tmp_path, unsure(), setting="cascade"))
+    [kept] = tmp_path.iterdir()
+    assert float(json.loads(kept.read_text())["margin"]) > 0.01
+    kept.write_text('{"margin": 0.5}')
+    again = loaded(tmp_path, unsure(), setting="cascade")
+    assert isinstance(again.network, Cascade)
+    assert again.network.margin == 0.5
+
+
+def test_there_is_no_cascade_where_the_machine_lacks_it_or_its_exact_part(tmp_path: Path) -> None:
+    lacking = loaded(tmp_path, unsure(), missing={Mode.CASCADE: "it is for processors"})
+    assert (lacking.mode, reasons(lacking)["cascade"]) == (Mode.CHANNELS_LAST, "it is for processors")
+    without = loaded(tmp_path, unsure("other"), missing={Mode.CHANNELS_LAST: "not here"})
+    assert (without.mode, reasons(without)["cascade"]) == (Mode.EAGER, "there is no channels-last")
 
 
 def test_one_that_is_hardly_faster_is_not_taken(tmp_path: Path) -> None:
     found = loaded(tmp_path, model(eager=0.1, last=0.1, bf16=0.15))
     assert found.mode is Mode.EAGER
-    assert len(found.measurements) == 5
+    assert len(found.measurements) == 7
 
 
 def test_one_that_fails_or_that_the_machine_cannot_compute_is_not_taken_and_says_why(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ _CROPS = (
 )
 """Squares: how far to the right and down they lie, from 0 to 1, and their share of the short side."""
 
+VIEWS_OF_A_PICTURE = 2 * len(_CROPS)
+
 
 class Agreement(NamedTuple):
     """How far the answers of two models are apart."""

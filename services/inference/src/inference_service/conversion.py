@@ -10,19 +10,20 @@ from inference_service.cuda import RecordedNetwork
 from inference_service.folding import fold_batch_norms
 from inference_service.model import Model, batch_sizes
 from inference_service.modes import Mode, ModeSetting
+from inference_service.precision import to_bfloat16
 
 
 def candidates(model: Model, setting: ModeSetting) -> list[Mode]:
     """Return the modes to compare with eager."""
     keeps_dtype = setting == "auto-fp32" or model.dtype is not torch.float32
-    modes = [Mode.CHANNELS_LAST, Mode.BF16, Mode.COMPILE, Mode.COMPILE_BF16]
+    modes = [mode for mode in Mode if mode not in (Mode.EAGER, Mode.INT8)]
     return [mode for mode in modes if not (keeps_dtype and mode.is_bf16)]
 
 
 def missing_for(mode: Mode, device: str) -> str | None:
     """Return what this machine lacks for a mode to be sound and fast."""
     is_gpu = device.startswith("cuda")
-    if mode.is_compiled and is_gpu:
+    if is_gpu and (mode.is_compiled or mode.is_cascade):
         return "it is for processors"
     if mode.is_bf16 and not _computes_bf16(device):
         return f"{'this GPU' if is_gpu else 'this processor'} does not compute with bfloat16"
@@ -42,13 +43,16 @@ def dtype_in(model: Model, mode: Mode) -> torch.dtype:
 
 
 def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False) -> Model:
-    """Return an eager model in a mode, or as it is compiled for it. With `keep` a copy of its network is changed."""
+    """Return an eager model in a mode of one part, or as it is compiled for it.
+
+    With `keep` a copy of its network is changed.
+    """
     if mode is Mode.EAGER:
         return model
     network = copy.deepcopy(model.network) if keep else model.network
     fold_batch_norms(network)
-    dtype = dtype_in(model, mode)
-    network = network.to(dtype).to(memory_format=torch.channels_last)
+    network = to_bfloat16(network) if mode.is_bf16 else network
+    network = network.to(memory_format=torch.channels_last)
     if model.is_on_gpu:
         network = RecordedNetwork(network, batch_sizes(max_batch_size))
-    return replace(model, network=network, dtype=dtype, mode=mode, batch_seconds={})
+    return replace(model, network=network, dtype=dtype_in(model, mode), mode=mode, batch_seconds={})

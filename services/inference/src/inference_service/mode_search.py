@@ -4,33 +4,30 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, NonNegativeFloat, ValidationError
 from servicekit.logs import get_logger
-from torch import Tensor
 
-from inference_service.agreement import LEAST, compare, inputs
+from inference_service.cascade import Cascade, learn
 from inference_service.compilation import LEAST_SECONDS, compile_network
 from inference_service.compiled_network import CompiledNetwork
 from inference_service.conversion import candidates, dtype_in, in_mode, missing_for
 from inference_service.ending import Ending
 from inference_service.file_lock import locked
+from inference_service.mode_trial import OutOfTime, Trial, logits_of_views
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Measurement, Mode, ModeSetting
 from inference_service.weights import first_line
 
-FASTER = 1.05
-"""How many times as fast as eager a mode must be: less is within what two runs differ by."""
-
-_RUNS = 3
 MOST_COMPILE_SECONDS = 900.0
 """For a mode that is set, which nobody waits for but the start."""
 
-_NO_TIME = "there was no time left"
+T = TypeVar("T", bound=BaseModel)
 
 log = get_logger(__name__)
 
@@ -40,6 +37,12 @@ class _Choice(BaseModel):
 
     mode: Mode
     measurements: tuple[Measurement, ...]
+
+
+class _Margin(BaseModel):
+    """What a cascade has learnt, as it is kept in a file."""
+
+    margin: NonNegativeFloat
 
 
 class ModeSearch:
@@ -103,26 +106,28 @@ class ModeSearch:
         modes = candidates(model, setting)
         ends_at = time.monotonic() + self._budget_seconds
 
-        def in_mode(mode: Mode) -> Model:
+        def in_mode(mode: Mode, margin: float | None = None) -> Model:
             seconds = ends_at - time.monotonic()
             if mode is Mode.COMPILE_BF16:  # which comes last, and leaves some time to compare what there is by then
                 seconds /= 2
-            return self._in_mode(model, mode, keep=True, seconds=seconds)
+            return self._in_mode(model, mode, keep=True, seconds=seconds, margin=margin)
 
         def check_time() -> None:
             self._ending.check()
             if time.monotonic() > ends_at:
-                raise _OutOfTime
+                raise OutOfTime
 
-        trial = _Trial(model, self._max_batch_size, check_time, in_mode, accept)
+        trial = Trial(model, self._max_batch_size, check_time, in_mode, accept)
         found = trial.best({mode: self._obstacle(mode, model.device) for mode in modes})
-        self._write(model, setting, _Choice(mode=found.mode, measurements=found.measurements))
+        self._write(self._path(model, setting), _Choice(mode=found.mode, measurements=found.measurements))
         return found
 
     def _restored(self, model: Model, setting: ModeSetting, *, keep: bool = False) -> Model | None:
         """Return the model in the mode that was found before, where it was."""
-        choice = self._read(model, setting)
-        if choice is None or (choice.mode.is_compiled and not self._library(model, choice.mode).exists()):
+        choice = _read(_Choice, self._path(model, setting))
+        if choice is None:
+            return None
+        if any(part.is_compiled and not self._library(model, part).exists() for part in choice.mode.parts):
             return None
         try:
             return replace(self._in_mode(model, choice.mode, keep=keep), measurements=choice.measurements)
@@ -141,7 +146,17 @@ class ModeSearch:
             return f"compiling needs a search of {LEAST_SECONDS:.0f} s or more"
         return self._missing(mode, device)
 
-    def _in_mode(self, model: Model, mode: Mode, *, keep: bool = False, seconds: float = MOST_COMPILE_SECONDS) -> Model:
+    def _in_mode(
+        self,
+        model: Model,
+        mode: Mode,
+        *,
+        keep: bool = False,
+        seconds: float = MOST_COMPILE_SECONDS,
+        margin: float | None = None,
+    ) -> Model:
+        if mode.is_cascade:
+            return self._cascade(model, mode, seconds, margin)
         if not mode.is_compiled:
             return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
         path, side = self._library(model, mode), model.preprocessing.input_size
@@ -154,6 +169,19 @@ class ModeSearch:
         except (RuntimeError, OSError) as error:
             raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
         return replace(model, network=network, dtype=dtype_in(model, mode), mode=mode, batch_seconds={})
+
+    def _cascade(self, model: Model, mode: Mode, seconds: float, margin: float | None) -> Model:
+        """Return the cascade, with the margin that is given, was kept, or is learnt here."""
+        fast, exact = (self._in_mode(model, part, keep=True, seconds=seconds) for part in mode.parts)
+        path = self._path(model, mode)
+        if margin is None and (kept := _read(_Margin, path)):
+            margin = kept.margin
+        else:
+            if margin is None:
+                margin = learn(*(logits_of_views(part, self._max_batch_size) for part in (exact, fast))).margin
+            self._write(path, _Margin(margin=margin))
+        network = Cascade(fast.network, exact.network, margin)
+        return replace(model, network=network, mode=mode, batch_seconds={})
 
     def _library(self, model: Model, mode: Mode) -> Path:
         """Return where the compiled network is kept."""
@@ -175,113 +203,26 @@ class ModeSearch:
         )
         return self._folder / (hashlib.sha256("\n".join(decides).encode()).hexdigest() + ".json")
 
-    def _read(self, model: Model, setting: ModeSetting) -> _Choice | None:
-        try:
-            return _Choice.model_validate_json(self._path(model, setting).read_bytes())
-        except (OSError, ValidationError):
-            return None
-
-    def _write(self, model: Model, setting: ModeSetting, choice: _Choice) -> None:
-        path = self._path(model, setting)
+    def _write(self, path: Path, found: BaseModel) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(choice.model_dump_json(), encoding="utf-8")
+            unfinished.write_text(found.model_dump_json(), encoding="utf-8")
             unfinished.replace(path)
         except OSError as error:
             log.warning("mode_not_kept", folder=str(self._folder), reason=error.strerror)
 
 
-def _searches(setting: ModeSetting | Mode) -> bool:
-    return setting in ("auto", "auto-fp32")
-
-
-class _Trial:
-    """One search: eager first, then each candidate, then the fastest of them on the pictures."""
-
-    def __init__(
-        self,
-        model: Model,
-        max_batch_size: int,
-        check_time: Callable[[], None],
-        in_mode: Callable[[Mode], Model],
-        accept: Callable[[Model], Model],
-    ) -> None:
-        self._model = model
-        self._batch_size = max_batch_size
-        self._check_time = check_time
-        self._in_mode = in_mode
-        self._accept = accept
-        self._expected: Tensor | None = None
-        self._measured: dict[Mode, Measurement] = {}
-
-    def best(self, modes: Mapping[Mode, str | None]) -> Model:
-        """Return the model in the best of `modes`, which say what the machine lacks for each, or as it is."""
-        self._measured[Mode.EAGER] = self._time(Mode.EAGER)
-        for mode, reason in modes.items():
-            self._measured[mode] = Measurement(mode=mode, reason=reason) if reason else self._time(mode)
-        eager = self._speed(Mode.EAGER)
-        for mode in sorted(modes, key=self._speed, reverse=True):
-            if self._speed(mode) > FASTER * eager > 0 and (model := self._checked(mode)):
-                return replace(model, measurements=tuple(self._measured.values()))
-        return replace(self._model, measurements=tuple(self._measured.values()))
-
-    def _speed(self, mode: Mode) -> float:
-        return self._measured[mode].images_per_second or 0.0
-
-    def _time(self, mode: Mode) -> Measurement:
-        try:
-            return Measurement(mode=mode, images_per_second=self._images_per_second(self._in_mode(mode)))
-        except _OutOfTime:
-            return Measurement(mode=mode, reason=_NO_TIME)
-        except ModelUnavailable as error:
-            return Measurement(mode=mode, reason=str(error))
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            # Programs may hold their tensors to a dtype.
-            return Measurement(mode=mode, reason=f"it fails: {first_line(error)}")
-
-    def _checked(self, mode: Mode) -> Model | None:
-        """Return the model in `mode`, where it is as good as eager."""
-        try:
-            if self._expected is None:
-                self._expected = self._logits(self._model)
-            model = self._in_mode(mode)
-            agreement = compare(self._expected, self._logits(model))
-            self._note(mode, agreement=agreement.top1, score_difference=agreement.score_difference)
-            if agreement.top1 >= LEAST:
-                return self._accept(model)
-            self._note(mode, reason=f"it agrees on fewer than {LEAST:.1%} of the pictures")
-        except _OutOfTime:
-            self._note(mode, reason=_NO_TIME)
-        except ModelUnavailable as error:
-            self._note(mode, reason=str(error))
+def _read(kind: type[T], path: Path) -> T | None:
+    """Return what is in the file, where it is there and whole."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None
 
-    def _note(self, mode: Mode, **found: object) -> None:
-        self._measured[mode] = self._measured[mode].model_copy(update=found)
 
-    def _images_per_second(self, model: Model) -> float:
-        """Measure a few batches of the largest size, and take the fastest: callers' batches slow the others."""
-        side = model.preprocessing.input_size
-        images = torch.rand(self._batch_size, 3, side, side)
-        seconds = []
-        for _ in range(1 + _RUNS):
-            self._check_time()
-            started = time.perf_counter()
-            model.forward(images)
-            seconds.append(time.perf_counter() - started)
-        return self._batch_size / min(seconds[1:])
-
-    def _logits(self, model: Model) -> Tensor:
-        logits = []
-        for batch in inputs(model, self._batch_size):
-            self._check_time()
-            logits.append(model.forward(batch))
-        return torch.cat(logits)
-
-
-class _OutOfTime(Exception):
-    """The budget of a search is used up."""
+def _searches(setting: ModeSetting | Mode) -> bool:
+    return setting in ("auto", "auto-fp32")
 
 
 def _processor() -> str:

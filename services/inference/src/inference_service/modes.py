@@ -19,7 +19,7 @@ class Mode(StrEnum):
     """
 
     BF16 = "bf16"
-    """Channels last, weights and values in bfloat16."""
+    """Channels last, weights and values in bfloat16, but for the last layer."""
 
     COMPILE = "compile"
     """Channels last, compiled for this machine: operators fused, weights laid out for it."""
@@ -27,21 +27,44 @@ class Mode(StrEnum):
     COMPILE_BF16 = "compile-bf16"
     """The same, with weights and values in bfloat16."""
 
+    CASCADE = "cascade"
+    """As `bf16`, and again as `channels-last` where the two likeliest classes are close."""
+
+    COMPILE_CASCADE = "compile-cascade"
+    """The same of `compile-bf16` and `compile`."""
+
     INT8 = "int8"
     """8-bit integers, with ranges from a calibration: in no search, as it changes answers."""
 
     @property
+    def parts(self) -> "tuple[Mode, ...]":
+        """Return the modes that it computes in: of a cascade the fast one, then the exact one."""
+        match self:
+            case Mode.CASCADE:
+                return Mode.BF16, Mode.CHANNELS_LAST
+            case Mode.COMPILE_CASCADE:
+                return Mode.COMPILE_BF16, Mode.COMPILE
+        return (self,)
+
+    @property
+    def is_cascade(self) -> bool:
+        """Tell whether some pictures are computed twice."""
+        return len(self.parts) > 1
+
+    @property
     def is_compiled(self) -> bool:
-        """Tell whether it is a library for this machine."""
-        return self in (Mode.COMPILE, Mode.COMPILE_BF16)
+        """Tell whether it is made of libraries for this machine."""
+        return self in (Mode.COMPILE, Mode.COMPILE_BF16, Mode.COMPILE_CASCADE)
 
     @property
     def is_bf16(self) -> bool:
-        """Tell whether it is bfloat16 whatever the network was loaded in."""
-        return self in (Mode.BF16, Mode.COMPILE_BF16)
+        """Tell whether it computes in bfloat16 whatever the network was loaded in."""
+        return self.parts[0] in (Mode.BF16, Mode.COMPILE_BF16)
 
 
-ModeSetting = Literal["auto", "auto-fp32", "eager", "channels-last", "bf16", "compile", "compile-bf16"]
+ModeSetting = Literal[
+    "auto", "auto-fp32", "eager", "channels-last", "bf16", "compile", "compile-bf16", "cascade", "compile-cascade"
+]
 """A mode by its name; `auto` takes the fastest that agrees with eager, `auto-fp32` of those that keep the dtype."""
 
 
@@ -57,5 +80,8 @@ class Measurement(BaseModel):
     )
     score_difference: float | None = Field(
         None, ge=0, le=1, description="Largest difference of a score from eager.", examples=[0.004]
+    )
+    recomputed: float | None = Field(
+        None, ge=0, le=1, description="Of a cascade: share of real pictures that it computes twice.", examples=[0.05]
     )
     reason: str | None = Field(None, description="Why it was not measured or is not taken.")

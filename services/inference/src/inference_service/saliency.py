@@ -47,7 +47,7 @@ def has_feature_map(network: nn.Module) -> bool:
 
 def is_closed(model: Model) -> bool:
     """Tell whether the layers of a model cannot be looked into, whatever network it was made of."""
-    return model.mode.is_compiled or model.mode is Mode.INT8
+    return model.mode.is_compiled or model.mode.is_cascade or model.mode is Mode.INT8
 
 
 def open_network(model: Model) -> nn.Module:
