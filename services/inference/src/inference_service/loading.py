@@ -1,9 +1,10 @@
 """From a source to a model that may be served: loaded, in its mode, warm and checked."""
 
 import ctypes
-import gc
 from dataclasses import replace
 from pathlib import Path
+
+from servicekit.garbage import settle
 
 from inference_service.golden import check_golden
 from inference_service.mode_search import ModeSearch
@@ -56,6 +57,6 @@ class Loader:
 
 def _release_memory() -> None:
     """Give back what loading and the largest batches took: the C library keeps it, 136 MB of a ResNet-50."""
-    gc.collect()
+    settle()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's alone
         trim(0)

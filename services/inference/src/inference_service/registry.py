@@ -1,7 +1,6 @@
 """The models of this process by name and version, and how far each one is."""
 
 import asyncio
-import gc
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from servicekit.garbage import settle
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from torch.fx import GraphModule
@@ -172,7 +172,7 @@ class ModelRegistry:
         self._take_over(wanted)
         if any(program() not in (None, *self._programs()) for program in programs):
             # A program refers to itself: nothing else frees it soon.
-            await asyncio.to_thread(gc.collect)
+            await asyncio.to_thread(settle)
         self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
         self._default = sources[0].name
         failures = [f"{served.source.name}: {served.reason}" for served in self if served.model is None]

@@ -24,6 +24,7 @@ from pydantic_settings import SettingsConfigDict
 from uvicorn import Server
 from uvicorn_worker import UvicornWorker
 
+from servicekit.garbage import collect_rarely, settle
 from servicekit.logs import configure_logs
 from servicekit.settings import ServiceSettings, load_settings
 
@@ -92,6 +93,7 @@ class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has 
         finally:
             loaded.set()
             telling.join()
+        settle()
 
     @property
     def has_served(self) -> bool:
@@ -163,6 +165,11 @@ def pre_fork(_server: Arbiter, _worker: ServiceWorker) -> None:
     gc.freeze()
 
 
+def post_fork(_server: Arbiter, _worker: ServiceWorker) -> None:
+    """Set up the worker, which serves; the master does next to nothing."""
+    collect_rarely()
+
+
 def child_exit(server: Arbiter, worker: ServiceWorker) -> None:
     """Take the gauges of a worker away. One that never served is not started again and again."""
     if _shared:
@@ -175,7 +182,6 @@ def child_exit(server: Arbiter, worker: ServiceWorker) -> None:
 
 
 def on_exit(_server: Arbiter) -> None:
-    """Remove what the workers shared, and let the interpreter end as it is used to."""
-    gc.unfreeze()
+    """Remove what the workers shared."""
     if _shared:
         shutil.rmtree(_shared, ignore_errors=True)
