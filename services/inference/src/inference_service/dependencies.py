@@ -50,8 +50,8 @@ class RequestState(State):
     tracer: Tracer
 
 
-async def get_state(request: Request) -> RequestState:
-    """Return all of it, for the paths of pictures: each dependency takes its time, at each request."""
+def state_of(request: Request) -> RequestState:
+    """Return all of it, for the paths of pictures: no dependency, each of which takes its time, at each request."""
     return cast(RequestState, request.state)
 
 
@@ -79,7 +79,6 @@ async def get_control(request: Request) -> ModelControl:
     return control
 
 
-StateDep = Annotated[RequestState, Depends(get_state)]
 SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
 ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
 StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
@@ -160,7 +159,6 @@ def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
     async def get_upload(
         request: Request,
         caller: Caller,
-        state: StateDep,
         model: ModelQuery = None,
         version: VersionQuery = None,
         x_request_timeout: TimeoutHeader = None,
@@ -171,6 +169,7 @@ def read_uploads(priority: Priority) -> Callable[..., AsyncIterator[Upload]]:
             TooManyRequests: it is one too many of this caller.
             BodyTooSlow: the body did not come in time.
         """
+        state = state_of(request)
         await state["rates"].take(caller.subject)
         served = choose(state["models"], caller.subject, model, version)
         settings = state["settings"]

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import structlog
-from fastapi import Depends, Request, Security
+from fastapi import Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, Counter
@@ -121,14 +121,22 @@ async def authenticate(
     return Principal(claims.subject, claims.client_id, claims.scopes, claims.session_id)
 
 
-async def get_principal(
-    required: SecurityScopes, request: Request, token: Annotated[str | None, Depends(bearer)]
-) -> Principal:
+async def get_principal(required: SecurityScopes, request: Request, token: str | None) -> Principal:
     """Return who calls, by what the lifespan put into the state; raises as `authenticate` does."""
     state = request.state
     return await authenticate(required, token, state.verifier, state.verifications, state.tracer)
 
 
+class _CallerBearer(OAuth2PasswordBearer):
+    """`bearer` and who has the token, in one: each dependency takes its time, at each request."""
+
+    async def __call__(self, request: Request, required: SecurityScopes) -> Principal:  # type: ignore[override]
+        return await get_principal(required, request, await super().__call__(request))
+
+
+_caller = _CallerBearer(tokenUrl="/token", scheme_name=bearer.scheme_name, scopes=SCOPES, auto_error=False)
+
+
 def require_scope(*scopes: str) -> Any:
     """Mark a parameter as the caller who has `scopes`: `Annotated[Principal, require_scope("profile")]`."""
-    return Security(get_principal, scopes=list(scopes))
+    return Security(_caller, scopes=list(scopes))

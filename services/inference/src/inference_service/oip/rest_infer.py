@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 from servicekit.recording import report_stages
 
-from inference_service.dependencies import Caller, StateDep, TimeoutHeader
+from inference_service.dependencies import Caller, TimeoutHeader, state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -64,11 +64,11 @@ def read_infer_body(served_dep: Any) -> Callable[..., AsyncIterator[InferBody]]:
         request: Request,
         caller: Caller,
         served: served_dep,
-        state: StateDep,
         x_request_timeout: TimeoutHeader = None,
         json_length: JsonLength = None,
     ) -> AsyncIterator[InferBody]:
         """Yield the body; nothing is read for an unknown caller or model, or under overload."""
+        state = state_of(request)
         await state["rates"].take(caller.subject)
         settings = state["settings"]
         timeout_seconds = x_request_timeout or settings.request_timeout_seconds
@@ -120,9 +120,9 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
     async def infer_pictures(
         request: Request,
         body: Annotated[InferBody, Depends(read_infer_body(served_dep))],
-        state: StateDep,
     ) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
+        state = state_of(request)
         asked = await run_by_size(len(body.data), read_request, body.data, body.json_length)
         answer = await while_connected(
             request.receive,

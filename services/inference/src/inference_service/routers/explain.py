@@ -14,7 +14,7 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from inference_service.dependencies import LowPriorityUploadDep, StateDep
+from inference_service.dependencies import LowPriorityUploadDep, state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -73,7 +73,6 @@ _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 async def explain(
     request: Request,
     upload: LowPriorityUploadDep,
-    state: StateDep,
     target: Annotated[
         Annotated[int, Field(ge=0, le=1_000_000)] | None,
         WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 1_000_000}),
@@ -84,7 +83,7 @@ async def explain(
     wants_png = not _prefers_json(request)
     explained = await while_connected(
         request.receive,
-        state["explainer"].explain(
+        state_of(request)["explainer"].explain(
             upload.data,
             upload.served,
             target=target,

@@ -12,7 +12,7 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from inference_service.dependencies import StateDep, UploadDep
+from inference_service.dependencies import UploadDep, state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -77,13 +77,12 @@ async def predict(
     request: Request,
     response: Response,
     upload: UploadDep,
-    state: StateDep,
     top_k: Annotated[int, Query(ge=1, le=20, description="How many classes to name.")] = 5,
 ) -> PredictResponse:
     """Classify one picture: upright, its middle square, over all classes of the model."""
     classified = await while_connected(
         request.receive,
-        state["pipeline"].classify(
+        state_of(request)["pipeline"].classify(
             upload.data, upload.served, top_k=top_k, timeout_seconds=upload.timeout_seconds, timings=upload.timings
         ),
     )
