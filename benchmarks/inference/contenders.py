@@ -77,8 +77,8 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
     return [
         pinhole("pinhole", "Pinhole", "auto", plain),
         pinhole("pinhole-fp32", "Pinhole, fp32", "auto-fp32", plain),
-        # By name: the search refuses it here, for answers that seeded weights leave close together.
-        pinhole("pinhole-bf16", "Pinhole, bf16", "compile-bf16", plain),
+        # By name: what it costs where the search finds that bfloat16 alone is enough.
+        pinhole("pinhole-cascade", "Pinhole, cascade", "compile-cascade", plain),
         pinhole("pinhole-int8", "Pinhole, int8", "auto", write_models_file(folder, weights, CALIBRATION)),
         peer("tutorial", "FastAPI tutorial", str(servers / "tutorial.py"), python=sys.executable),
         peer(

@@ -33,11 +33,13 @@ def test_the_margin_is_that_of_the_first_two_classes() -> None:
 def test_only_what_is_close_is_computed_again_and_in_its_place() -> None:
     fast, exact = Means(), Means(plus=100.0)
     images = pictures((1, 2, 4), (2, 2.25, 1), (8, 2, 4), (3, 3, 3))
-    logits = Cascade(fast, exact, margin=0.25)(images)
+    cascade = Cascade(fast, exact, margin=0.25)
+    logits = cascade(images)
     assert logits.tolist() == [[1, 2, 4], [102, 102.25, 101], [8, 2, 4], [103, 103, 103]]
     [again] = exact.asked
     assert again.equal(images[[1, 3]])
     assert again.is_contiguous(memory_format=torch.channels_last)
+    assert [cascade.take_recomputed() for _ in range(2)] == [2, 0]
     assert [given.dtype for given in (*fast.asked, *exact.asked)] == [torch.bfloat16, torch.float32]
 
 

@@ -16,8 +16,8 @@ from tests.unit.inference.networks import tiny_source
 def test_a_stopped_rollout_a_failed_load_and_the_memory_of_a_gpu_are_as_they_are_listed() -> None:
     registry = CollectorRegistry()
     metrics = InferenceMetrics(registry)
-    metrics.show_stopped(tiny_source(), is_stopped=True)
-    metrics.model_has_failed(tiny_source())
+    metrics.versions.show_stopped(tiny_source(), is_stopped=True)
+    metrics.versions.failed(tiny_source())
     metrics.show_gpu_memory("cuda:0", allocated=1, reserved=2, limit=3)
     exposition = Exposition(generate_latest(registry).decode())
     listed = {metric.name: metric for metric in read_metric_registry().metrics}
@@ -39,9 +39,9 @@ def test_among_several_workers_a_model_that_was_is_0(tmp_path: Path) -> None:
         "from prometheus_client.multiprocess import MultiProcessCollector\n"
         "from tests.unit.inference.networks import tiny_model, tiny_source\n"
         "metrics, shown = InferenceMetrics(CollectorRegistry()), CollectorRegistry()\n"
-        "metrics.model_is_ready(tiny_source(), tiny_model())\n"
-        "metrics.model_is_gone(tiny_source(), tiny_model())\n"
-        "metrics.version_is_gone(tiny_source())\n"
+        "metrics.versions.ready(tiny_source(), tiny_model())\n"
+        "metrics.versions.gone(tiny_source(), tiny_model())\n"
+        "metrics.versions.forget(tiny_source())\n"
         "MultiProcessCollector(shown)\n"
         "print(generate_latest(shown).decode())"
     )

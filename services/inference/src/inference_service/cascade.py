@@ -4,6 +4,7 @@ Both are the same network. What decides is the margin between the two highest lo
 et al., "IDK Cascades: Fast Deep Learning by Learning not to Overthink" (arXiv:1706.00885).
 """
 
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,8 @@ class Cascade(nn.Module):
         self.fast = fast
         self.exact = exact
         self.margin = margin
+        self._recomputed = 0
+        self._counting = Lock()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float32 [N, classes], of inputs [N, 3, H, W]."""
@@ -31,7 +34,15 @@ class Cascade(nn.Module):
         if len(close):
             again = images[close].contiguous(memory_format=torch.channels_last)
             logits[close] = self.exact(again).float()
+            with self._counting:  # several threads may compute at once
+                self._recomputed += len(close)
         return logits
+
+    def take_recomputed(self) -> int:
+        """Return how many inputs were computed twice since this was asked last."""
+        with self._counting:
+            recomputed, self._recomputed = self._recomputed, 0
+        return recomputed
 
 
 class Learned(NamedTuple):

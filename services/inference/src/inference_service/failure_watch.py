@@ -43,5 +43,5 @@ class FailureWatch:
         if len(failures) < self._window or sum(failures) / self._window < self._share:
             return
         served.stop(f"stopped: {sum(failures)} of its last {self._window} computations failed")
-        self._metrics.show_stopped(served.source, is_stopped=True)
+        self._metrics.versions.show_stopped(served.source, is_stopped=True)
         log.error("version_stopped", model=served.source.name, version=served.source.version, reason=served.reason)

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from servicekit.metrics import DURATION_BUCKETS, is_shared
+from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
 from servicekit.telemetry import exemplar
 
-from inference_service.model import Model, ModelSource
+from inference_service.cascade import Cascade
+from inference_service.model import Model
 from inference_service.statistics import StatisticsBook
 from inference_service.timings import StageTimings
+from inference_service.version_metrics import VersionMetrics
 
 Rejection = Literal["queue_full", "too_late", "body_bytes", "rate"]
 """Why a request was turned away before anything was computed."""
@@ -29,11 +31,13 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class InferenceMetrics:
-    """Requests, their stages and the models. Labels are bounded: known models, stages, outcomes."""
+    """Requests, their stages and what they take. Labels are bounded: known models, stages, outcomes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.statistics = StatisticsBook()
         """The same in the counts that the inference protocol has."""
+
+        self.versions = VersionMetrics(registry)
 
         self._stage_duration_seconds = Histogram(
             "inference_stage_duration_seconds",
@@ -79,6 +83,11 @@ class InferenceMetrics:
             buckets=_BATCH_SIZES,
             registry=registry,
         )
+        self._recomputed = Counter(
+            "inference_recomputed_pictures",
+            "Pictures that a cascade has computed twice, as their two likeliest classes were close.",
+            registry=registry,
+        )
         self._device_busy_seconds = Counter(
             "inference_device_busy_seconds",
             "Time that a device has computed: how fast this grows is the part of it that is in use.",
@@ -116,47 +125,11 @@ class InferenceMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self._model_info = Gauge(
-            "inference_model_info",
-            "1 for each model that is ready; where there are several workers, 0 for one that was.",
-            ["model", "version", "source", "device", "dtype", "mode", "digest"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
-
-        self._model_images_per_second = Gauge(
-            "inference_model_images_per_second",
-            "What the search for the fastest mode has measured, in batches of the largest size.",
-            ["model", "version", "mode"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
-        self._model_loads = Counter(
-            "inference_model_loads",
-            "Versions of models that were loaded, by what came of it: ready or failed.",
-            ["model", "outcome"],
-            registry=registry,
-        )
-
-        self._model_load_seconds = Gauge(
-            "inference_model_load_duration_seconds",
-            "Time from the source of a version to its being served, its warm-up included.",
-            ["model", "version"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
         self._shadow_comparisons = Counter(
             "inference_shadow_comparisons",
             "Answers that a shadow was to give as well, by the label that it names first: agree, disagree, "
             "failed, or dropped as there was other work.",
             ["model", "outcome"],
-            registry=registry,
-        )
-        self._rollout_stopped = Gauge(
-            "inference_rollout_stopped",
-            "1 for a canary or a shadow that was stopped as it has failed, 0 once it is loaded anew.",
-            ["model", "version"],
-            multiprocess_mode="livemax",
             registry=registry,
         )
         self._gpu_memory_bytes = Gauge(
@@ -225,6 +198,8 @@ class InferenceMetrics:
     def batch_computed(self, model: Model, rows: int, seconds: float, *, share: float) -> None:
         """Count one batch, and the time that the device of its model took: of a batch beside others its `share`."""
         self._batch_size.observe(rows)
+        if isinstance(model.network, Cascade):
+            self._recomputed.inc(model.network.take_recomputed())
         self._device_busy_seconds.labels(model.device).inc(seconds * share)
         self.statistics.of(model.network).batch(rows, seconds)
 
@@ -255,46 +230,6 @@ class InferenceMetrics:
         self._gpu_memory_bytes.labels(device, "reserved").set(reserved)
         self._gpu_memory_limit_bytes.labels(device).set(limit)
 
-    def model_is_ready(self, source: ModelSource, model: Model) -> None:
-        """Show a model, what it runs on, and how fast that is."""
-        self._model_info.labels(*_info(source, model)).set(1)
-        for found in model.measurements:
-            if found.images_per_second is not None:
-                labels = source.name, source.version, found.mode
-                self._model_images_per_second.labels(*labels).set(found.images_per_second)
-
-    def model_is_gone(self, source: ModelSource, model: Model | None) -> None:
-        """Show that a model is no longer served."""
-        if model is None:
-            return
-        if is_shared():  # from the files that workers keep nothing can be removed
-            self._model_info.labels(*_info(source, model)).set(0)
-        else:
-            self._model_info.remove(*_info(source, model))
-
-    def version_is_gone(self, source: ModelSource) -> None:
-        """Show nothing more of a version: the next ones have other numbers."""
-        if not is_shared():
-            for gauge in (self._model_images_per_second, self._model_load_seconds, self._rollout_stopped):
-                gauge.remove_by_labels({"model": source.name, "version": source.version})
-
-    def model_was_loaded(self, source: ModelSource, seconds: float) -> None:
-        """Count one version that came to be served."""
-        self._model_loads.labels(source.name, "ready").inc()
-        self._model_load_seconds.labels(source.name, source.version).set(seconds)
-
     def compared(self, model: str, outcome: Comparison) -> None:
         """Count one answer that a shadow was to give as well."""
         self._shadow_comparisons.labels(model, outcome).inc()
-
-    def show_stopped(self, source: ModelSource, *, is_stopped: bool) -> None:
-        """Show whether a canary or a shadow was stopped."""
-        self._rollout_stopped.labels(source.name, source.version).set(is_stopped)
-
-    def model_has_failed(self, source: ModelSource) -> None:
-        """Count one version that could not be loaded."""
-        self._model_loads.labels(source.name, "failed").inc()
-
-
-def _info(source: ModelSource, model: Model) -> tuple[str, ...]:
-    return source.name, source.version, source.uri, model.device, model.dtype_name, model.mode, model.digest

@@ -158,7 +158,7 @@ class ModelRegistry:
         """
         async with self._changing:
             for served in self.versions(name):
-                self._metrics.model_is_gone(served.source, served.model)
+                self._metrics.versions.gone(served.source, served.model)
                 served.model, served.state, served.reason = None, ModelState.UNLOADED, None
                 log.info("model_unloaded", model=name, version=served.source.version)
 
@@ -198,13 +198,13 @@ class ModelRegistry:
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
             if served.model is None:
                 served.source, served.state = source, ModelState.FAILED
-            self._metrics.model_has_failed(source)
+            self._metrics.versions.failed(source)
             log.exception("model_failed", model=source.name, source=source.uri, reason=served.reason)
         else:
             self._switch(served, source, model)
             self._resume(served)
             self._loaded.put_nowait(weakref.ref(served))
-            self._metrics.model_was_loaded(source, time.perf_counter() - started)
+            self._metrics.versions.loaded(source, time.perf_counter() - started)
 
     async def search_modes(self) -> None:
         """Go over to the fastest mode of each model that is loaded and for which none is set or known, for ever.
@@ -226,9 +226,9 @@ class ModelRegistry:
                 self._switch(served, served.source, found)
 
     def _switch(self, served: ServedModel, source: ModelSource, model: Model) -> None:
-        self._metrics.model_is_gone(served.source, served.model)
+        self._metrics.versions.gone(served.source, served.model)
         served.model, served.source, served.state = model, source, ModelState.READY
-        self._metrics.model_is_ready(source, model)
+        self._metrics.versions.ready(source, model)
         log.info(
             "model_ready",
             model=source.name,
@@ -245,7 +245,7 @@ class ModelRegistry:
 
     def _resume(self, served: ServedModel) -> None:
         if served.stopped:
-            self._metrics.show_stopped(served.source, is_stopped=False)
+            self._metrics.versions.show_stopped(served.source, is_stopped=False)
         served.resume()
 
     def _take_over(self, wanted: Mapping[tuple[str, str], ModelSource]) -> None:
@@ -265,6 +265,6 @@ class ModelRegistry:
             if key[0] in answering or key[0] not in names:
                 served = self._models.pop(key)
                 self._resume(served)
-                self._metrics.model_is_gone(served.source, served.model)
-                self._metrics.version_is_gone(served.source)
+                self._metrics.versions.gone(served.source, served.model)
+                self._metrics.versions.forget(served.source)
                 log.info("model_retired", model=served.source.name, version=served.source.version)
