@@ -178,7 +178,8 @@ class ModeSearch:
             margin = kept.margin
         else:
             if margin is None:
-                margin = learn(*(logits_of_views(part, self._max_batch_size) for part in (exact, fast))).margin
+                views = [logits_of_views(part, self._max_batch_size, self._ending.check) for part in (exact, fast)]
+                margin = learn(*views).margin
             self._write(path, _Margin(margin=margin))
         network = Cascade(fast.network, exact.network, margin)
         return replace(model, network=network, mode=mode, batch_seconds={})
