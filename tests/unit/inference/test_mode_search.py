@@ -16,6 +16,7 @@ import pytest
 import torch
 from inference_service.agreement import compare
 from inference_service.cascade import Cascade
+from inference_service.conversion import REVISION
 from inference_service.ending import Ending, ServiceEnds
 from inference_service.loading import Loader
 from inference_service.mode_search import ModeSearch
@@ -195,6 +196,12 @@ def test_what_was_found_is_kept_for_the_next_start(tmp_path: Path) -> None:
     assert (again.mode, again.measurements) == (first.mode, first.measurements)
     assert loaded(tmp_path, model("another model"), search=False).mode is Mode.EAGER
     assert loaded(tmp_path, model(), setting="auto-fp32", search=False).mode is Mode.EAGER
+
+
+def test_what_an_older_service_has_found_is_searched_for_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded(tmp_path, model())
+    monkeypatch.setattr("inference_service.mode_search.REVISION", REVISION + 1)
+    assert loaded(tmp_path, model(), search=False).mode is Mode.EAGER
 
 
 def test_of_two_that_start_at_once_one_searches_and_the_other_takes_what_it_finds(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from inference_service.model import Model, batch_sizes
 from inference_service.modes import Mode, ModeSetting
 from inference_service.precision import to_bfloat16
 
+REVISION = 2
+"""Of what a mode makes of a network, to be counted up with it: what an older one has kept is not loaded."""
+
 
 def candidates(model: Model, setting: ModeSetting) -> list[Mode]:
     """Return the modes to compare with eager."""

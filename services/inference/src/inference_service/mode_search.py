@@ -16,7 +16,7 @@ from servicekit.logs import get_logger
 from inference_service.cascade import Cascade, learn
 from inference_service.compilation import LEAST_SECONDS, compile_network
 from inference_service.compiled_network import CompiledNetwork
-from inference_service.conversion import candidates, dtype_in, in_mode, missing_for
+from inference_service.conversion import REVISION, candidates, dtype_in, in_mode, missing_for
 from inference_service.ending import Ending
 from inference_service.file_lock import locked
 from inference_service.mode_trial import OutOfTime, Trial, logits_of_views
@@ -193,6 +193,7 @@ class ModeSearch:
         machine = torch.cuda.get_device_name(model.device) if model.device.startswith("cuda") else _processor()
         decides = (
             *model.identity,
+            str(REVISION),
             model.device,
             setting,
             torch.__version__,
