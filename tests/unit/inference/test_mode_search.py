@@ -27,7 +27,7 @@ from inference_service.settings import InferenceSettings
 from torch import Tensor, nn
 
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import tiny_model
+from tests.unit.inference.networks import is_warm_up, tiny_model
 from tests.unit.inference.pictures import DATA
 
 
@@ -155,6 +155,21 @@ def test_a_cascade_that_is_set_learns_its_margin_once(tmp_path: Path) -> None:
     again = loaded(tmp_path, unsure(), setting="cascade")
     assert isinstance(again.network, Cascade)
     assert again.network.margin == 0.5
+
+
+def test_both_parts_of_a_cascade_are_warm(tmp_path: Path) -> None:
+    warm: set[tuple[torch.dtype, int]] = set()
+
+    class Sure(nn.Module):
+        """Knows what is grey."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            if is_warm_up(images):
+                warm.add((images.dtype, len(images)))
+            return images.mean((2, 3)) * torch.tensor([1, 2, 4])
+
+    loaded(tmp_path, replace(tiny_model(Sure()), digest="sure"), setting="cascade")
+    assert warm == {(dtype, rows) for dtype in (torch.bfloat16, torch.float32) for rows in (1, 2, 4)}
 
 
 def test_there_is_no_cascade_where_the_machine_lacks_it_or_its_exact_part(tmp_path: Path) -> None:

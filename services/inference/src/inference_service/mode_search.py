@@ -173,6 +173,7 @@ class ModeSearch:
     def _cascade(self, model: Model, mode: Mode, seconds: float, margin: float | None) -> Model:
         """Return the cascade, with the margin that is given, was kept, or is learnt here."""
         fast, exact = (self._in_mode(model, part, keep=True, seconds=seconds) for part in mode.parts)
+        exact.warm_up(self._max_batch_size)  # that of the cascade computes it only for what is close
         path = self._path(model, mode)
         if margin is None and (kept := _read(_Margin, path)):
             margin = kept.margin
