@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import pytest
 from servicekit.garbage import collect_rarely, settle
 
 
@@ -24,6 +25,22 @@ def test_what_is_there_is_left_out_of_collections_and_freed_when_there_is_a_chan
         assert left() is not None
         settle()
         assert left() is None
+    finally:
+        gc.unfreeze()
+
+
+def test_what_workers_share_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/of/several/workers")
+    ours = Cycle()
+    left = weakref.ref(ours)
+    try:
+        gc.freeze()
+        del ours
+        settle()
+        assert left() is not None
+        later = weakref.ref(Cycle())
+        settle()
+        assert later() is None, "what came after is"
     finally:
         gc.unfreeze()
 

@@ -17,8 +17,14 @@ def settle() -> None:
     """Collect all there is, and leave what remains out of further collections: it is there to stay.
 
     A collection of all stops every thread; with torch there are a quarter of a million objects, and it takes 0.1 s.
-    What was left out before is looked at once more.
+    What was left out before is looked at once more: but for what the master of several workers has left out for good,
+    since a look at it copies the memory that they share.
     """
+    from servicekit.metrics import is_shared  # its variable is not set when gunicorn imports this
+
+    if is_shared():
+        gc.collect()
+        return
     gc.unfreeze()
     gc.collect()
     gc.freeze()
