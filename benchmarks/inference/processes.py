@@ -86,7 +86,9 @@ class Running:
         over = threading.Event()
 
         def watch() -> None:
-            while not over.wait(MEMORY_EVERY_SECONDS):
+            is_over = False
+            while not is_over:
+                is_over = over.wait(MEMORY_EVERY_SECONDS)
                 most[0] = max(most[0], memory_bytes(self.process))
 
         thread = threading.Thread(target=watch)
@@ -96,7 +98,6 @@ class Running:
         finally:
             over.set()
             thread.join()
-            most[0] = max(most[0], memory_bytes(self.process))
 
 
 @contextmanager

@@ -19,8 +19,7 @@ REVISION = 2
 def candidates(model: Model, setting: ModeSetting) -> list[Mode]:
     """Return the modes to compare with eager."""
     keeps_dtype = setting == "auto-fp32" or model.dtype is not torch.float32
-    modes = [mode for mode in Mode if mode not in (Mode.EAGER, Mode.INT8)]
-    return [mode for mode in modes if not (keeps_dtype and mode.is_bf16)]
+    return [mode for mode in Mode if mode not in (Mode.EAGER, Mode.INT8) and not (keeps_dtype and mode.is_bf16)]
 
 
 def missing_for(mode: Mode, device: str) -> str | None:

@@ -54,7 +54,7 @@ class Mode(StrEnum):
     @property
     def is_compiled(self) -> bool:
         """Tell whether it is made of libraries for this machine."""
-        return self in (Mode.COMPILE, Mode.COMPILE_BF16, Mode.COMPILE_CASCADE)
+        return self.parts[0] in (Mode.COMPILE, Mode.COMPILE_BF16)
 
     @property
     def is_bf16(self) -> bool:
