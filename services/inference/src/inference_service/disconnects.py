@@ -19,17 +19,26 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         CallerLeft: the caller was faster.
     """
-    answering = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnect(receive))
+    watching = asyncio.create_task(_disconnect(receive))
+    answering = asyncio.current_task()
+    assert answering is not None
+    has_left = is_over = False
+
+    def leave(_watching: asyncio.Task[None]) -> None:
+        nonlocal has_left
+        if not is_over:
+            has_left = answering.cancel()
+
+    watching.add_done_callback(leave)
     try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise CallerLeft("the connection was closed before the answer")
-        return answering.result()
+        return await work
+    except asyncio.CancelledError:
+        if has_left and not answering.uncancel():
+            raise CallerLeft("the connection was closed before the answer") from None
+        raise
     finally:
-        answering.cancel()
-        leaving.cancel()
-        await asyncio.wait((answering, leaving))
+        is_over = True
+        watching.cancel()
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -14,7 +14,7 @@ from servicekit.telemetry import exemplar
 from inference_service.cascade import Cascade
 from inference_service.model import Model
 from inference_service.statistics import StatisticsBook
-from inference_service.timings import StageTimings
+from inference_service.timings import STAGES, StageTimings
 from inference_service.version_metrics import VersionMetrics
 
 Rejection = Literal["queue_full", "too_late", "body_bytes", "rate"]
@@ -39,13 +39,14 @@ class InferenceMetrics:
 
         self.versions = VersionMetrics(registry)
 
-        self._stage_duration_seconds = Histogram(
+        stage_duration_seconds = Histogram(
             "inference_stage_duration_seconds",
             "Time that a request spent in one stage.",
             ["stage"],
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+        self._stage_duration_seconds = {stage: stage_duration_seconds.labels(stage) for stage in STAGES}
         self._requests = Counter(
             "inference_requests",
             "Pictures for a model, by what came of it: ok, invalid, rejected, timeout, cancelled or error.",
@@ -173,7 +174,7 @@ class InferenceMetrics:
             self._requests.labels(model, outcome).inc()
             traced = exemplar()
             for stage, seconds in timings.seconds().items():
-                self._stage_duration_seconds.labels(stage).observe(seconds, traced)
+                self._stage_duration_seconds[stage].observe(seconds, traced)
 
     @contextmanager
     def classification(self, model: str, timings: StageTimings) -> Iterator[None]:

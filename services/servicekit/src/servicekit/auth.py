@@ -137,6 +137,22 @@ class _CallerBearer(OAuth2PasswordBearer):
 _caller = _CallerBearer(tokenUrl="/token", scheme_name=bearer.scheme_name, scopes=SCOPES, auto_error=False)
 
 
+class CallerWith:
+    """Who calls a `DirectRoute`, where they have `scopes`."""
+
+    def __init__(self, *scopes: str) -> None:
+        self._required = SecurityScopes(list(scopes))
+
+    @property
+    def security(self) -> list[dict[str, list[str]]]:
+        """Return the `security` of an operation in OpenAPI."""
+        return [{_caller.scheme_name: self._required.scopes}]
+
+    async def __call__(self, request: Request) -> Principal:
+        """Return the caller; raises as `authenticate` does."""
+        return await _caller(request, self._required)
+
+
 def require_scope(*scopes: str) -> Any:
     """Mark a parameter as the caller who has `scopes`: `Annotated[Principal, require_scope("profile")]`."""
     return Security(_caller, scopes=list(scopes))

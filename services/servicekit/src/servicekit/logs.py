@@ -69,7 +69,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
     # `servicekit.telemetry` says once what these say at each attempt.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,

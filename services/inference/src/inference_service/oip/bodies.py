@@ -1,16 +1,12 @@
 """Bodies of the inference protocol: read under a limit, unpacked where they are compressed."""
 
-import asyncio
 import zlib
 from collections.abc import Callable
-from contextlib import aclosing
 
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
-from inference_service.errors import BodyTooSlow, CallerLeft
+from inference_service.bodies import declared_length, feed_body, too_large
 from inference_service.oip.errors import BadRequest, UnknownEncoding
-from inference_service.uploads import declared_length, limited_stream, too_large
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 """Of zlib. What HTTP calls deflate has the header of zlib (RFC 9110, section 8.4.1.2)."""
@@ -31,22 +27,16 @@ async def read_body(
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if declared_length(request) > max_bytes:
         raise too_large(max_bytes)
-    try:
-        async with (
-            asyncio.timeout(timeout_seconds),
-            aclosing(limited_stream(request, max_bytes, max_bytes, lambda _: None)) as stream,
-        ):
-            unpack = _unpacker(encoding, max_bytes)
-            pieces = []
-            async for chunk in stream:
-                pieces.append(unpack.feed(chunk))
-                count(len(pieces[-1]))
-            unpack.check_end()
-            return b"".join(pieces)
-    except TimeoutError:
-        raise BodyTooSlow(f"the body did not come within {timeout_seconds:g} s") from None
-    except ClientDisconnect:
-        raise CallerLeft("the connection was closed before the end of the body") from None
+    unpack = _unpacker(encoding, max_bytes)
+    pieces: list[bytes] = []
+
+    def feed(chunk: bytes) -> None:
+        pieces.append(unpack.feed(chunk))
+        count(len(pieces[-1]))
+
+    await feed_body(request, feed, limit=max_bytes, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    unpack.check_end()
+    return b"".join(pieces)
 
 
 class _Unpacker:

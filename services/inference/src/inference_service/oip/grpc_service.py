@@ -12,7 +12,7 @@ from servicekit.health import Readiness
 from servicekit.problem import Problem
 from servicekit.recording import warn_if_slow
 
-from inference_service.dependencies import MAX_TIMEOUT_SECONDS, State
+from inference_service.dependencies import State
 from inference_service.errors import DeadlineExceeded
 from inference_service.executors import run_by_size
 from inference_service.oip import protocol_pb2 as pb
@@ -35,6 +35,7 @@ from inference_service.oip.metadata import (
     model_metadata,
     server_metadata,
 )
+from inference_service.receiving import MAX_TIMEOUT_SECONDS
 from inference_service.registry import ServedModel
 from inference_service.rollout import choose
 from inference_service.timings import StageTimings

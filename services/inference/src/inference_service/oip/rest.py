@@ -22,7 +22,7 @@ from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.oip.errors import PREFIX, BadRequest, error_responses
 from inference_service.oip.metadata import loaded_statistics, model_config, model_metadata, server_metadata
 from inference_service.oip.repository import repository_router
-from inference_service.oip.rest_infer import infer_router
+from inference_service.oip.rest_infer import InferParameters, VersionInferParameters, infer_router
 from inference_service.oip.schemas import (
     ModelConfig,
     ModelMetadata,
@@ -47,11 +47,10 @@ def oip_routers(readiness: Readiness, stuck: Callable[[], str | None]) -> Sequen
     return [
         _server_router(readiness, stuck),
         _statistics_router(),
-        *(
-            router(prefix=prefix, tags=[TAG], served_dep=served_dep)
-            for prefix, served_dep in ((named, NamedModelDep), (numbered, NamedVersionDep))
-            for router in (_model_router, infer_router)
-        ),
+        _model_router(prefix=named, tags=[TAG], served_dep=NamedModelDep),
+        infer_router(prefix=named, tags=[TAG], parameters=InferParameters),
+        _model_router(prefix=numbered, tags=[TAG], served_dep=NamedVersionDep),
+        infer_router(prefix=numbered, tags=[TAG], parameters=VersionInferParameters),
         repository_router(prefix=f"{PREFIX}/repository", tags=[TAG]),
     ]
 

@@ -1,15 +1,13 @@
 """Inference over REST."""
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
+from servicekit.direct import DirectRoute, Parameters
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
-from servicekit.recording import report_stages
 
-from inference_service.dependencies import Caller, TimeoutHeader, state_of
+from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -29,68 +27,36 @@ from inference_service.oip.inference import infer
 from inference_service.oip.rest_answers import JSON_LENGTH_HEADER, InferOut, render
 from inference_service.oip.rest_requests import read_request
 from inference_service.oip.rest_schema import REQUEST_BODY, RESPONSE_HEADERS
-from inference_service.registry import ServedModel
-from inference_service.timings import StageTimings
-from inference_service.uploads import declared_length
+from inference_service.receiving import Timeout, admitted, predicting
 
 
-@dataclass(frozen=True, slots=True)
-class InferBody:
-    """The body of a request, the model that it is for, and the clock of the request."""
+class InferParameters(Parameters):
+    """What is said of an inference beside its body."""
 
-    data: bytes
-    served: ServedModel
-    json_length: int | None
-    timeout_seconds: float
-    timings: StageTimings
-
-
-JsonLength = Annotated[
-    Annotated[int, Field(ge=0)] | None,
-    # To leave the header out is valid, `null` is not.
-    WithJsonSchema({"type": "integer", "minimum": 0}),
-    Header(
-        alias=JSON_LENGTH_HEADER,
-        description="How many bytes of the body, as it is when unpacked, are the JSON object; the data of the "
-        "tensors follow. By default all. With 0 the body is one encoded picture.",
-    ),
-]
+    name: Annotated[str, Field(max_length=MODEL_NAME_LENGTH, examples=[MODEL_NAME_EXAMPLE]), "path"]
+    timeout_seconds: Timeout = None
+    json_length: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        # To leave the header out is valid, `null` is not.
+        WithJsonSchema({"type": "integer", "minimum": 0}),
+        Field(
+            alias=JSON_LENGTH_HEADER,
+            description="How many bytes of the body, as it is when unpacked, are the JSON object; the data of the "
+            "tensors follow. By default all. With 0 the body is one encoded picture.",
+        ),
+        "header",
+    ] = None
 
 
-def read_infer_body(served_dep: Any) -> Callable[..., AsyncIterator[InferBody]]:
-    """Return the dependency that reads the body of a request for the model that `served_dep` gives."""
+class VersionInferParameters(InferParameters):
+    """The same, where the path names a version."""
 
-    async def get_body(
-        request: Request,
-        caller: Caller,
-        served: served_dep,
-        x_request_timeout: TimeoutHeader = None,
-        json_length: JsonLength = None,
-    ) -> AsyncIterator[InferBody]:
-        """Yield the body; nothing is read for an unknown caller or model, or under overload."""
-        state = state_of(request)
-        await state["rates"].take(caller.subject)
-        settings = state["settings"]
-        timeout_seconds = x_request_timeout or settings.request_timeout_seconds
-        state["pipeline"].check(served, timeout_seconds=timeout_seconds)
-        budget = state["bodies"].hold(min(declared_length(request), settings.max_infer_bytes))
-        with StageTimings(state["tracer"]) as timings, budget as held:
-            report_stages(request, timings.seconds)
-            with timings.measure("receive"):
-                data = await read_body(
-                    request,
-                    max_bytes=settings.max_infer_bytes,
-                    timeout_seconds=settings.body_timeout_seconds,
-                    count=held.add,
-                )
-            yield InferBody(data, served, json_length, timeout_seconds, timings)
-
-    return get_body
+    version: Annotated[str, Field(pattern=VERSION_PATTERN, examples=["1"]), "path"]
 
 
-def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
+def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParameters]) -> APIRouter:
     """Return the path for inferences of one model, or of one version of it."""
-    router = APIRouter(prefix=prefix, tags=tags)
+    router = APIRouter(prefix=prefix, tags=tags, route_class=DirectRoute)
 
     @router.post(
         "/infer",
@@ -115,26 +81,45 @@ def infer_router(*, prefix: str, tags: list[Any], served_dep: Any) -> APIRouter:
                 DeadlineExceeded,
             ),
         },
-        openapi_extra={"requestBody": REQUEST_BODY},
+        openapi_extra={
+            "parameters": parameters.documented(),
+            "requestBody": REQUEST_BODY,
+            "security": predicting.security,
+        },
     )
-    async def infer_pictures(
-        request: Request,
-        body: Annotated[InferBody, Depends(read_infer_body(served_dep))],
-    ) -> Response:
+    async def infer_pictures(request: Request) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
+        caller = await predicting(request)
+        asked = parameters.of(request)
         state = state_of(request)
-        asked = await run_by_size(len(body.data), read_request, body.data, body.json_length)
-        answer = await while_connected(
-            request.receive,
-            infer(
-                asked,
-                body.served,
-                state["pipeline"],
-                max_items=state["settings"].max_queue_size,
-                timeout_seconds=body.timeout_seconds,
-                timings=body.timings,
-            ),
-        )
+        settings = state["settings"]
+        async with admitted(
+            request,
+            caller,
+            model=asked.name,
+            version=asked.version if isinstance(asked, VersionInferParameters) else None,
+            timeout_seconds=asked.timeout_seconds,
+            max_bytes=settings.max_infer_bytes,
+        ) as let_in:
+            with let_in.timings.measure("receive"):
+                data = await read_body(
+                    request,
+                    max_bytes=settings.max_infer_bytes,
+                    timeout_seconds=settings.body_timeout_seconds,
+                    count=let_in.count,
+                )
+            inference = await run_by_size(len(data), read_request, data, asked.json_length)
+            answer = await while_connected(
+                request.receive,
+                infer(
+                    inference,
+                    let_in.served,
+                    state["pipeline"],
+                    max_items=settings.max_queue_size,
+                    timeout_seconds=let_in.timeout_seconds,
+                    timings=let_in.timings,
+                ),
+            )
         accept_encoding = request.headers.get("accept-encoding", "")
         return await run_by_size(answer.size_bytes, render, answer, accept_encoding=accept_encoding)
 

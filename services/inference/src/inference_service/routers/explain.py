@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, WithJsonSchema
+from servicekit.direct import DirectRoute
 from servicekit.problem import (
     ContentTooLarge,
     Forbidden,
@@ -14,7 +15,8 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from inference_service.dependencies import LowPriorityUploadDep, state_of
+from inference_service.batching import Priority
+from inference_service.dependencies import state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -30,12 +32,23 @@ from inference_service.errors import (
     UnknownClass,
     UnknownModel,
 )
+from inference_service.receiving import UploadParameters, admitted, predicting, receive_upload
 from inference_service.schemas import ExplainResponse, ModelRef
 from inference_service.uploads import REQUEST_BODY
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(tags=["predictions"], route_class=DirectRoute)
 
 _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+
+
+class ExplainParameters(UploadParameters):
+    """What is said of a picture that is to be explained."""
+
+    target: Annotated[
+        Annotated[int, Field(ge=0, le=1_000_000)] | None,
+        WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 1_000_000}),
+        Field(alias="class", description="Index of the class to explain. By default the likeliest.", examples=[282]),
+    ] = None
 
 
 @router.post(
@@ -68,34 +81,42 @@ _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
             DeadlineExceeded,
         ),
     },
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={
+        "parameters": ExplainParameters.documented(),
+        "requestBody": REQUEST_BODY,
+        "security": predicting.security,
+    },
 )
-async def explain(
-    request: Request,
-    upload: LowPriorityUploadDep,
-    target: Annotated[
-        Annotated[int, Field(ge=0, le=1_000_000)] | None,
-        WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 1_000_000}),
-        Query(alias="class", description="Index of the class to explain. By default the likeliest.", examples=[282]),
-    ] = None,
-) -> Response:
+async def explain(request: Request) -> Response:
     """Show which part of a picture speaks for a class. Predictions go first."""
-    wants_png = not _prefers_json(request)
-    explained = await while_connected(
-        request.receive,
-        state_of(request)["explainer"].explain(
-            upload.data,
-            upload.served,
-            target=target,
-            draw=wants_png,
-            timeout_seconds=upload.timeout_seconds,
-            timings=upload.timings,
-        ),
-    )
+    caller = await predicting(request)
+    asked = ExplainParameters.of(request)
+    state = state_of(request)
+    async with admitted(
+        request,
+        caller,
+        model=asked.model,
+        version=asked.version,
+        timeout_seconds=asked.timeout_seconds,
+        max_bytes=state["settings"].max_image_bytes,
+        priority=Priority.LOW,
+    ) as let_in:
+        data = await receive_upload(request, let_in)
+        explained = await while_connected(
+            request.receive,
+            state["explainer"].explain(
+                data,
+                let_in.served,
+                target=asked.target,
+                draw=not _prefers_json(request),
+                timeout_seconds=let_in.timeout_seconds,
+                timings=let_in.timings,
+            ),
+        )
     headers = {"Vary": "Accept"}
     if explained.png is not None:
         return Response(explained.png, media_type="image/png", headers=headers)
-    source = upload.served.source
+    source = let_in.served.source
     body = ExplainResponse(
         explained_class=explained.saliency.index,
         label=explained.label,
@@ -103,7 +124,7 @@ async def explain(
         method=explained.method,
         saliency=explained.saliency.map.tolist(),
         model=ModelRef(name=source.name, version=source.version),
-        timings=upload.timings.seconds(),
+        timings=let_in.timings.seconds(),
     )
     return JSONResponse(body.model_dump(by_alias=True), headers=headers)
 

@@ -2,7 +2,9 @@
 
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+from servicekit.direct import DirectRoute
 from servicekit.problem import (
     ContentTooLarge,
     Forbidden,
@@ -12,7 +14,7 @@ from servicekit.problem import (
     problem_responses,
 )
 
-from inference_service.dependencies import UploadDep, state_of
+from inference_service.dependencies import state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
     BodyTooSlow,
@@ -28,10 +30,11 @@ from inference_service.errors import (
     UnknownModel,
 )
 from inference_service.metrics import CacheOutcome
+from inference_service.receiving import UploadParameters, admitted, predicting, receive_upload
 from inference_service.schemas import ModelRef, PredictionOut, PredictResponse
 from inference_service.uploads import REQUEST_BODY
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(tags=["predictions"], route_class=DirectRoute)
 
 _HEADERS = {
     "Server-Timing": {
@@ -48,8 +51,15 @@ _HEADERS = {
 }
 
 
+class PredictParameters(UploadParameters):
+    """What is said of a picture that is to be classified."""
+
+    top_k: Annotated[int, Field(ge=1, le=20, description="How many classes to name.")] = 5
+
+
 @router.post(
     "/predict",
+    response_model=PredictResponse,
     responses={
         200: {"headers": _HEADERS},
         **problem_responses(
@@ -71,29 +81,46 @@ _HEADERS = {
             DeadlineExceeded,
         ),
     },
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={
+        "parameters": PredictParameters.documented(),
+        "requestBody": REQUEST_BODY,
+        "security": predicting.security,
+    },
 )
-async def predict(
-    request: Request,
-    response: Response,
-    upload: UploadDep,
-    top_k: Annotated[int, Query(ge=1, le=20, description="How many classes to name.")] = 5,
-) -> PredictResponse:
+async def predict(request: Request) -> Response:
     """Classify one picture: upright, its middle square, over all classes of the model."""
-    classified = await while_connected(
-        request.receive,
-        state_of(request)["pipeline"].classify(
-            upload.data, upload.served, top_k=top_k, timeout_seconds=upload.timeout_seconds, timings=upload.timings
-        ),
-    )
-    predictions, source = classified.predictions, upload.served.source
+    caller = await predicting(request)
+    asked = PredictParameters.of(request)
+    state = state_of(request)
+    async with admitted(
+        request,
+        caller,
+        model=asked.model,
+        version=asked.version,
+        timeout_seconds=asked.timeout_seconds,
+        max_bytes=state["settings"].max_image_bytes,
+    ) as let_in:
+        data = await receive_upload(request, let_in)
+        classified = await while_connected(
+            request.receive,
+            state["pipeline"].classify(
+                data,
+                let_in.served,
+                top_k=asked.top_k,
+                timeout_seconds=let_in.timeout_seconds,
+                timings=let_in.timings,
+            ),
+        )
+    predictions, source = classified.predictions, let_in.served.source
     best = predictions[0]
-    response.headers["X-Cache"] = classified.cache
-    return PredictResponse(
+    answer = PredictResponse(
         predicted_class=best.index,
         label=best.label,
         score=best.score,
         predictions=[PredictionOut(index=p.index, label=p.label, score=p.score) for p in predictions],
         model=ModelRef(name=source.name, version=source.version),
-        timings=upload.timings.seconds(),
+        timings=let_in.timings.seconds(),
+    )
+    return Response(
+        answer.model_dump_json(by_alias=True), media_type="application/json", headers={"X-Cache": classified.cache}
     )

@@ -1,0 +1,111 @@
+"""What comes before each picture: who asks, which model, and whether there is time and room for it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Request
+from pydantic import Field, WithJsonSchema
+from servicekit.auth import CallerWith, Principal
+from servicekit.direct import Parameters
+from servicekit.recording import report_stages
+
+from inference_service.batching import Priority
+from inference_service.bodies import declared_length
+from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
+from inference_service.registry import ServedModel
+from inference_service.rollout import choose
+from inference_service.timings import StageTimings
+from inference_service.uploads import read_upload
+
+MAX_TIMEOUT_SECONDS = 300
+
+predicting = CallerWith("inference:predict")
+
+Timeout = Annotated[
+    Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False)] | None,
+    # To leave the header out is valid, `null` is not.
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}),
+    Field(
+        alias="X-Request-Timeout",
+        description="Seconds from the whole body to the answer that the caller waits for.",
+        examples=[2.5],
+    ),
+    "header",
+]
+
+
+class UploadParameters(Parameters):
+    """What is said of a picture that is sent by itself."""
+
+    model: Annotated[
+        str | None,
+        Field(
+            max_length=MODEL_NAME_LENGTH,
+            description="Which model to ask. By default the first.",
+            examples=[MODEL_NAME_EXAMPLE],
+        ),
+    ] = None
+    version: Annotated[
+        str | None,
+        Field(
+            pattern=VERSION_PATTERN,
+            description="Which version of it. By default the newest stable one that is ready, or the canary.",
+            examples=["1"],
+        ),
+    ] = None
+    timeout_seconds: Timeout = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may send its body: the model that it is for, its time, and the clock that runs."""
+
+    served: ServedModel
+    timeout_seconds: float
+    timings: StageTimings
+    count: Callable[[int], None]
+    """To be told of each chunk of the body."""
+
+
+@asynccontextmanager
+async def admitted(
+    request: Request,
+    caller: Principal,
+    *,
+    model: str | None,
+    version: str | None,
+    timeout_seconds: float | None,
+    max_bytes: int,
+    priority: Priority = Priority.INTERACTIVE,
+) -> AsyncIterator[Admitted]:
+    """Let the request in until the end of `with`: before anything of its body is read.
+
+    Raises:
+        TooManyRequests: it is one too many of this caller.
+        UnknownModel: there is none of that name and version.
+        ModelNotReady: the model is not loaded.
+        Overloaded: the answer would not come in time, or there is no room for a body of that length.
+    """
+    state = state_of(request)
+    await state["rates"].take(caller.subject)
+    served = choose(state["models"], caller.subject, model, version)
+    seconds = timeout_seconds or state["settings"].request_timeout_seconds
+    state["pipeline"].check(served, timeout_seconds=seconds, priority=priority)
+    held = state["bodies"].hold(min(declared_length(request), max_bytes))
+    with StageTimings(state["tracer"]) as timings, held as body:
+        report_stages(request, timings.seconds)
+        yield Admitted(served, seconds, timings, body.add)
+
+
+async def receive_upload(request: Request, let_in: Admitted) -> bytes:
+    """Return the picture in the body of a request that is let in; raises as `read_upload` does."""
+    settings = state_of(request)["settings"]
+    with let_in.timings.measure("receive"):
+        return await read_upload(
+            request,
+            max_bytes=settings.max_image_bytes,
+            timeout_seconds=settings.body_timeout_seconds,
+            count=let_in.count,
+        )
