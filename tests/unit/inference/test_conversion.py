@@ -10,6 +10,7 @@ from inference_service.conversion import candidates, in_mode, missing_for
 from inference_service.exported import read_program
 from inference_service.model import Model
 from inference_service.modes import Mode, ModeSetting
+from inference_service.saliency import open_network
 from torch import nn
 
 from tests.unit.inference.networks import tiny_model
@@ -50,7 +51,7 @@ def test_a_mode_changes_the_layout_and_the_dtype_and_hardly_the_logits(
 
 
 def test_without_a_copy_no_memory_is_spent_on_two(convolution: Model) -> None:
-    assert in_mode(convolution, Mode.BF16, max_batch_size=4).network is convolution.network
+    assert open_network(in_mode(convolution, Mode.BF16, max_batch_size=4)) is convolution.network
 
 
 def test_a_program_can_be_computed_in_another_mode(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from inference_service.folding import fold_batch_norms
 from inference_service.model import Model, batch_sizes
 from inference_service.modes import Mode, ModeSetting
 from inference_service.precision import to_bfloat16
+from inference_service.traced_network import TracedNetwork
 
-REVISION = 2
+REVISION = 3
 """Of what a mode makes of a network, to be counted up with it: what an older one has kept is not loaded."""
 
 
@@ -57,4 +58,6 @@ def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False
     network = network.to(memory_format=torch.channels_last)
     if model.is_on_gpu:
         network = RecordedNetwork(network, batch_sizes(max_batch_size))
+    elif not mode.is_compiled:
+        network = TracedNetwork(network)
     return replace(model, network=network, dtype=dtype_in(model, mode), mode=mode, batch_seconds={})

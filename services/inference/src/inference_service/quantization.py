@@ -23,6 +23,7 @@ from torch.fx import GraphModule
 
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Mode
+from inference_service.traced_network import TracedNetwork
 from inference_service.tracing import OneThreadTracer
 from inference_service.weights import first_line
 
@@ -82,10 +83,11 @@ def quantized(model: Model, ranges: dict[str, Tensor]) -> Model:
     with _quietly():
         try:
             network.load_state_dict(ranges, strict=False)
-            network = _quantize_fx().convert_fx(network)
+            # Its scales are tensors that become numbers: the same for all pictures.
+            in_int8 = TracedNetwork(_quantize_fx().convert_fx(network), may_decide=True)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
-    return replace(model, network=network, mode=Mode.INT8, calibration=hashlib.sha256(save(ranges)).hexdigest())
+    return replace(model, network=in_int8, mode=Mode.INT8, calibration=hashlib.sha256(save(ranges)).hexdigest())
 
 
 def _observed(model: Model) -> GraphModule:

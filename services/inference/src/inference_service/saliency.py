@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from inference_service.cuda import RecordedNetwork
 from inference_service.model import Model
 from inference_service.modes import Mode
+from inference_service.traced_network import TracedNetwork
 
 CELLS = 8
 """Occlusion looks at so many cells across and down, through windows of two by two of them."""
@@ -52,7 +53,9 @@ def is_closed(model: Model) -> bool:
 
 def open_network(model: Model) -> nn.Module:
     """Return the layers of a model that is not closed."""
-    return model.network.network if isinstance(model.network, RecordedNetwork) else model.network
+    if isinstance(model.network, RecordedNetwork | TracedNetwork):
+        return model.network.network
+    return model.network
 
 
 def grad_cam(images: Tensor, model: Model, network: nn.Module, target: int | None) -> Tensor:
