@@ -53,7 +53,7 @@ class Speeds(nn.Module):
         self.weight = nn.Parameter(torch.ones(3), requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        assert not torch.jit.is_tracing(), "its time is in its Python"
+        assert not torch.jit.is_tracing(), "its time is in its Python"  # type: ignore[attr-defined, no-untyped-call]
         is_last = images.is_contiguous(memory_format=torch.channels_last)
         mode = "bf16" if images.dtype is torch.bfloat16 else "last" if is_last else "eager"
         time.sleep(self.seconds[mode])
