@@ -11,6 +11,7 @@ import torch
 from inference_service.folding import fold_batch_norms
 from inference_service.model import Model
 from inference_service.quantization import calibrate, quantized
+from inference_service.traced_network import TracedNetwork
 from torch import Tensor, nn
 
 from tests.unit.inference.networks import tiny_model
@@ -58,7 +59,11 @@ def quantize() -> None:
     quantized(model, calibrate(model, [torch.rand(4, 3, 8, 8)]))
 
 
-@pytest.mark.parametrize("trace", [fold, quantize])
+def record() -> None:
+    TracedNetwork(deep(100))(torch.rand(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("trace", [fold, quantize, record])
 def test_a_model_is_computed_while_another_is_traced(trace: Callable[[], None]) -> None:
     with served(tiny_model(deep(5))):
         trace()
