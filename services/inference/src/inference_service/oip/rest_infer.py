@@ -120,7 +120,7 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
                     timings=let_in.timings,
                 ),
             )
-        accept_encoding = request.headers.get("accept-encoding", "")
-        return await run_by_size(answer.size_bytes, render, answer, accept_encoding=accept_encoding)
+            accept_encoding = request.headers.get("accept-encoding", "")
+            return await run_by_size(answer.size_bytes, render, answer, accept_encoding=accept_encoding)
 
     return router
