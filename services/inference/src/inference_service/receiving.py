@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import Field, WithJsonSchema
-from servicekit.auth import CallerWith, Principal
+from servicekit.auth import CallerWith
 from servicekit.direct import Parameters
 from servicekit.recording import report_stages
 
@@ -23,20 +23,31 @@ MAX_TIMEOUT_SECONDS = 300
 
 predicting = CallerWith("inference:predict")
 
-Timeout = Annotated[
-    Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False)] | None,
-    # To leave the header out is valid, `null` is not.
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}),
-    Field(
-        alias="X-Request-Timeout",
-        description="Seconds from the whole body to the answer that the caller waits for.",
-        examples=[2.5],
-    ),
-    "header",
-]
+
+class PictureParameters(Parameters):
+    """What is said of every request with pictures."""
+
+    timeout_seconds: Annotated[
+        Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS, allow_inf_nan=False)] | None,
+        # To leave the header out is valid, `null` is not.
+        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}),
+        Field(
+            alias="X-Request-Timeout",
+            description="Seconds from the whole body to the answer that the caller waits for.",
+            examples=[2.5],
+        ),
+        "header",
+    ] = None
+
+    def asked(self) -> tuple[str | None, str | None]:
+        """Return the model and the version that are asked, where they are named."""
+        raise NotImplementedError
 
 
-class UploadParameters(Parameters):
+P = TypeVar("P", bound=PictureParameters)
+
+
+class UploadParameters(PictureParameters):
     """What is said of a picture that is sent by itself."""
 
     model: Annotated[
@@ -55,13 +66,17 @@ class UploadParameters(Parameters):
             examples=["1"],
         ),
     ] = None
-    timeout_seconds: Timeout = None
+
+    def asked(self) -> tuple[str | None, str | None]:
+        """Return those of the query."""
+        return self.model, self.version
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """A request that may send its body: the model that it is for, its time, and the clock that runs."""
+class Admitted(Generic[P]):
+    """A request that may send its body: what it says beside it, the model that it is for, and the clock that runs."""
 
+    parameters: P
     served: ServedModel
     timeout_seconds: float
     timings: StageTimings
@@ -71,35 +86,33 @@ class Admitted:
 
 @asynccontextmanager
 async def admitted(
-    request: Request,
-    caller: Principal,
-    *,
-    model: str | None,
-    version: str | None,
-    timeout_seconds: float | None,
-    max_bytes: int,
-    priority: Priority = Priority.INTERACTIVE,
-) -> AsyncIterator[Admitted]:
+    request: Request, parameters: type[P], *, max_bytes: int, priority: Priority = Priority.INTERACTIVE
+) -> AsyncIterator[Admitted[P]]:
     """Let the request in until the end of `with`: before anything of its body is read.
 
     Raises:
+        Unauthorized: who the caller is was not proven.
+        Forbidden: the caller may not ask for predictions.
+        RequestValidationError: a parameter is not valid.
         TooManyRequests: it is one too many of this caller.
         UnknownModel: there is none of that name and version.
         ModelNotReady: the model is not loaded.
         Overloaded: the answer would not come in time, or there is no room for a body of that length.
     """
+    caller = await predicting(request)
+    given = parameters.of(request)
     state = state_of(request)
     await state["rates"].take(caller.subject)
-    served = choose(state["models"], caller.subject, model, version)
-    seconds = timeout_seconds or state["settings"].request_timeout_seconds
+    served = choose(state["models"], caller.subject, *given.asked())
+    seconds = given.timeout_seconds or state["settings"].request_timeout_seconds
     state["pipeline"].check(served, timeout_seconds=seconds, priority=priority)
     held = state["bodies"].hold(min(declared_length(request), max_bytes))
     with StageTimings(state["tracer"]) as timings, held as body:
         report_stages(request, timings.seconds)
-        yield Admitted(served, seconds, timings, body.add)
+        yield Admitted(given, served, seconds, timings, body.add)
 
 
-async def receive_upload(request: Request, let_in: Admitted) -> bytes:
+async def receive_upload(request: Request, let_in: Admitted[P]) -> bytes:
     """Return the picture in the body of a request that is let in; raises as `read_upload` does."""
     settings = state_of(request)["settings"]
     with let_in.timings.measure("receive"):

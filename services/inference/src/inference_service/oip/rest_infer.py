@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
-from servicekit.direct import DirectRoute, Parameters
+from servicekit.direct import DirectRoute
 from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 
 from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
@@ -27,14 +27,13 @@ from inference_service.oip.inference import infer
 from inference_service.oip.rest_answers import JSON_LENGTH_HEADER, InferOut, render
 from inference_service.oip.rest_requests import read_request
 from inference_service.oip.rest_schema import REQUEST_BODY, RESPONSE_HEADERS
-from inference_service.receiving import Timeout, admitted, predicting
+from inference_service.receiving import PictureParameters, admitted, predicting
 
 
-class InferParameters(Parameters):
+class InferParameters(PictureParameters):
     """What is said of an inference beside its body."""
 
     name: Annotated[str, Field(max_length=MODEL_NAME_LENGTH, examples=[MODEL_NAME_EXAMPLE]), "path"]
-    timeout_seconds: Timeout = None
     json_length: Annotated[
         Annotated[int, Field(ge=0)] | None,
         # To leave the header out is valid, `null` is not.
@@ -47,11 +46,19 @@ class InferParameters(Parameters):
         "header",
     ] = None
 
+    def asked(self) -> tuple[str | None, str | None]:
+        """Return those of the path."""
+        return self.name, None
+
 
 class VersionInferParameters(InferParameters):
     """The same, where the path names a version."""
 
     version: Annotated[str, Field(pattern=VERSION_PATTERN, examples=["1"]), "path"]
+
+    def asked(self) -> tuple[str | None, str | None]:
+        """Return those of the path."""
+        return self.name, self.version
 
 
 def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParameters]) -> APIRouter:
@@ -89,18 +96,9 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
     )
     async def infer_pictures(request: Request) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""
-        caller = await predicting(request)
-        asked = parameters.of(request)
         state = state_of(request)
         settings = state["settings"]
-        async with admitted(
-            request,
-            caller,
-            model=asked.name,
-            version=asked.version if isinstance(asked, VersionInferParameters) else None,
-            timeout_seconds=asked.timeout_seconds,
-            max_bytes=settings.max_infer_bytes,
-        ) as let_in:
+        async with admitted(request, parameters, max_bytes=settings.max_infer_bytes) as let_in:
             with let_in.timings.measure("receive"):
                 data = await read_body(
                     request,
@@ -108,7 +106,7 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
                     timeout_seconds=settings.body_timeout_seconds,
                     count=let_in.count,
                 )
-            inference = await run_by_size(len(data), read_request, data, asked.json_length)
+            inference = await run_by_size(len(data), read_request, data, let_in.parameters.json_length)
             answer = await while_connected(
                 request.receive,
                 infer(

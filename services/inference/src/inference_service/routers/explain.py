@@ -89,25 +89,16 @@ class ExplainParameters(UploadParameters):
 )
 async def explain(request: Request) -> Response:
     """Show which part of a picture speaks for a class. Predictions go first."""
-    caller = await predicting(request)
-    asked = ExplainParameters.of(request)
     state = state_of(request)
-    async with admitted(
-        request,
-        caller,
-        model=asked.model,
-        version=asked.version,
-        timeout_seconds=asked.timeout_seconds,
-        max_bytes=state["settings"].max_image_bytes,
-        priority=Priority.LOW,
-    ) as let_in:
+    max_bytes = state["settings"].max_image_bytes
+    async with admitted(request, ExplainParameters, max_bytes=max_bytes, priority=Priority.LOW) as let_in:
         data = await receive_upload(request, let_in)
         explained = await while_connected(
             request.receive,
             state["explainer"].explain(
                 data,
                 let_in.served,
-                target=asked.target,
+                target=let_in.parameters.target,
                 draw=not _prefers_json(request),
                 timeout_seconds=let_in.timeout_seconds,
                 timings=let_in.timings,

@@ -89,24 +89,15 @@ class PredictParameters(UploadParameters):
 )
 async def predict(request: Request) -> Response:
     """Classify one picture: upright, its middle square, over all classes of the model."""
-    caller = await predicting(request)
-    asked = PredictParameters.of(request)
     state = state_of(request)
-    async with admitted(
-        request,
-        caller,
-        model=asked.model,
-        version=asked.version,
-        timeout_seconds=asked.timeout_seconds,
-        max_bytes=state["settings"].max_image_bytes,
-    ) as let_in:
+    async with admitted(request, PredictParameters, max_bytes=state["settings"].max_image_bytes) as let_in:
         data = await receive_upload(request, let_in)
         classified = await while_connected(
             request.receive,
             state["pipeline"].classify(
                 data,
                 let_in.served,
-                top_k=asked.top_k,
+                top_k=let_in.parameters.top_k,
                 timeout_seconds=let_in.timeout_seconds,
                 timings=let_in.timings,
             ),
