@@ -122,7 +122,7 @@ def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) 
         "bf16": "it agrees on fewer than 99.5% of the pictures",
         "compile": "there is no compiler",
         "compile-bf16": "there is no compiler",
-        "cascade": None,  # it computes each picture twice
+        "cascade": "it is hardly faster than channels-last",  # it computes each picture twice
         "compile-cascade": "there is no compiler",
     }
 
@@ -141,6 +141,16 @@ def test_one_that_is_wrong_only_where_two_classes_are_close_is_taken_with_those_
     again = loaded(tmp_path, unsure(), search=False)
     assert (again.mode, again.measurements) == (found.mode, found.measurements)
     assert_says_what_eager_says(again)
+
+
+def test_a_cascade_that_is_hardly_faster_than_its_exact_part_is_not_taken(tmp_path: Path) -> None:
+    found = loaded(tmp_path, model(eager=0.06, last=0.03, bf16=0.02, error=0.01))
+    measured = {each.mode: each for each in found.measurements}
+    assert found.mode is Mode.CHANNELS_LAST, found.measurements
+    cascade = measured[Mode.CASCADE]
+    assert (cascade.agreement, cascade.images_per_second) == (1.0, None)
+    assert cascade.reason == "it is hardly faster than channels-last"
+    assert 0.375 <= (cascade.recomputed or 0) < 0.6
 
 
 def assert_says_what_eager_says(found: Model) -> None:

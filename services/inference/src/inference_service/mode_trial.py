@@ -118,10 +118,14 @@ class Trial:
             self._note(cascade, reason=f"there is no {cascade.parts[1]}")
             return
         learned = learn(expected, found)
-        if self._note_agreement(cascade, learned.agreement):
-            self._margins[cascade] = learned.margin
-            speed = 1 / (1 / fast + learned.recomputed / exact)
-            self._note(cascade, images_per_second=speed, recomputed=learned.recomputed, reason=None)
+        if not self._note_agreement(cascade, learned.agreement):
+            return
+        speed = 1 / (1 / fast + learned.recomputed / exact)
+        if speed < FASTER * exact:  # for twice the weights
+            self._note(cascade, recomputed=learned.recomputed, reason=f"it is hardly faster than {cascade.parts[1]}")
+            return
+        self._margins[cascade] = learned.margin
+        self._note(cascade, images_per_second=speed, recomputed=learned.recomputed, reason=None)
 
     def _note_agreement(self, mode: Mode, agreement: Agreement) -> bool:
         """Return whether it is enough."""
