@@ -3,7 +3,7 @@
 Python calls a hundred operators a batch, and before each it waits for its lock, which whatever serves the requests may
 have. On two cores, ResNet-50, batches of 8, beside a thread that is busy for a fifth of the time: 37 pictures a second
 in bfloat16, and 40 without its Python; a lone picture in 8 bits takes 18 ms, not 23. torch has declared torch.jit
-deprecated in favour of its compilers: where those can be had, the compiled modes are faster still.
+deprecated in favour of its compilers: where those can be had, the compiled modes are as fast or faster.
 """
 
 import warnings
