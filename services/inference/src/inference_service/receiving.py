@@ -1,9 +1,9 @@
 """What comes before each picture: who asks, which model, and whether there is time and room for it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import Field, WithJsonSchema
@@ -42,6 +42,11 @@ class PictureParameters(Parameters):
     def asked(self) -> tuple[str | None, str | None]:
         """Return the model and the version that are asked, where they are named."""
         raise NotImplementedError
+
+    @classmethod
+    def openapi(cls, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an operation with these and such a body says in OpenAPI; `admitted` reads all but the body."""
+        return {"parameters": cls.documented(), "requestBody": body, "security": predicting.security}
 
 
 P = TypeVar("P", bound=PictureParameters)

@@ -41,7 +41,7 @@ class TracedNetwork(nn.Module):
         self.register_load_state_dict_post_hook(lambda *_: self._forget())  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, [N, classes], of inputs [N, 3, H, W]."""
+        """Return the logits, [N, classes], of inputs [N, 3, H, W] with the channels last."""
         if self._compute is None:
             with tracing_lock:
                 self._compute = self._traced(images)
@@ -53,10 +53,8 @@ class TracedNetwork(nn.Module):
 
     def _traced(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what computes the network for inputs that are like these."""
-        is_last = images.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if is_last else torch.contiguous_format
         examples = {
-            rows: torch.rand(rows, *images.shape[1:]).to(images.dtype, memory_format=layout)
+            rows: torch.rand(rows, *images.shape[1:]).to(images.dtype, memory_format=torch.channels_last)
             for rows in (_TRACED_ROWS, *_CHECKED_ROWS)
         }
         compute: Callable[[Tensor], Tensor] = self.network.__call__

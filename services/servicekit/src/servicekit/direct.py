@@ -70,14 +70,13 @@ class Parameters(BaseModel):
     def documented(cls) -> list[dict[str, Any]]:
         """Return the `parameters` of an operation in OpenAPI."""
         schema = cls.model_json_schema()
-        return [
-            _documented(name, cls._places[name], of_it, is_required=name in schema.get("required", ()))
-            for name, of_it in schema["properties"].items()
-        ]
-
-
-def _documented(name: str, place: Place, schema: dict[str, Any], *, is_required: bool) -> dict[str, Any]:
-    if schema.get("default", ...) is None:
-        del schema["default"]  # to leave it out is valid, to say null is not
-    described = {key: schema[key] for key in ("description",) if key in schema}
-    return {"name": name, "in": place, "required": is_required, "schema": schema, **described}
+        required = schema.get("required", ())
+        documented = []
+        for name, of_it in schema["properties"].items():
+            if of_it.get("default", ...) is None:
+                del of_it["default"]  # to leave it out is valid, to say null is not
+            parameter = {"name": name, "in": cls._places[name], "required": name in required, "schema": of_it}
+            if "description" in of_it:
+                parameter["description"] = of_it["description"]
+            documented.append(parameter)
+        return documented

@@ -27,7 +27,7 @@ from inference_service.oip.inference import infer
 from inference_service.oip.rest_answers import JSON_LENGTH_HEADER, InferOut, render
 from inference_service.oip.rest_requests import read_request
 from inference_service.oip.rest_schema import REQUEST_BODY, RESPONSE_HEADERS
-from inference_service.receiving import PictureParameters, admitted, predicting
+from inference_service.receiving import PictureParameters, admitted
 
 
 class InferParameters(PictureParameters):
@@ -88,11 +88,7 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
                 DeadlineExceeded,
             ),
         },
-        openapi_extra={
-            "parameters": parameters.documented(),
-            "requestBody": REQUEST_BODY,
-            "security": predicting.security,
-        },
+        openapi_extra=parameters.openapi(REQUEST_BODY),
     )
     async def infer_pictures(request: Request) -> Response:
         """Ask a model about one picture or several; the answer holds all of them, in their order, or is an error."""

@@ -32,7 +32,7 @@ from inference_service.errors import (
     UnknownClass,
     UnknownModel,
 )
-from inference_service.receiving import UploadParameters, admitted, predicting, receive_upload
+from inference_service.receiving import UploadParameters, admitted, receive_upload
 from inference_service.schemas import ExplainResponse, ModelRef
 from inference_service.uploads import REQUEST_BODY
 
@@ -81,11 +81,7 @@ class ExplainParameters(UploadParameters):
             DeadlineExceeded,
         ),
     },
-    openapi_extra={
-        "parameters": ExplainParameters.documented(),
-        "requestBody": REQUEST_BODY,
-        "security": predicting.security,
-    },
+    openapi_extra=ExplainParameters.openapi(REQUEST_BODY),
 )
 async def explain(request: Request) -> Response:
     """Show which part of a picture speaks for a class. Predictions go first."""

@@ -30,7 +30,7 @@ from inference_service.errors import (
     UnknownModel,
 )
 from inference_service.metrics import CacheOutcome
-from inference_service.receiving import UploadParameters, admitted, predicting, receive_upload
+from inference_service.receiving import UploadParameters, admitted, receive_upload
 from inference_service.schemas import ModelRef, PredictionOut, PredictResponse
 from inference_service.uploads import REQUEST_BODY
 
@@ -81,11 +81,7 @@ class PredictParameters(UploadParameters):
             DeadlineExceeded,
         ),
     },
-    openapi_extra={
-        "parameters": PredictParameters.documented(),
-        "requestBody": REQUEST_BODY,
-        "security": predicting.security,
-    },
+    openapi_extra=PredictParameters.openapi(REQUEST_BODY),
 )
 async def predict(request: Request) -> Response:
     """Classify one picture: upright, its middle square, over all classes of the model."""
