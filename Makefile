@@ -68,7 +68,7 @@ chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, aft
 dashboards: $(VENV)/.tools ## Write the dashboards of the chart anew from charts/dashboards.
 	$(BIN)/python -m charts.dashboards
 
-manifests: ## Render the plain manifests of k8s/ anew from the charts.
+manifests: $(VENV)/.tools ## Render the plain manifests of k8s/ anew from the charts.
 	$(BIN)/python k8s/render.py
 
 k8s/dev/secrets.env:

@@ -184,6 +184,7 @@ MIGRATIONS = section(initContainer=BOOLEAN, resources=ANY)
 AUTH = OF_SERVICES | {
     "usersUrl": STRING,
     "keyEncryption": section(existingSecret=STRING, existingSecretKey=STRING),
+    "clientKeys": section(ports={"type": "array", "items": PORT}),
     "serviceAccountClients": section(enabled=BOOLEAN, issuer=STRING),
     "database": DATABASE,
     "migrations": MIGRATIONS,

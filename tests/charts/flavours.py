@@ -114,7 +114,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         document=yaml.safe_dump(
             {
                 "inference": {
-                    "models": [{"name": "birds", "source": "file:/models/birds.safetensors", "labels": "birds.txt"}],
+                    "models": [{"name": "birds", "source": "file:/models/birds.safetensors", "labels": "/models/birds.txt"}],
                     "modelVolume": {"existingClaim": "models"},
                 }
             }
@@ -134,7 +134,10 @@ FLAVOURS: Mapping[str, Flavour] = {
         document=yaml.safe_dump(
             {
                 "inference": {
-                    "models": [{"name": "leaves", "source": "https://example.com/leaves.pt2", "sha256": "0" * 64}],
+                    "models": [
+                        {"name": "leaves", "source": "https://example.com/leaves.pt2", "sha256": "0" * 64},
+                        {"name": "trees", "source": "https://minio.example.com:9000/trees.pt2", "sha256": "0" * 64},
+                    ],
                     "weightsCache": {"existingClaim": "weights"},
                 }
             }
@@ -154,6 +157,7 @@ FLAVOURS: Mapping[str, Flavour] = {
     ),
     "other names": Flavour(
         settings=(
+            *(f"{chart}.serviceAccount.name=account-of-{chart}" for chart in ("auth", "users", "inference")),
             *("auth.fullnameOverride=issuer", "users.authUrl=http://issuer", "inference.authUrl=http://issuer"),
             *("users.service.port=8080", "auth.usersUrl=http://ph-users:8080", "inference.nameOverride=eyes"),
         )
@@ -183,7 +187,10 @@ FLAVOURS: Mapping[str, Flavour] = {
         )
     ),
     "sealed keys, and clients by ServiceAccount": Flavour(
-        settings=("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true")
+        settings=(
+            *("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true"),
+            "auth.clientKeys.ports={443,8443}",
+        )
     ),
     "a Job that signs in": Flavour(("dev", "examples/kubernetes/values.yaml")),
     "traced": Flavour(

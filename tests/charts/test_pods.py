@@ -1,5 +1,7 @@
 """What the pods are: as safe as they can be, with the time and the devices that they need."""
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -87,15 +89,33 @@ def test_a_gpu_is_asked_for_and_a_rollout_needs_no_spare_one(name: str, resource
     assert "nvidia" not in yaml.safe_dump(named(name, "Deployment", "ph-auth"))
 
 
-def test_where_gpus_are_spare_a_rollout_may_take_one() -> None:
-    surge = "inference.gpu.updateStrategy.rollingUpdate"
-    done = template(Flavour(("gpu",), (f"{surge}.maxSurge=1", f"{surge}.maxUnavailable=0")))
+def of_inference(*settings: str) -> Any:
+    """Return the spec of the Deployment on GPUs, with some settings more."""
+    done = template(Flavour(("gpu",), settings))
+    assert done.returncode == 0, done.stderr
     (deployment,) = (
         each
         for each in yaml.safe_load_all(done.stdout)
         if each and each["kind"] == "Deployment" and each["metadata"]["name"] == "ph-inference"
     )
-    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    return deployment["spec"]
+
+
+def test_where_gpus_are_spare_a_rollout_may_take_one() -> None:
+    surge = "inference.gpu.updateStrategy.rollingUpdate"
+    spec = of_inference(f"{surge}.maxSurge=1", f"{surge}.maxUnavailable=0")
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_what_is_recreated_rolls_nothing() -> None:
+    # The API server refuses the one beside the other.
+    assert of_inference("inference.gpu.updateStrategy.type=Recreate")["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("kind", ["limits", "requests"])
+def test_a_gpu_is_asked_for_where_nothing_else_is(kind: str) -> None:
+    (container,) = of_inference(f"inference.resources.{kind}=null")["template"]["spec"]["containers"]
+    assert container["resources"][kind] == {"nvidia.com/gpu": 1}
 
 
 def test_a_gpu_may_be_claimed() -> None:

@@ -39,8 +39,16 @@ def test_policies_follow_the_addresses_that_are_configured() -> None:
     assert to_redis | {"to": [data]} in rules("inline secrets", "ph-auth", "egress")
     assert to_redis | {"to": [{"ipBlock": {"cidr": "10.1.2.4/32"}}]} in rules("inline secrets", "ph-users", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("downloaded models", "ph-inference", "egress")
+    assert {"ports": [{"port": 9000, "protocol": "TCP"}]} in rules("downloaded models", "ph-inference", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} not in rules("default", "ph-inference", "egress")
     assert {"ports": [{"port": 443, "protocol": "TCP"}]} in rules("auth alone", "ph-auth", "egress")
+
+
+def test_auth_may_fetch_the_keys_of_clients_from_the_ports_that_are_named() -> None:
+    name = "sealed keys, and clients by ServiceAccount"
+    anywhere = [rule["ports"] for rule in rules(name, "ph-auth", "egress") if "to" not in rule]
+    assert [ports[0]["port"] for ports in anywhere if ports[0]["port"] != 53] == [443, 8443, 6443]
+    assert "443" not in json.dumps(rules("default", "ph-auth", "egress"))
 
 
 def test_a_peer_elsewhere_is_reached_at_the_port_of_its_pods() -> None:

@@ -129,7 +129,7 @@ def test_keda_asks_for_this_release_alone_and_keeps_what_there_is_while_nobody_a
     assert [query.split("{")[0] for query in queries] == [
         "sum(inference_requests_in_flight",
         "sum(avg_over_time(inference_requests_in_flight",
-        "sum(rate(inference_device_busy_seconds_total",
+        "sum(max by (pod) (rate(inference_device_busy_seconds_total",
     ]
     for trigger in scaled["spec"]["triggers"]:
         assert 'namespace="ns",service="ph-inference"' in trigger["metadata"]["query"]

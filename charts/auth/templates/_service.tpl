@@ -11,7 +11,13 @@ secrets:
   key_encryption_keys:
     existingSecret: {{ tpl .Values.keyEncryption.existingSecret . | quote }}
     key: {{ .Values.keyEncryption.existingSecretKey }}
+{{- $ports := list }}
+{{- range .Values.clientKeys.ports }}
+{{- $ports = append $ports (int .) }}
+{{- end }}
 {{- if .Values.serviceAccountClients.enabled }}
+{{- /* Of the API server: the port of its Service, and the one that it usually has behind it. */}}
+{{- $ports = concat $ports (list 443 6443) }}
 variables:
   AUTH_CLUSTER_ISSUER: {{ .Values.serviceAccountClients.issuer | quote }}
   AUTH_CLUSTER_CA_FILE: /etc/pinhole/cluster/ca.crt
@@ -32,11 +38,12 @@ volumeMounts:
   - name: cluster
     mountPath: /etc/pinhole/cluster
     readOnly: true
+{{- end }}
+{{- with uniq $ports }}
 egress:
-  # The API server: the port of its Service, and the one that it usually has behind it.
+  {{- range . }}
   - host: ""
-    port: 443
-  - host: ""
-    port: 6443
+    port: {{ . }}
+  {{- end }}
 {{- end }}
 {{- end }}

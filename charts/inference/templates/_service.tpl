@@ -2,9 +2,11 @@
 {{- define "inference.service" -}}
 {{- $fullname := include "servicekit.fullname" . }}
 {{- $volume := .Values.modelVolume }}
-{{- $downloads := false }}
+{{- $ports := list }}
 {{- range .Values.models }}
-{{- $downloads = or $downloads (hasPrefix "https:" .source) (hasPrefix "torchvision:" .source) }}
+{{- if or (hasPrefix "https:" .source) (hasPrefix "torchvision:" .source) }}
+{{- $ports = append $ports (include "servicekit.portOf" .source | default "443") }}
+{{- end }}
 {{- end }}
 prefix: INFERENCE
 settings: inference_service.settings:InferenceSettings
@@ -40,10 +42,12 @@ variables:
   {{- end }}
 secrets:
   {{- include "servicekit.redisSecrets" (dict "settings" (list "cache_redis_url" "rate_limit_redis_url") "root" .) | trim | nindent 2 }}
-{{- if $downloads }}
+{{- with uniq $ports }}
 egress:
+  {{- range . }}
   - host: ""
-    port: 443
+    port: {{ . }}
+  {{- end }}
 {{- end }}
 volumes:
   - name: weights
@@ -107,9 +111,9 @@ resources:
   {{- else }}
   # Of an extended resource the limit is the request.
   limits:
-    {{- mergeOverwrite (deepCopy .Values.resources.limits) (dict .Values.gpu.resourceName .Values.gpu.count) | toYaml | nindent 4 }}
+    {{- mergeOverwrite (deepCopy (.Values.resources.limits | default dict)) (dict .Values.gpu.resourceName .Values.gpu.count) | toYaml | nindent 4 }}
   requests:
-    {{- mergeOverwrite (deepCopy .Values.resources.requests) (dict .Values.gpu.resourceName .Values.gpu.count) | toYaml | nindent 4 }}
+    {{- mergeOverwrite (deepCopy (.Values.resources.requests | default dict)) (dict .Values.gpu.resourceName .Values.gpu.count) | toYaml | nindent 4 }}
   {{- end }}
 {{- end }}
 triggers:
@@ -119,8 +123,8 @@ triggers:
   # What comes and goes between two looks is in the average.
   - query: sum(avg_over_time(inference_requests_in_flight{ {{- $selector -}} }[1m]))
     threshold: {{ .Values.keda.targetInFlight }}
-  # A device that has computed nothing yet has no series: it is idle, if its pods are known at all.
-  - query: sum(rate(inference_device_busy_seconds_total{ {{- $selector -}} }[1m])) or 0 * sum(inference_requests_in_flight{ {{- $selector -}} })
+  # Of each pod the device that has most to do. One that has computed nothing yet has no series: it is idle, if its pods are known at all.
+  - query: sum(max by (pod) (rate(inference_device_busy_seconds_total{ {{- $selector -}} }[1m]))) or 0 * sum(inference_requests_in_flight{ {{- $selector -}} })
     threshold: {{ .Values.keda.targetDeviceUtilization }}
 {{- end }}
 

@@ -26,7 +26,8 @@ spec:
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "servicekit.metadata" (dict "root" . "annotations" .Values.serviceAccount.annotations) | nindent 2 }}
+  {{- $name := include "servicekit.serviceAccountName" . | trim }}
+  {{- include "servicekit.metadata" (dict "root" . "name" $name "annotations" .Values.serviceAccount.annotations) | nindent 2 }}
 automountServiceAccountToken: {{ .Values.serviceAccount.automount }}
 {{- end }}
 {{- end }}

@@ -40,9 +40,12 @@ app.kubernetes.io/part-of: pinhole
 {{- end }}
 {{- end }}
 
-{{/* name, namespace, labels and annotations of an object: (dict "root" $ "suffix" "-migrate" "annotations" (dict)). */}}
+{{/*
+name, namespace, labels and annotations of an object: (dict "root" $ "suffix" "-migrate" "annotations" (dict)). It has the
+`name` that is given, or that of the release's service with the suffix.
+*/}}
 {{- define "servicekit.metadata" -}}
-name: {{ include "servicekit.fullname" .root }}{{ .suffix }}
+name: {{ .name | default (printf "%s%s" (include "servicekit.fullname" .root) (.suffix | default "")) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "servicekit.labels" .root | nindent 2 }}

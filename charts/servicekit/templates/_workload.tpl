@@ -14,7 +14,9 @@ spec:
     matchLabels:
       {{- include "servicekit.selectorLabels" . | nindent 6 }}
   strategy:
-    {{- ternary (.Values.gpu).updateStrategy .Values.updateStrategy ((.Values.gpu).enabled | default false) | toYaml | nindent 4 }}
+    {{- $strategy := ternary (.Values.gpu).updateStrategy .Values.updateStrategy ((.Values.gpu).enabled | default false) }}
+    {{- /* Helm merges what is set with the defaults, which Kubernetes refuses beside Recreate. */}}
+    {{- ternary (omit $strategy "rollingUpdate") $strategy (eq $strategy.type "Recreate") | toYaml | nindent 4 }}
   template:
     metadata:
       labels:
