@@ -49,6 +49,9 @@ class Plan:
     widths: Sequence[int]
     """Of the pictures; 640 is among them."""
 
+    states_deadlines: bool = True
+    """Whether callers say how long they wait, to a server that can be told."""
+
 
 FULL = Plan(rounds=2, seconds=10.0, factors=(1, 2, 3), widths=(640, 1920))
 QUICK = Plan(rounds=1, seconds=6.0, factors=(1, 3), widths=(640,))
@@ -129,7 +132,7 @@ class Benchmark:
 
     def _overload(self, contender: Contender, server: Running, row: Row) -> None:
         load = replace(self._load(contender, server.port, 640), deadline_seconds=DEADLINE_SECONDS)
-        if contender.deadline_header:
+        if contender.deadline_header and self._plan.states_deadlines:
             load = replace(load, headers={**load.headers, contender.deadline_header: f"{DEADLINE_SECONDS:g}"})
         capacity = row.throughput[640].images_per_second[-1]
         recovered_seconds = 2 * row.throughput[640].lone_seconds[-1] + 0.05
@@ -237,6 +240,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="how long each load lasts")
     parser.add_argument("--no-overload", action="store_true", help="leave the open loops out")
+    parser.add_argument("--silent", action="store_true", help="callers do not say when they will hang up")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), help="folder of the results")
     return parser.parse_args()
 
@@ -250,6 +254,7 @@ def main() -> None:
         arguments.seconds or plan.seconds,
         () if arguments.no_overload else plan.factors,
         plan.widths,
+        states_deadlines=not arguments.silent,
     )
     started = time.monotonic()
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:CORES]))

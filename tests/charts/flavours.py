@@ -114,7 +114,9 @@ FLAVOURS: Mapping[str, Flavour] = {
         document=yaml.safe_dump(
             {
                 "inference": {
-                    "models": [{"name": "birds", "source": "file:/models/birds.safetensors", "labels": "/models/birds.txt"}],
+                    "models": [
+                        {"name": "birds", "source": "file:/models/birds.safetensors", "labels": "/models/birds.txt"}
+                    ],
                     "modelVolume": {"existingClaim": "models"},
                 }
             }

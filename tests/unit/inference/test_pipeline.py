@@ -90,7 +90,7 @@ async def opened() -> AsyncIterator[Setup]:
         ) as batcher:
             pipeline = Pipeline(
                 decode_pool=decode_pool,
-                admission=Admission(batcher, decode_threads=2, metrics=metrics),
+                admission=Admission(batcher, decode_threads=2, default_timeout_seconds=10, metrics=metrics),
                 cache=None,
                 max_image_pixels=1_000_000,
                 metrics=metrics,

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from inference_service.batch_times import MovingAverage
 from inference_service.batching import DynamicBatcher, Place, Priority
 from inference_service.errors import Overloaded
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model
+from inference_service.patience import Patience
 
 MARGIN = 1.2
 """By how much an answer may come later than expected."""
@@ -17,12 +18,25 @@ MAX_RETRY_SECONDS = 60
 
 
 class Admission:
-    """Lets a request in when its answer is expected before its caller gives up."""
+    """Lets a request in when its answer is expected before its caller gives up.
 
-    def __init__(self, batcher: DynamicBatcher, *, decode_threads: int, metrics: InferenceMetrics) -> None:
+    Callers say how long they wait, as `timeout_seconds`. Who does not has `default_timeout_seconds` for the answer, and
+    is let in where it is expected as soon as others of them were still there.
+    """
+
+    def __init__(
+        self,
+        batcher: DynamicBatcher,
+        *,
+        decode_threads: int,
+        default_timeout_seconds: float,
+        metrics: InferenceMetrics,
+    ) -> None:
         self._batcher = batcher
         self._decode_threads = decode_threads
         self._decode_seconds: MovingAverage | None = None
+        self._default_timeout_seconds = default_timeout_seconds
+        self._patience = tuple(Patience() for _ in Priority)
         self._metrics = metrics
 
     @property
@@ -35,7 +49,7 @@ class Admission:
         """Tell whether nothing is computed, waits for it or is known to come."""
         return self._batcher.is_idle
 
-    def admit(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float) -> Place:
+    def admit(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float | None) -> Place:
         """Take a place in the queue.
 
         Raises:
@@ -45,7 +59,7 @@ class Admission:
         self.check(model, rows=rows, priority=priority, timeout_seconds=timeout_seconds)
         return self._batcher.take_place(model, rows=rows, priority=priority)
 
-    def check(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float) -> None:
+    def check(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float | None) -> None:
         """Turn away who would wait in vain.
 
         Raises:
@@ -54,13 +68,23 @@ class Admission:
         if self._batcher.is_idle:
             return  # whatever was measured: only who is let in can show that it is over
         expected = self._expected_seconds(model, rows, priority) * MARGIN
-        if expected > timeout_seconds:
+        limit, reason = self.seconds_for(timeout_seconds), "{:g} s were given"
+        if timeout_seconds is None and (patience := self._patience[priority].seconds) < limit:
+            limit, reason = patience, "callers leave after {:.1f} s, where they do not say how long they wait"
+        if expected > limit:
             self._metrics.rejected("too_late")
-            wait = max(1, min(MAX_RETRY_SECONDS, math.ceil(expected - timeout_seconds)))
             raise Overloaded(
-                f"the answer would take {expected:.1f} s, and {timeout_seconds:g} s were given",
-                retry_after_seconds=wait,
+                f"the answer would take {expected:.1f} s, and {reason.format(limit)}",
+                retry_after_seconds=max(1, min(MAX_RETRY_SECONDS, math.ceil(expected - limit))),
             )
+
+    def seconds_for(self, timeout_seconds: float | None) -> float:
+        """Return how long an answer may take at most."""
+        return self._default_timeout_seconds if timeout_seconds is None else timeout_seconds
+
+    def waiting(self, *, priority: Priority, timeout_seconds: float | None) -> AbstractContextManager[None]:
+        """Return what learns, as `with`, how long a caller waits who has not said it."""
+        return self._patience[priority].following() if timeout_seconds is None else nullcontext()
 
     def silent_seconds(self, model: Model) -> float:
         """Return how long ago a batch of `model` was computed; infinite where none was."""

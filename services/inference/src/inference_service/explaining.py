@@ -75,7 +75,7 @@ class Explainer:
         *,
         target: int | None,
         draw: bool,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         timings: StageTimings,
     ) -> Explanation:
         """Return which part of the encoded picture `data` speaks for the class `target`, or for the likeliest.
@@ -88,8 +88,9 @@ class Explainer:
         if target is not None and target >= len(model.labels):
             raise UnknownClass(f"the model has the classes 0 to {len(model.labels) - 1}")
         request = _Request(EncodedPicture(data), served.source, model, target, timings, timeout_seconds)
-        with self._metrics.request(served.source.name, timings), self._watch.judging(served, model):
-            return await in_time(self._explain(request, draw=draw), timeout_seconds)
+        waiting = self._admission.waiting(priority=Priority.LOW, timeout_seconds=timeout_seconds)
+        with self._metrics.request(served.source.name, timings), self._watch.judging(served, model), waiting:
+            return await in_time(self._explain(request, draw=draw), self._admission.seconds_for(timeout_seconds))
 
     async def _explain(self, request: "_Request", *, draw: bool) -> Explanation:
         model, timings = request.model, request.timings
@@ -149,4 +150,4 @@ class _Request:
     model: Model
     target: int | None
     timings: StageTimings
-    timeout_seconds: float
+    timeout_seconds: float | None

@@ -134,7 +134,12 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             ) as cache,
             open_rate_limiter(settings, metrics, telemetry) as rates,
         ):
-            admission = Admission(batcher, decode_threads=decode_threads, metrics=metrics)
+            admission = Admission(
+                batcher,
+                decode_threads=decode_threads,
+                default_timeout_seconds=settings.request_timeout_seconds,
+                metrics=metrics,
+            )
             watch = FailureWatch(metrics, window=settings.rollout_window, share=settings.rollout_failure_share)
             shadows = Shadows(served_models, metrics)
             pipeline = Pipeline(

@@ -67,12 +67,14 @@ class Pipeline:
         self._watch = watch
         self._shadows = shadows
 
-    def check(self, served: ServedModel, *, timeout_seconds: float, priority: Priority = Priority.INTERACTIVE) -> None:
+    def check(
+        self, served: ServedModel, *, timeout_seconds: float | None, priority: Priority = Priority.INTERACTIVE
+    ) -> None:
         """Turn a request away before its body is read, where no body could change that.
 
         Raises:
             ModelNotReady: the model is not loaded.
-            Overloaded: the answer would not come within `timeout_seconds`.
+            Overloaded: the answer would not come within `timeout_seconds`, or while callers wait who say none.
         """
         model = served.require()
         if self._cache is None:  # else the answer may be there, and cost nothing
@@ -117,7 +119,7 @@ class Pipeline:
         served: ServedModel,
         *,
         top_k: int,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         timings: StageTimings,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Classified:
@@ -133,11 +135,12 @@ class Pipeline:
             Overloaded: the queue is full, or the answer would come too late; nothing was decoded.
             ShuttingDown: no more pictures are taken.
             InferenceFailed: the model failed on the batch of this picture.
-            DeadlineExceeded: there is no result within `timeout_seconds`.
+            DeadlineExceeded: there is no result within `timeout_seconds`, or the default where none are given.
         """
         model = served.require()
         task = _Task(EncodedPicture(data), served, model, timings, priority, timeout_seconds)
-        with self._metrics.statistics.of(model.network).request(timings), self._counted(task):
+        waiting = self._admission.waiting(priority=priority, timeout_seconds=timeout_seconds)
+        with self._metrics.statistics.of(model.network).request(timings), self._counted(task), waiting:
             found = await self._logits_in_time(task)
             with timings.measure("postprocess"):
                 predictions = top_predictions(found.logits, model.labels, top_k)
@@ -149,7 +152,7 @@ class Pipeline:
         pictures: Sequence[Picture],
         served: ServedModel,
         *,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         timings: StageTimings,
         priority: Priority = Priority.INTERACTIVE,
     ) -> Inferred:
@@ -169,7 +172,8 @@ class Pipeline:
             _Task(picture, served, model, timings if index == 0 else timings.beside(), priority, timeout_seconds)
             for index, picture in enumerate(pictures)
         ]
-        with self._metrics.statistics.of(model.network).request(timings):
+        waiting = self._admission.waiting(priority=priority, timeout_seconds=timeout_seconds)
+        with self._metrics.statistics.of(model.network).request(timings), waiting:
             try:
                 async with asyncio.TaskGroup() as group:
                     items = [group.create_task(self._item(index, task)) for index, task in enumerate(tasks)]
@@ -193,7 +197,7 @@ class Pipeline:
         return self._metrics.classification(task.served.source.name, task.timings)
 
     async def _logits_in_time(self, task: "_Task") -> "_Found":
-        found = await in_time(self._logits(task), task.timeout_seconds)
+        found = await in_time(self._logits(task), self._admission.seconds_for(task.timeout_seconds))
         self._metrics.answered(found.cache)
         return found
 
@@ -261,7 +265,7 @@ class _Task:
     model: Model
     timings: StageTimings
     priority: Priority
-    timeout_seconds: float
+    timeout_seconds: float | None
 
 
 class _Found(NamedTuple):

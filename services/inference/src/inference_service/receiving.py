@@ -83,7 +83,9 @@ class Admitted(Generic[P]):
 
     parameters: P
     served: ServedModel
-    timeout_seconds: float
+    timeout_seconds: float | None
+    """How long the caller waits, where it has said so."""
+
     timings: StageTimings
     count: Callable[[int], None]
     """To be told of each chunk of the body."""
@@ -109,12 +111,11 @@ async def admitted(
     state = state_of(request)
     await state["rates"].take(caller.subject)
     served = choose(state["models"], caller.subject, *given.asked())
-    seconds = given.timeout_seconds or state["settings"].request_timeout_seconds
-    state["pipeline"].check(served, timeout_seconds=seconds, priority=priority)
+    state["pipeline"].check(served, timeout_seconds=given.timeout_seconds, priority=priority)
     held = state["bodies"].hold(min(declared_length(request), max_bytes))
     with StageTimings(state["tracer"]) as timings, held as body:
         report_stages(request, timings.seconds)
-        yield Admitted(given, served, seconds, timings, body.add)
+        yield Admitted(given, served, given.timeout_seconds, timings, body.add)
 
 
 async def receive_upload(request: Request, let_in: Admitted[P]) -> bytes:

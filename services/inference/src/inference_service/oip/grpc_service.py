@@ -153,7 +153,7 @@ class InferenceService:
             answer.parameters[_FINAL].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=answer)
 
-    async def _infer(self, message: pb.ModelInferRequest, timeout_seconds: float) -> pb.ModelInferResponse:
+    async def _infer(self, message: pb.ModelInferRequest, timeout_seconds: float | None) -> pb.ModelInferResponse:
         state = self._state
         served = self._served(message.model_name, message.model_version)
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
@@ -177,11 +177,11 @@ class InferenceService:
             raise BadRequest("the request names no model")
         return choose(self._state["models"], caller_subject.get(), name, version or None)
 
-    def _seconds_left(self, context: Context) -> float:
-        """Return the time to the deadline of the call, or the default where it has none."""
+    def _seconds_left(self, context: Context) -> float | None:
+        """Return the time to the deadline of the call, where it has one."""
         left = context.time_remaining()
         if left is None:
-            return self._state["settings"].request_timeout_seconds
+            return None
         if left <= 0:
             raise DeadlineExceeded("the deadline of the call has passed")
         return min(left, MAX_TIMEOUT_SECONDS)

@@ -39,7 +39,7 @@ async def infer(
     pipeline: Pipeline,
     *,
     max_items: int,
-    timeout_seconds: float,
+    timeout_seconds: float | None,
     timings: StageTimings,
 ) -> InferAnswer:
     """Answer one request. It has an answer for each of its pictures, or none.

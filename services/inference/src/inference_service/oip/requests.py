@@ -48,8 +48,8 @@ class InferRequest:
         level = _whole(self.parameters, "priority")
         return Priority.INTERACTIVE if level in (0, 1) else Priority.LOW
 
-    def timeout_seconds(self, limit_seconds: float) -> float:
-        """Return the parameter `timeout`, which is in microseconds, or the limit where that is shorter.
+    def timeout_seconds(self, limit_seconds: float | None) -> float | None:
+        """Return the parameter `timeout`, which is in microseconds, or the limit where there is one and it is shorter.
 
         Raises:
             BadRequest: it is no such number.
@@ -57,7 +57,10 @@ class InferRequest:
         microseconds = _whole(self.parameters, "timeout")
         if microseconds > MAX_TIMEOUT_MICROSECONDS:
             raise BadRequest(f"the parameter 'timeout' must not be over {MAX_TIMEOUT_MICROSECONDS}")
-        return min(limit_seconds, microseconds / 1e6) if microseconds else limit_seconds
+        if not microseconds:
+            return limit_seconds
+        seconds = microseconds / 1e6
+        return seconds if limit_seconds is None else min(limit_seconds, seconds)
 
 
 def requested_output(name: str, parameters: Parameters, *, binary: bool = False) -> RequestedOutput:

@@ -1,0 +1,111 @@
+"""How long callers wait is learnt from those who leave, and not from one alone."""
+
+import asyncio
+import math
+
+import pytest
+from inference_service.errors import DeadlineExceeded, Overloaded
+from inference_service.patience import Patience
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nobody_is_taken_for_impatient_before_anybody_has_left() -> None:
+    patience = Patience()
+    for _ in range(1000):
+        patience.stayed(1.5)
+    assert patience.seconds == math.inf
+
+
+def test_callers_who_all_leave_after_two_seconds_are_known_to_wait_a_little_less() -> None:
+    patience = Patience()
+    for _ in range(20):
+        patience.left(2.0)
+    assert 1.6 < patience.seconds <= 2.0
+    for _ in range(1000):
+        patience.stayed(1.5)  # answered before: of how long they would have waited it says nothing
+    assert 1.6 < patience.seconds <= 2.0
+
+
+def test_a_few_who_leave_early_do_not_speak_for_those_who_wait() -> None:
+    patience = Patience()
+    for _ in range(95):
+        patience.stayed(3.0)
+    for _ in range(5):
+        patience.left(0.2)
+    assert patience.seconds == math.inf
+    for _ in range(20):
+        patience.left(0.2)
+    assert 0.15 < patience.seconds <= 0.2
+
+
+def test_the_share_that_is_left_is_counted_through_all_times() -> None:
+    patience = Patience()
+    for seconds in (1.0, 2.0, 4.0):
+        patience.left(seconds)
+        for _ in range(19):
+            patience.stayed(seconds)
+    # Of 60 one leaves after 1 s, of 40 one after 2 s: 59/60 x 39/40 are there still, and after 4 s 19/20 of those.
+    assert patience.seconds == math.inf
+    patience.left(4.0)
+    assert 3.2 < patience.seconds <= 4.0
+
+
+def test_one_who_closes_a_page_at_once_says_nothing_of_others() -> None:
+    patience = Patience()
+    for _ in range(7):
+        patience.left(0.0)
+    assert patience.seconds == math.inf
+    patience.left(0.0)
+    assert patience.seconds < 0.1
+
+
+def test_what_was_seen_is_forgotten_so_that_longer_waits_are_tried_again() -> None:
+    clock = Clock()
+    patience = Patience(clock)
+    for _ in range(64):
+        patience.left(2.0)
+    clock.now += 60  # a quarter of them
+    assert patience.seconds <= 2.0
+    clock.now += 60  # four
+    assert patience.seconds == math.inf
+
+
+def test_any_time_has_its_place() -> None:
+    patience = Patience()
+    for seconds in (0.0, 0.05, 1e9):
+        patience.left(seconds)
+        patience.stayed(seconds)
+
+
+async def test_who_cancels_has_left_and_who_is_answered_or_told_that_it_is_late_has_stayed() -> None:
+    clock = Clock()
+    patience = Patience(clock)
+
+    def ends(error: BaseException | None) -> None:
+        with patience.following():
+            clock.now += 0.5
+            if error is not None:
+                raise error
+
+    for _ in range(100):
+        with pytest.raises(Overloaded):
+            ends(Overloaded("full"))  # which says nothing
+    assert patience.seconds == math.inf
+    for _ in range(10):
+        ends(None)
+        with pytest.raises(DeadlineExceeded):
+            ends(DeadlineExceeded("late"))
+    assert patience.seconds == math.inf
+    for _ in range(10):
+        with pytest.raises(asyncio.CancelledError):
+            ends(asyncio.CancelledError())
+    assert 0.4 < patience.seconds <= 0.5
