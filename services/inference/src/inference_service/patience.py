@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from inference_service.errors import DeadlineExceeded
 
-_STILL_THERE = 0.9
-"""The share of the callers who are to be there still when their answer comes."""
+_STILL_THERE = 0.5
+"""The share of the callers who are to be there still when their answer comes: fewer must not keep the others out."""
 
 _LEAST_AT_RISK = 8.0
 """Of fewer who have waited for so long nothing is concluded: one who closes a page says little of others."""
@@ -17,8 +17,9 @@ _LEAST_AT_RISK = 8.0
 _HALF_LIFE_SECONDS = 30.0
 """In which what was seen loses half of its weight: callers change, and where nobody leaves nothing new is learnt."""
 
-_SHORTEST, _STEPS_PER_DOUBLING, _BUCKETS = 0.05, 4, 52
-"""Times are told apart in steps of a fifth, from 50 ms to six minutes."""
+_SHORTEST, _STEPS_PER_DOUBLING, _BUCKETS = 0.5, 4, 38
+"""Times are told apart in steps of a fifth, up to six minutes. Who leaves within half a second speaks for nobody else:
+a page that is closed, or a limit that nothing could keep to."""
 
 
 class Patience:
@@ -50,17 +51,15 @@ class Patience:
 
     def left(self, seconds: float) -> None:
         """Take in a caller who has left after so long."""
-        self._fade()
-        self._left[_bucket(seconds)] += 1
+        self._add(self._left, seconds)
 
     def stayed(self, seconds: float) -> None:
         """Take in a caller who was still there after so long."""
-        self._fade()
-        self._stayed[_bucket(seconds)] += 1
+        self._add(self._stayed, seconds)
 
     @property
     def seconds(self) -> float:
-        """Return the time after which fewer than nine in ten are there; infinite where they are not known to leave."""
+        """Return the time after which fewer than half are there; infinite where they are not known to leave."""
         self._fade()
         at_risk = sum(self._left) + sum(self._stayed)
         still_there = 1.0
@@ -73,18 +72,17 @@ class Patience:
             at_risk -= left + stayed
         return math.inf
 
+    def _add(self, counts: list[float], seconds: float) -> None:
+        if seconds >= _SHORTEST:
+            self._fade()
+            bucket = int(math.log2(seconds / _SHORTEST) * _STEPS_PER_DOUBLING)
+            counts[min(bucket, _BUCKETS - 1)] += 1
+
     def _fade(self) -> None:
         elapsed = self._clock() - self._at
         if elapsed < 1:
             return
         self._at += elapsed
         weight = 0.5 ** (elapsed / _HALF_LIFE_SECONDS)
-        self._left = [count * weight for count in self._left]
-        self._stayed = [count * weight for count in self._stayed]
-
-
-def _bucket(seconds: float) -> int:
-    """Return the bucket of a time, which begins at `_SHORTEST * 2 ** (bucket / _STEPS_PER_DOUBLING)`."""
-    if seconds <= _SHORTEST:
-        return 0
-    return min(int(math.log2(seconds / _SHORTEST) * _STEPS_PER_DOUBLING), _BUCKETS - 1)
+        for counts in (self._left, self._stayed):
+            counts[:] = [count * weight for count in counts]
