@@ -1,7 +1,8 @@
 """User names and e-mail addresses."""
 
 import pytest
-from users_service.identifiers import canonical_email, canonical_username, normalize_email
+from pydantic import TypeAdapter, ValidationError
+from users_service.identifiers import Email, canonical_email, canonical_username, normalize_email
 
 
 def test_user_names_are_compared_without_case_and_width() -> None:
@@ -29,3 +30,8 @@ def test_different_mailboxes_stay_different() -> None:
 def test_what_is_no_address_is_refused(email: str) -> None:
     with pytest.raises(ValueError):
         normalize_email(email)
+
+
+def test_an_address_that_is_too_long_is_refused_before_it_is_normalized() -> None:
+    with pytest.raises(ValidationError, match="at most 254 characters"):
+        TypeAdapter(Email).validate_python("a" + "\u0300\u0316" * 10_000 + "@example.com")
