@@ -60,9 +60,9 @@ async def test_the_document_describes_the_form_and_every_error(client: httpx.Asy
         "RefreshGrant",
         "ClientCredentialsGrant",
     ]
-    assert operation["responses"].keys() == {"200", "400", "401", "413", "429", "503"}
+    assert operation["responses"].keys() == {"200", "400", "401", "408", "413", "429", "503"}
     error = {"$ref": "#/components/schemas/OAuthErrorResponse"}
-    for status in ("400", "401", "413", "429", "503"):
+    for status in ("400", "401", "408", "413", "429", "503"):
         assert operation["responses"][status]["content"] == {"application/json": {"schema": error}}
     flow = document["components"]["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]
     assert (flow["tokenUrl"], flow["scopes"]) == ("/token", SCOPES)

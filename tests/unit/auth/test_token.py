@@ -322,6 +322,18 @@ async def test_every_oauth_endpoint_refuses_in_the_same_form(client: httpx.Async
     assert_oauth_error(too_large, 413, "invalid_request")
 
 
+@pytest.mark.parametrize("path", ["/token", "/oauth2/revoke", "/oauth2/introspect"])
+async def test_a_form_that_does_not_come_is_408(settings: AuthSettings, path: str) -> None:
+    async def never_ending() -> AsyncIterator[bytes]:
+        yield b"token="
+        await asyncio.Event().wait()
+
+    async with running(create_app(settings.model_copy(update={"body_timeout_seconds": 0.05}))) as client:
+        response = await client.post(path, content=never_ending(), headers={"Content-Type": FORM})
+    assert_oauth_error(response, 408, "invalid_request")
+    assert response.headers["connection"] == "close"
+
+
 async def test_a_path_below_the_oauth_endpoints_is_not_found_in_the_same_form(client: httpx.AsyncClient) -> None:
     assert_oauth_error(await client.post("/oauth2/authorize"), 404, "invalid_request")
     elsewhere = await client.post("/tokens")

@@ -187,6 +187,20 @@ def test_a_body_that_grows_over_the_limit_is_413_and_the_rest_is_not_read(site: 
         assert users.saw_disconnect.wait(WAIT_SECONDS)
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(("path", "media_type"), [(b"/users/slow", b"problem+json"), (b"/token/slow", b"json")])
+def test_a_body_that_stalls_is_408_and_frees_its_connection(framing: bytes, path: bytes, media_type: bytes) -> None:
+    service = StandInService("any")
+    with serve(service) as url:
+        settings = GatewaySettings(auth_url=url, users_url=url, max_connections=1, body_timeout_seconds=0.2)
+        with serve(create_app(settings)) as origin:
+            answer = raw(origin, b"POST %b HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n5\r\nstart\r\n" % (path, framing))
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"content-type: application/%b\r\n" % media_type in answer
+            assert service.saw_disconnect.wait(WAIT_SECONDS)
+            assert httpx.get(f"{origin}/users/me").status_code == httpx.get(f"{origin}/token/me").status_code == 200
+
+
 def test_the_largest_body_passes(site: Site) -> None:
     response = httpx.post(f"{site.origin}/users", content=bytes(MAX_BODY_BYTES))
     assert len(response.json()["body"]) == MAX_BODY_BYTES

@@ -1,5 +1,6 @@
 """What every application does, whatever service it is."""
 
+import asyncio
 import json
 import logging
 import math
@@ -11,13 +12,14 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Query
 from pydantic import BaseModel, Field
-from servicekit.app import build_app
+from servicekit.app import BodyDeadline, build_app
 from servicekit.health import Readiness
 from servicekit.logs import configure_logs, get_logger
 from servicekit.metrics import new_registry
 from servicekit.problem import Conflict, ServiceUnavailable, problem_responses
 from servicekit.settings import LogFormat, ServiceSettings
 from servicekit.telemetry import Telemetry
+from starlette.types import Message, Receive, Scope, Send
 
 from tests.asgi import running
 
@@ -34,7 +36,8 @@ class Item(BaseModel):
     name: str = Field(max_length=3)
 
 
-def sample_app(readiness: Readiness | None = None) -> FastAPI:
+def sample_app(readiness: Readiness | None = None, settings: Settings | None = None) -> FastAPI:
+    settings = settings or Settings()
     router = APIRouter()
 
     @router.get("/items")
@@ -60,7 +63,7 @@ def sample_app(readiness: Readiness | None = None) -> FastAPI:
 
     registry = new_registry()
     return build_app(
-        Settings(),
+        settings,
         title="Sample",
         description="",
         version="1",
@@ -68,7 +71,7 @@ def sample_app(readiness: Readiness | None = None) -> FastAPI:
         routers=[router],
         readiness=readiness or Readiness(),
         registry=registry,
-        telemetry=Telemetry(Settings(), version="1", registry=registry),
+        telemetry=Telemetry(settings, version="1", registry=registry),
         max_body_bytes=1000,
     )
 
@@ -135,6 +138,41 @@ async def test_a_body_over_the_limit_is_413(client: httpx.AsyncClient, declared:
     assert response.status_code == 413
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("pieces", [1, 900])
+async def test_a_body_that_does_not_come_whole_in_time_is_408(pieces: int) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(pieces):
+            yield b" "
+            await asyncio.sleep(0.01)
+        await asyncio.Event().wait()
+
+    async with running(sample_app(settings=Settings(body_timeout_seconds=0.05))) as client:
+        response = await client.post("/items", content=slow(), headers={"Content-Type": "application/json"})
+    assert (response.status_code, response.json()["type"]) == (408, "urn:pinhole:problem:body-too-slow")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["connection"] == "close"
+
+
+async def test_who_has_sent_the_whole_body_may_wait_for_the_answer() -> None:
+    received: list[Message] = []
+
+    async def receive() -> Message:
+        if not received:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    async def read(_scope: Scope, receive: Receive, _send: Send) -> None:
+        received.append(await receive())
+        received.append(await receive())
+
+    async def send(_message: Message) -> None:
+        raise AssertionError("there is nothing to say")
+
+    await BodyDeadline(read, timeout_seconds=0.01)({"type": "http"}, receive, send)
+    assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
 
 
 async def test_a_problem_has_the_members_of_rfc_9457(client: httpx.AsyncClient) -> None:

@@ -104,6 +104,15 @@ class FormTooLarge(OAuthError):
         super().__init__(description, headers={"Connection": "close"})
 
 
+class FormTooSlow(OAuthError):
+    """The body did not come in time; the rest of it is not read and the connection is closed."""
+
+    status, error = 408, "invalid_request"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description, headers={"Connection": "close"})
+
+
 class TooManyRequests(OAuthError):
     """Too many requests from this address, or attempts at passwords; what was sent was not looked at."""
 

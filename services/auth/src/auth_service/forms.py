@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from fastapi import Request
+from servicekit.problem import BodyTooSlow
 
-from auth_service.errors import FormTooLarge, InvalidRequest
+from auth_service.errors import FormTooLarge, FormTooSlow, InvalidRequest
 from auth_service.schemas import MAX_PARAMETERS
 
 MAX_FORM_BYTES = 16 * 1024
@@ -23,6 +24,7 @@ async def read_form(request: Request) -> Form:
     Raises:
         InvalidRequest: the body is not a form, or a parameter stands in it twice.
         FormTooLarge: the body passes `MAX_FORM_BYTES`; the rest is not read.
+        FormTooSlow: it did not come in time.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
@@ -58,10 +60,13 @@ async def _read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_FORM_BYTES:
         raise FormTooLarge(f"the limit is {MAX_FORM_BYTES} bytes")
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise FormTooLarge(f"the limit is {MAX_FORM_BYTES} bytes")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_FORM_BYTES:
+                raise FormTooLarge(f"the limit is {MAX_FORM_BYTES} bytes")
+    except BodyTooSlow as slow:
+        raise FormTooSlow(str(slow)) from None
     return bytes(body)
 
 

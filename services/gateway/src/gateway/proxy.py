@@ -127,7 +127,7 @@ class _Body:
     def chunks(self) -> AsyncIterator[bytes] | None:
         """Return the body as it arrives, None where there is none.
 
-        Iterating raises ContentTooLarge where it passes the limit, and ClientDisconnect.
+        Iterating raises ContentTooLarge where it passes the limit, BodyTooSlow, and ClientDisconnect.
         """
         return None if self._length == 0 else self._read()
 

@@ -1,12 +1,11 @@
-"""The body of a request, chunk by chunk: under a limit, and within a time."""
+"""The body of a request, chunk by chunk, under a limit."""
 
-import asyncio
 from collections.abc import Callable
 
 from fastapi import Request
 from servicekit.problem import ContentTooLarge
 
-from inference_service.errors import BodyTooSlow, CallerLeft
+from inference_service.errors import CallerLeft
 
 
 def declared_length(request: Request) -> int:
@@ -15,32 +14,26 @@ def declared_length(request: Request) -> int:
     return int(declared) if declared.isdecimal() else 0
 
 
-async def feed_body(
-    request: Request, feed: Callable[[bytes], object], *, limit: int, max_bytes: int, timeout_seconds: float
-) -> None:
+async def feed_body(request: Request, feed: Callable[[bytes], object], *, limit: int, max_bytes: int) -> None:
     """Give `feed` each chunk of the body, up to `limit` bytes.
 
     Raises:
         ContentTooLarge: there are more; it names `max_bytes`.
-        BodyTooSlow: they did not come within `timeout_seconds`.
+        BodyTooSlow: they did not come in time.
         CallerLeft: the connection was closed before the end.
     """
     received = 0
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise CallerLeft("the connection was closed before the end of the body")
-                chunk = message.get("body", b"")
-                received += len(chunk)
-                if received > limit:
-                    raise too_large(max_bytes)
-                feed(chunk)
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        raise BodyTooSlow(f"the body did not come within {timeout_seconds:g} s") from None
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft("the connection was closed before the end of the body")
+        chunk = message.get("body", b"")
+        received += len(chunk)
+        if received > limit:
+            raise too_large(max_bytes)
+        feed(chunk)
+        if not message.get("more_body", False):
+            return
 
 
 def too_large(max_bytes: int) -> ContentTooLarge:

@@ -96,15 +96,6 @@ class InferenceFailed(Problem):
     title, slug = "Inference failed", "inference-failed"
 
 
-class BodyTooSlow(Problem):
-    """The body did not come in time; the rest of it is not read and the connection is closed."""
-
-    status, title, slug = 408, "Request timeout", "body-too-slow"
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers={"Connection": "close"})
-
-
 class DeadlineExceeded(Problem):
     """There was no result in time."""
 

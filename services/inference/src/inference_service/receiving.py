@@ -122,9 +122,4 @@ async def receive_upload(request: Request, let_in: Admitted[P]) -> bytes:
     """Return the picture in the body of a request that is let in; raises as `read_upload` does."""
     settings = state_of(request)["settings"]
     with let_in.timings.measure("receive"):
-        return await read_upload(
-            request,
-            max_bytes=settings.max_image_bytes,
-            timeout_seconds=settings.body_timeout_seconds,
-            count=let_in.count,
-        )
+        return await read_upload(request, max_bytes=settings.max_image_bytes, count=let_in.count)

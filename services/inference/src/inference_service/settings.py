@@ -76,9 +76,6 @@ class InferenceSettings(ResourceSettings, RateLimitSettings):
     requests_burst: PositiveInt = 20
     """How many requests of one caller may come at once, where there is such a limit."""
 
-    body_timeout_seconds: PositiveFloat = 60.0
-    """Longest time for a body to come; after that 408."""
-
     max_body_bytes_in_flight: PositiveInt = 256 * 1024 * 1024
     """Bytes of all bodies that are held at once; more are shed with 503."""
 

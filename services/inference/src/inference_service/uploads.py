@@ -33,16 +33,14 @@ REQUEST_BODY: dict[str, Any] = {
 """What `read_upload` takes, for OpenAPI: a declared body would be read before the caller is known."""
 
 
-async def read_upload(
-    request: Request, *, max_bytes: int, timeout_seconds: float, count: Callable[[int], object]
-) -> bytes:
+async def read_upload(request: Request, *, max_bytes: int, count: Callable[[int], object]) -> bytes:
     """Return the picture in the body, as it was encoded; `count` is told of each chunk of bytes.
 
     Raises:
         UnsupportedMediaType: the body is neither a form nor a picture by its content type.
         ContentTooLarge: the picture passes `max_bytes`; what was not read by then is not.
         InvalidUpload: the form is broken, or has not one file in `file`.
-        BodyTooSlow: it did not come within `timeout_seconds`.
+        BodyTooSlow: it did not come in time.
         CallerLeft: the connection was closed before the end of the body.
     """
     content_type = request.headers.get("content-type", "")
@@ -61,7 +59,7 @@ async def read_upload(
         count(len(chunk))
         keep(chunk)
 
-    await feed_body(request, feed, limit=limit, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    await feed_body(request, feed, limit=limit, max_bytes=max_bytes)
     data = b"".join(chunks) if form is None else form.file()
     if len(data) > max_bytes:
         raise too_large(max_bytes)

@@ -1,5 +1,6 @@
 """The application that every service is built on."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,7 +10,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit.background import running
@@ -17,6 +17,7 @@ from servicekit.health import Readiness, health_router
 from servicekit.log_levels import follow_levels
 from servicekit.metrics import HttpMetrics, metrics_router
 from servicekit.problem import (
+    BodyTooSlow,
     ContentTooLarge,
     ErrorResponse,
     document_problems,
@@ -52,7 +53,8 @@ def build_app(
 
     Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
     trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
-    Bodies over `max_body_bytes` get 413; None leaves the limit to the routes.
+    Bodies over `max_body_bytes` get 413; None leaves the limit to the routes. Those that take longer than the
+    settings allow get 408.
     `/livez` fails where `stuck` says why this process cannot go on. `error_response` renders errors,
     where some paths have a form of their own. Paths that match `probes` are neither traced nor logged, as those
     of the probes here.
@@ -82,6 +84,7 @@ def build_app(
     _replace_openapi(app)
     if max_body_bytes is not None:
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes, error_response=error_response)
+    app.add_middleware(BodyDeadline, timeout_seconds=settings.body_timeout_seconds)
     app.add_middleware(TrailingSlash)
     app.add_middleware(
         RequestRecorder,
@@ -131,11 +134,42 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._max_bytes:
-                # FastAPI turns anything else that breaks the reading of a body into a 400.
-                raise HTTPException(413)
+                raise problem
             return message
 
         await self._app(scope, receive_counted, send)
+
+
+class BodyDeadline:
+    """Gives up a body that does not come whole within a time, from when it is first asked for."""
+
+    def __init__(self, app: ASGIApp, timeout_seconds: float) -> None:
+        self._app = app
+        self._timeout_seconds = timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with a `receive` that raises BodyTooSlow."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        ends_at: float | None = None
+        is_whole = False
+
+        async def receive_in_time() -> Message:
+            nonlocal ends_at, is_whole
+            if is_whole:  # what comes now is that the caller leaves
+                return await receive()
+            if ends_at is None:
+                ends_at = asyncio.get_running_loop().time() + self._timeout_seconds
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow(f"the body did not come within {self._timeout_seconds:g} s") from None
+            is_whole = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receive_in_time, send)
 
 
 class LimitedRoute(APIRoute):

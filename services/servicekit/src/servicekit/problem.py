@@ -75,6 +75,15 @@ class NotFound(Problem):
     status, title, slug = 404, "Not found", "not-found"
 
 
+class BodyTooSlow(Problem):
+    """The body did not come in time; the rest of it is not read and the connection is closed."""
+
+    status, title, slug = 408, "Request timeout", "body-too-slow"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+
+
 class Conflict(Problem):
     """The request contradicts what is stored."""
 
@@ -160,6 +169,8 @@ def install_problem_handlers(app: FastAPI, error_response: ErrorResponse = probl
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, Problem):  # FastAPI makes a 400 of all that breaks the reading of a body
+            return error_response(error.__cause__, request)
         return error_response(_from_status(app, request, error), request)
 
     app.add_exception_handler(Problem, on_problem)
@@ -194,8 +205,6 @@ def _from_status(app: FastAPI, request: Request, error: HTTPException) -> Proble
     headers = dict(error.headers or {})
     if error.status_code == 404:
         return NotFound("no such path")
-    if error.status_code == 413:
-        return ContentTooLarge("the body passes the limit")
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_allowed_methods(app, request)) or headers.get("Allow", "")
     status = HTTPStatus(error.status_code)

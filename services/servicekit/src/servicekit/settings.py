@@ -111,6 +111,9 @@ class ServiceSettings(TelemetrySettings):
     )
     """A request that takes as long is logged as a warning, with its stages."""
 
+    body_timeout_seconds: PositiveFloat = 60.0
+    """Longest time for a body to come; after that 408."""
+
     workers: PositiveInt = Field(1, validation_alias=AliasChoices("WORKERS", "workers"))
     """Processes of gunicorn that serve. One is best where replicas can be had instead."""
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Response
 from servicekit.app import LimitedRoute
 from servicekit.auth import Principal, require_scope
 from servicekit.connections import DatabaseUnavailable
-from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
+from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from auth_service.client_schemas import (
     ClientList,
@@ -41,7 +41,7 @@ ClientIdPath = Annotated[str, Path(pattern=CLIENT_ID, description="The client's 
 READ = (Unauthorized, Forbidden, ClientNotFound, DatabaseUnavailable)
 CHANGE = (*READ, ScopeExceeded, ClientConfigured)
 DEFAULT_ROTATION = SecretRotation()
-BODY = (MalformedBody, ContentTooLarge)
+BODY = (MalformedBody, BodyTooSlow, ContentTooLarge)
 
 
 @router.get("", responses=problem_responses(Unauthorized, Forbidden, DatabaseUnavailable))

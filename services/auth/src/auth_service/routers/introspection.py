@@ -21,6 +21,7 @@ from auth_service.dependencies import (
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
+    FormTooSlow,
     InsufficientScope,
     InvalidBearer,
     InvalidClient,
@@ -112,6 +113,7 @@ IntrospectorDep = Annotated[Introspector, Depends(authenticate_introspector)]
         InvalidClient,
         InsufficientScope,
         FormTooLarge,
+        FormTooSlow,
         TooManyRequests,
         TemporarilyUnavailable,
     ),

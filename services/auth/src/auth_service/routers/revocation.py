@@ -6,6 +6,7 @@ from auth_service.dependencies import ClientDep, FormDep, ProofDep, RevocationsD
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
+    FormTooSlow,
     InvalidClient,
     InvalidGrant,
     InvalidRequest,
@@ -24,7 +25,13 @@ router = APIRouter(tags=["tokens"])
     "/oauth2/revoke",
     response_class=Response,
     responses=oauth_error_responses(
-        InvalidRequest, InvalidGrant, InvalidClient, FormTooLarge, TooManyRequests, TemporarilyUnavailable
+        InvalidRequest,
+        InvalidGrant,
+        InvalidClient,
+        FormTooLarge,
+        FormTooSlow,
+        TooManyRequests,
+        TemporarilyUnavailable,
     ),
     openapi_extra=REVOCATION_FORM,
 )

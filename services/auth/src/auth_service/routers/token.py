@@ -16,6 +16,7 @@ from auth_service.dependencies import (
 from auth_service.errors import (
     NO_STORE,
     FormTooLarge,
+    FormTooSlow,
     InvalidClient,
     InvalidGrant,
     InvalidRequest,
@@ -57,6 +58,7 @@ def supported_grant_types(settings: AuthSettings) -> list[str]:
             UnsupportedGrantType,
             InvalidClient,
             FormTooLarge,
+            FormTooSlow,
             TooManyRequests,
             TemporarilyUnavailable,
         ),

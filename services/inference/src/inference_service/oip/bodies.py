@@ -12,16 +12,14 @@ _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 """Of zlib. What HTTP calls deflate has the header of zlib (RFC 9110, section 8.4.1.2)."""
 
 
-async def read_body(
-    request: Request, *, max_bytes: int, timeout_seconds: float, count: Callable[[int], object] = lambda _: None
-) -> bytes:
+async def read_body(request: Request, *, max_bytes: int, count: Callable[[int], object] = lambda _: None) -> bytes:
     """Return the body as it was before it was compressed; `count` is told of each piece of it.
 
     Raises:
         UnknownEncoding: it is compressed in another way than with gzip or deflate.
         ContentTooLarge: it passes `max_bytes`, before or after it is unpacked.
         BadRequest: what is compressed is damaged or cut short.
-        BodyTooSlow: it did not come within `timeout_seconds`.
+        BodyTooSlow: it did not come in time.
         CallerLeft: the connection was closed before its end.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -34,7 +32,7 @@ async def read_body(
         pieces.append(unpack.feed(chunk))
         count(len(pieces[-1]))
 
-    await feed_body(request, feed, limit=max_bytes, max_bytes=max_bytes, timeout_seconds=timeout_seconds)
+    await feed_body(request, feed, limit=max_bytes, max_bytes=max_bytes)
     unpack.check_end()
     return b"".join(pieces)
 

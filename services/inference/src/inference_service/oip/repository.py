@@ -5,10 +5,10 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ValidationError
-from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized
+from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, Unauthorized
 
-from inference_service.dependencies import Administrator, Caller, ControlDep, ModelName, ModelsDep, SettingsDep
-from inference_service.errors import BodyTooSlow, ModelControlOff, ModelNotLoaded, UnknownModel
+from inference_service.dependencies import Administrator, Caller, ControlDep, ModelName, ModelsDep
+from inference_service.errors import ModelControlOff, ModelNotLoaded, UnknownModel
 from inference_service.oip.bodies import read_body
 from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
 from inference_service.oip.metadata import index_entry
@@ -70,17 +70,15 @@ def repository_router(*, prefix: str, tags: list[Any]) -> APIRouter:
         responses=error_responses(Unauthorized, Forbidden, BadRequest, BodyTooSlow, ContentTooLarge, UnknownEncoding),
         openapi_extra={"requestBody": _INDEX_BODY},
     )
-    async def list_repository(
-        _caller: Caller, request: Request, models: ModelsDep, settings: SettingsDep
-    ) -> list[IndexEntry]:
+    async def list_repository(_caller: Caller, request: Request, models: ModelsDep) -> list[IndexEntry]:
         """List every version of every model, those that could not be loaded among them."""
-        body = await read_body(request, max_bytes=MAX_BODY_BYTES, timeout_seconds=settings.body_timeout_seconds)
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES)
         only_ready = _read(IndexIn, body).ready
         return [index_entry(served) for served in models if served.model is not None or not only_ready]
 
-    async def get_parameters(_administrator: Administrator, request: Request, settings: SettingsDep) -> Iterable[str]:
+    async def get_parameters(_administrator: Administrator, request: Request) -> Iterable[str]:
         """Return the names of the parameters in the body; nothing is read for who is no administrator."""
-        body = await read_body(request, max_bytes=MAX_BODY_BYTES, timeout_seconds=settings.body_timeout_seconds)
+        body = await read_body(request, max_bytes=MAX_BODY_BYTES)
         return _read(ControlIn, body).parameters
 
     ParametersDep = Annotated[Iterable[str], Depends(get_parameters)]  # noqa: N806

@@ -5,12 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 from servicekit.direct import DirectRoute
-from servicekit.problem import ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
+from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 
 from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
-    BodyTooSlow,
     DeadlineExceeded,
     InferenceFailed,
     InvalidItem,
@@ -96,12 +95,7 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
         settings = state["settings"]
         async with admitted(request, parameters, max_bytes=settings.max_infer_bytes) as let_in:
             with let_in.timings.measure("receive"):
-                data = await read_body(
-                    request,
-                    max_bytes=settings.max_infer_bytes,
-                    timeout_seconds=settings.body_timeout_seconds,
-                    count=let_in.count,
-                )
+                data = await read_body(request, max_bytes=settings.max_infer_bytes, count=let_in.count)
             inference = await run_by_size(len(data), read_request, data, let_in.parameters.json_length)
             answer = await while_connected(
                 request.receive,

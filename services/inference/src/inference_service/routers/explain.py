@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, WithJsonSchema
 from servicekit.direct import DirectRoute
 from servicekit.problem import (
+    BodyTooSlow,
     ContentTooLarge,
     Forbidden,
     InvalidRequest,
@@ -19,7 +20,6 @@ from inference_service.batching import Priority
 from inference_service.dependencies import state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
-    BodyTooSlow,
     DeadlineExceeded,
     InferenceFailed,
     InvalidImage,

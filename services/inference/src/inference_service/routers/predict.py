@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from servicekit.direct import DirectRoute
 from servicekit.problem import (
+    BodyTooSlow,
     ContentTooLarge,
     Forbidden,
     InvalidRequest,
@@ -17,7 +18,6 @@ from servicekit.problem import (
 from inference_service.dependencies import state_of
 from inference_service.disconnects import while_connected
 from inference_service.errors import (
-    BodyTooSlow,
     DeadlineExceeded,
     InferenceFailed,
     InvalidImage,

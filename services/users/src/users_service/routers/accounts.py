@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from servicekit.addresses import AddressDep
 from servicekit.connections import DatabaseUnavailable
 from servicekit.problem import (
+    BodyTooSlow,
     ContentTooLarge,
     FieldError,
     Forbidden,
@@ -63,6 +64,7 @@ CHANGE_PROBLEMS = problem_responses(
     AccountExists,
     LastAdministrator,
     PreconditionFailed,
+    BodyTooSlow,
     ContentTooLarge,
     PreconditionRequired,
     DatabaseUnavailable,
@@ -86,6 +88,7 @@ CHANGE_RESPONSES: dict[int | str, dict[str, Any]] = {200: {"headers": ETAG}, **C
             ScopeExceeded,
             AccountExists,
             IdempotencyKeyReused,
+            BodyTooSlow,
             ContentTooLarge,
             TooManySignUps,
             Overloaded,

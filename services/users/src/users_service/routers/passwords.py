@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from servicekit.addresses import AddressDep
 from servicekit.connections import DatabaseUnavailable
-from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
+from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from users_service import credentials
 from users_service.dependencies import DatabaseDep, GuardDep, Owner, PasswordsDep, UserId, Writer
@@ -30,6 +30,7 @@ router = APIRouter(tags=["passwords"])
         AccountGone,
         Forbidden,
         WrongPassword,
+        BodyTooSlow,
         ContentTooLarge,
         TooManyAttempts,
         Overloaded,
@@ -65,6 +66,7 @@ async def change_password(
         Forbidden,
         ScopeExceeded,
         UserNotFound,
+        BodyTooSlow,
         ContentTooLarge,
         Overloaded,
         DatabaseUnavailable,

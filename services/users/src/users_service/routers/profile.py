@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 from servicekit.connections import DatabaseUnavailable
-from servicekit.problem import ContentTooLarge, Forbidden, Unauthorized, problem_responses
+from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, Unauthorized, problem_responses
 
 from users_service import access, accounts, events
 from users_service.dependencies import Owner, SessionDep
@@ -52,6 +52,7 @@ async def read_me(caller: Owner, session: SessionDep, response: Response, is_kno
             AccountExists,
             LastAdministrator,
             PreconditionFailed,
+            BodyTooSlow,
             ContentTooLarge,
             PreconditionRequired,
             DatabaseUnavailable,
