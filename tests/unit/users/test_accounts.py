@@ -122,6 +122,20 @@ async def test_a_password_of_another_length_or_type_is_422_and_not_repeated(user
     assert not password or str(password) not in response.text
 
 
+@pytest.mark.parametrize("character", ["\x00", "\n", "\r", "\x7f"])
+async def test_a_password_that_no_sign_in_takes_is_422(users: Users, character: str) -> None:
+    password = f"correct horse{character}battery staple"
+    body = {"username": "ada", "email": "ada@example.com", "password": password}
+    assert_problem(await users.http.post("/users", json=body, headers=users.admin), 422, "body.password")
+    account = await users.create("bob")
+    for path, change, headers in (
+        (f"/users/{account['id']}/password", {}, users.admin),
+        ("/users/me/password", {"current_password": PASSWORD}, users.own(account)),
+    ):
+        response = await users.http.post(path, json=change | {"new_password": password}, headers=headers)
+        assert_problem(response, 422, "body.new_password")
+
+
 @pytest.mark.parametrize(
     ("content", "status"), [(b"{", 422), (b'{"username": "\xff"}', 400), (b"[" * 60_000, 400), (b" " * 70_000, 413)]
 )

@@ -68,6 +68,26 @@ def test_an_administrator_is_created_with_a_password_that_no_argument_held(run: 
     assert PasswordHash.recommended().verify(PASSWORD, account.password_hash)
 
 
+def test_a_line_from_windows_is_read_without_its_end(database_url: str) -> None:
+    result = subprocess.run(
+        [
+            Path(sysconfig.get_path("scripts")) / "pinhole-users",
+            "create-admin",
+            "root",
+            "root@example.com",
+            "--password-stdin",
+        ],
+        env={**os.environ, "USERS_DATABASE_URL": database_url},
+        input=f"{PASSWORD}\r\n".encode(),
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    stored = accounts_in(database_url)["root"].password_hash
+    assert stored is not None
+    assert PasswordHash.recommended().verify(PASSWORD, stored)
+
+
 def test_what_a_command_changes_is_in_the_audit_log_and_nothing_personal_is(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +112,7 @@ def test_the_password_is_asked_for_twice_and_not_shown(run: Run) -> None:
         (("ro ot", "root@example.com"), PASSWORD, "username"),
         (("root", "nowhere"), PASSWORD, "email"),
         (("root", "root@example.com"), "short", "password"),
+        (("root", "root@example.com"), f"{PASSWORD}\x07", "password: Value error, expected no control characters"),
         (("root", "root@example.com"), "root@example.com", "the password is too easy to guess"),
         (("taken", "root@example.com"), PASSWORD, "username is taken"),
     ],

@@ -42,7 +42,7 @@ def create_admin(
     as_json: Json = False,
 ) -> None:
     """Create an administrator. The password is asked for; it is never an argument, which others could see."""
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else _ask_password()
+    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else _ask_password()
 
     async def create(database: Database, settings: UsersSettings) -> str:
         fields = UserReplacement(username=username, email=email, roles=["user", "admin"]).changes()
