@@ -84,7 +84,11 @@ class PreparedPicture:
     """The input of a model as the caller has made it, float32 [3, H, W]."""
 
     values: NDArray[np.float32]
-    kind: str = "input"
+
+    @property
+    def kind(self) -> str:
+        """Return the shape: one that is wrong may have the bytes of one that is right."""
+        return f"input {self.values.shape}"
 
     @property
     def data(self) -> memoryview:

@@ -211,17 +211,18 @@ class Pipeline:
         kind = task.picture.kind
         named = kind, source.name, source.version, source.uri
         key = await cache_key(task.picture.data, *named, *task.model.identity)
-        if self._flights.get(key) is None:
+        flight_key = f"{task.priority:d} {key}"  # nobody waits for what comes behind them
+        if self._flights.get(flight_key) is None:
             found = await self._cache.get(key, len(task.model.labels))
             if found is not None:
                 statistics.cache_hit.add(time.perf_counter() - started)
                 return _Found(found, "hit")
-        if flight := self._flights.get(key):
+        if flight := self._flights.get(flight_key):
             with task.timings.measure("queue"):
                 return _Found(await flight.join(), "shared")
         statistics.cache_miss.add(time.perf_counter() - started)
         place = self._admit(task)
-        return _Found(await self._flights.start(key, self._compute_and_keep(key, task, place)).join(), "miss")
+        return _Found(await self._flights.start(flight_key, self._compute_and_keep(key, task, place)).join(), "miss")
 
     def _admit(self, task: "_Task") -> Place:
         return self._admission.admit(task.model, priority=task.priority, timeout_seconds=task.timeout_seconds)

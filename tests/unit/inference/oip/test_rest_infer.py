@@ -204,6 +204,18 @@ async def test_the_cache_is_that_of_predictions(settings: InferenceSettings, bea
     assert [response.headers["x-cache"] for response in responses] == ["miss", "hit", "miss", "hit"]
 
 
+async def test_whether_a_shape_is_refused_does_not_depend_on_the_cache(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    def body(height: int, width: int) -> dict[str, object]:
+        data = [0.5] * (3 * SIZE * SIZE)
+        return {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 3, height, width], "data": data}]}
+
+    async with serving(settings.model_copy(update={"cache_max_bytes": 1_000_000}), tiny_source()) as client:
+        for shape, status in (((SIZE, SIZE), 200), ((SIZE * 2, SIZE // 2), 400), ((SIZE, SIZE), 200)):
+            assert (await client.post(INFER, json=body(*shape), headers=bearer)).status_code == status
+
+
 async def test_equal_pictures_of_one_request_are_computed_once(
     settings: InferenceSettings, bearer: Mapping[str, str]
 ) -> None:
@@ -251,6 +263,8 @@ async def test_an_unknown_model_is_not_found(client: httpx.AsyncClient, bearer: 
 
 # What is refused
 
+PIXELS = {"name": "image", "datatype": "UINT8", "data": []}
+
 
 @pytest.mark.parametrize(
     ("changes", "words"),
@@ -268,6 +282,11 @@ async def test_an_unknown_model_is_not_found(client: httpx.AsyncClient, bearer: 
         ({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1]}]}, "neither data"),
         ({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [0], "data": []}]}, "batch size"),
         ({"inputs": [picture_input(*[b"a"] * 65)]}, "batch size must be 1 to 64, got 65"),
+        # Sizes of 0 hide how large the others are.
+        ({"inputs": [{**PIXELS, "shape": [10**9, 0, 0, 3]}]}, "got 1000000000"),
+        ({"inputs": [{**PIXELS, "shape": [2**63, 0, 0, 3]}]}, "the shape is not valid"),
+        ({"inputs": [{**PIXELS, "shape": [2**40, 2**40, 0, 3]}]}, "too many elements"),
+        ({"inputs": [{**PIXELS, "shape": [10**4000] * 2}]}, "the shape is not valid"),
         ({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 4], "data": [1, 2, 3, 4]}]}, "UINT8 [N"),
         ({"inputs": [{"name": "image", "datatype": "INT64", "shape": [1], "data": [1]}]}, "unexpected datatype"),
         ({"inputs": [{**picture_input(RED), "parameters": {"shared_memory_region": "a"}}]}, "shared memory"),
@@ -447,6 +466,31 @@ async def test_low_priority_waits_for_the_others(settings: InferenceSettings, be
                     await asyncio.sleep(0.005)
             gate.opened.set()
     assert done == ["first", "high", "default", "low"]
+
+
+async def test_nobody_waits_for_an_equal_picture_that_comes_behind_them(
+    settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    gate = Gate()
+    done: list[str] = []
+    changes = {"max_batch_size": 1, "max_queue_size": 8, "cache_max_bytes": 1_000_000}
+    async with serving(settings.model_copy(update=changes), tiny_source(gate)) as client:
+
+        async def ask(name: str, picture: bytes, priority: int) -> None:
+            body = infer_body(picture, parameters={"priority": priority})
+            assert (await client.post(INFER, json=body, headers=bearer)).status_code == 200
+            done.append(name)
+
+        asked = (("first", RED, 0, 0), ("low", GREEN, 2, 1), ("the same", GREEN, 0, 2), ("other", BLUE, 0, 3))
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            for name, picture, priority, waiting in asked:
+                group.create_task(ask(name, picture, priority))
+                if name == "first":
+                    assert await asyncio.to_thread(gate.entered.wait, 30)
+                while f"inference_queue_size {waiting}.0" not in (await client.get("/metrics")).text:  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+            gate.opened.set()
+    assert done == ["first", "the same", "other", "low"]
 
 
 async def test_a_failing_network_is_an_error_of_the_server(

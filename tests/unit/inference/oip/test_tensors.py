@@ -58,6 +58,8 @@ def test_bytes_that_do_not_fit_are_refused(datatype: str, shape: tuple[int, ...]
         ("UINT8", [1, -1]),
         ("UINT8", [1.5, 1]),
         ("FP32", [1, "2"]),
+        ("FP32", ["x" * 1_000_000, *[""] * 100_000]),  # which numpy would make 373 GiB of
+        ("FP32", [[[[[[[[[1]]]]]]]], 2]),
         ("FP32", [1, None]),
         ("FP32", [[1], [1, 2]]),
         ("FP32", [1, 2, 3]),
@@ -71,7 +73,7 @@ def test_numbers_that_do_not_fit_are_refused(datatype: str, numbers: list[Any]) 
         from_numbers("x", datatype, (2,), numbers)
 
 
-@pytest.mark.parametrize("shape", [[-1], [1] * 9])
+@pytest.mark.parametrize("shape", [[-1], [1] * 9, [2**63, 0], [2**40, 2**40, 0], [10**4000, 1]])
 def test_a_shape_that_cannot_be_is_refused(shape: list[int]) -> None:
     with pytest.raises(BadRequest, match="shape"):
         check_shape("x", shape)

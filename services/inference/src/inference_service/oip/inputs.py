@@ -22,10 +22,9 @@ def read_pictures(inputs: Sequence[Tensor], *, most: int) -> list[Picture]:
     [tensor] = inputs
     if tensor.name not in (INPUT, ""):  # a raw request has no name for it
         raise BadRequest(f"unexpected inference input '{tensor.name}': the input is '{INPUT}'")
-    pictures = _pictures(tensor)
-    if not 1 <= len(pictures) <= most:
-        raise BadRequest(f"the batch size must be 1 to {most}, got {len(pictures)}")
-    return pictures
+    if tensor.shape and not 1 <= tensor.shape[0] <= most:  # before there is an object for each
+        raise BadRequest(f"the batch size must be 1 to {most}, got {tensor.shape[0]}")
+    return _pictures(tensor)
 
 
 def _pictures(tensor: Tensor) -> list[Picture]:

@@ -29,6 +29,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 _LENGTH = struct.Struct("<I")
 _MAX_DIMENSIONS = 8
+_MAX_ELEMENTS = 2**40
+"""More than any body holds. Sizes of 0 do not count in it: they would hide what the others are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,14 @@ def check_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the shape of a tensor that was sent.
 
     Raises:
-        BadRequest: it has a negative size, or too many dimensions.
+        BadRequest: it has a negative size, too large a one, or too many dimensions.
     """
-    if len(shape) > _MAX_DIMENSIONS or any(size < 0 for size in shape):
-        raise BadRequest(f"input '{name}': the shape {list(shape)} is not valid")
+    if len(shape) > _MAX_DIMENSIONS or any(not 0 <= size <= _MAX_ELEMENTS for size in shape):
+        raise BadRequest(
+            f"input '{name}': the shape is not valid: expected up to {_MAX_DIMENSIONS} sizes from 0 to {_MAX_ELEMENTS}"
+        )
+    if math.prod(size for size in shape if size) > _MAX_ELEMENTS:
+        raise BadRequest(f"input '{name}': the shape {list(shape)} is not valid: it has too many elements")
     return tuple(shape)
 
 
@@ -97,6 +103,8 @@ def _converted(numbers: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any] | N
     """Return the numbers as an array, or None where some are none or do not fit."""
     if not len(numbers):
         return np.empty(0, dtype)
+    if not _are_numbers(numbers):  # numpy would give each text the room of the longest
+        return None
     try:
         given = np.array(numbers)
     except (ValueError, OverflowError):  # lists of different lengths
@@ -107,6 +115,13 @@ def _converted(numbers: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any] | N
         values = given.astype(dtype)
     # Whole numbers must stay what they are: 1.5 would become 1, and 256 would become 0.
     return values if dtype.kind == "f" or np.array_equal(values, given) else None
+
+
+def _are_numbers(nested: Sequence[Any], dimensions: int = _MAX_DIMENSIONS) -> bool:
+    kinds = set(map(type, nested))
+    if list in kinds:
+        return dimensions > 1 and len(kinds) == 1 and all(_are_numbers(inner, dimensions - 1) for inner in nested)
+    return kinds <= {bool, int, float}
 
 
 def to_bytes(tensor: Tensor) -> bytes:
