@@ -1,6 +1,7 @@
 """What a picture becomes before the network."""
 
 import io
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -59,6 +60,8 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
     "small": partial(resized, "chelsea.png", 97, 61),
     "square": partial(resized, "coffee.png", 256, 256),
     "tiny": partial(resized, "coffee.png", 1, 3),
+    "a line": partial(resized, "coffee.png", 301, 9),
+    "a column": partial(resized, "coffee.png", 9, 301),
     "black and white": partial(black_and_white, 901, 640),
 }
 
@@ -84,6 +87,16 @@ def test_it_is_within_a_grey_level_of_the_transforms_of_torchvision(published: d
         assert ours.shape == theirs.shape, name
         assert float(difference.max()) <= 1.001 * one_level, name
         assert float(difference.mean()) < one_level / 20, name  # 1e-3 of what most models take
+
+
+@pytest.mark.parametrize("size", [(1, 8000), (8000, 1), (2, 30_000)])
+def test_a_long_picture_of_a_few_bytes_stays_small(published: dict[str, Any], size: tuple[int, int]) -> None:
+    # Resized as a whole, as torchvision does, 1 x 8000 pixels become 256 x 2 048 000.
+    preprocessing = preprocessing_of(published["resnet50"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tensor = preprocessing(Image.new("RGB", size, (200, 100, 50)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+    assert tensor.amax((1, 2)).equal(tensor.amin((1, 2)))
 
 
 def from_jpeg(published: dict[str, Any], name: str, size: tuple[int, int], **options: Any) -> torch.Tensor:

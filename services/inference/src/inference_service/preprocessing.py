@@ -1,5 +1,6 @@
 """Pictures to the input of a model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,15 @@ _TALL = 2.0
 
 _LARGE = 2.0
 """Where this many pixels become one, a rounding error of one pixel is less than a grey level of the result."""
+
+
+_LONG = 32
+"""A picture that is this many times longer than wide is cut before it is resized: by itself one of a few bytes could
+become one of gigabytes."""
+
+
+_REACH = 2
+"""How many pixels a bicubic filter takes to each side, and more where several become one; a bilinear one fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +115,15 @@ class Preprocessing:
         if self.interpolation == "bilinear" and scale >= _FAST_BILINEAR and height < _TALL * width:
             return _resize_fast(picture, (width, height), "bilinear")[:, top:bottom, left:right]
         image, resampling = _image(picture), _RESAMPLING[self.interpolation]
-        if scale < _LARGE or image.height > image.width:
+        is_long = max(width, height) > _LONG * min(width, height)
+        if not is_long and (scale < _LARGE or image.height > image.width):
             return _levels(image.resize((width, height), resampling).crop((left, top, right, bottom)))
         # What would be cut off is up to half of the work. Pillow rounds these edges to 32 bits, and of a tall
         # picture it may resize the columns first, which it does not of a square.
         across, down = image.width / width, image.height / height
         box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+        if image.height > image.width:
+            image, box = _with_rows_resized(image, box, self.input_size, resampling)
         return _levels(image.resize((self.input_size, self.input_size), resampling, box=box))
 
 
@@ -118,6 +131,18 @@ def _resize_fast(picture: Image.Image | Levels, size: tuple[int, int], mode: Lit
     """Return the uint8 [3, height, width] of a picture at `size` (width, height), antialiased."""
     width, height = size
     return interpolate(_levels(picture).unsqueeze(0), (height, width), mode=mode, antialias=True)[0]
+
+
+def _with_rows_resized(
+    image: Image.Image, box: tuple[float, float, float, float], width: int, resampling: Image.Resampling
+) -> tuple[Image.Image, tuple[float, float, float, float]]:
+    """Return what of `image` counts for `box`, its rows at `width`, as Pillow does it first; and the box in that."""
+    left, top, right, bottom = box
+    reach = math.ceil(_REACH * max(1.0, (bottom - top) / width)) + 1
+    first, last = max(0, math.floor(top) - reach), min(image.height, math.ceil(bottom) + reach)
+    rows = image.crop((0, first, image.width, last))
+    rows = rows.resize((width, rows.height), resampling, box=(left, 0, right, rows.height))
+    return rows, (0, top - first, width, bottom - first)
 
 
 def _size(picture: Image.Image | Levels) -> tuple[int, int]:
