@@ -110,6 +110,16 @@ def test_a_model_whose_batches_are_recorded_is_looked_into_as_it_was_before() ->
     torch.testing.assert_close(grad_cam(image, recorded, open_network(recorded), None), expected)
 
 
+def test_what_a_closed_model_was_made_of_has_its_own_dtype() -> None:
+    torch.manual_seed(1)
+    network, image = InPlace().eval(), torch.randn(1, 3, 8, 8)
+    [expected] = grad_cam(image, tiny_model(network), network, 1)
+    closed = replace(tiny_model(InPlace().bfloat16().eval()), dtype=torch.bfloat16, mode=Mode.COMPILE_BF16)
+    [found] = grad_cam(image, closed, network, 1)
+    torch.testing.assert_close(found[3:], expected[3:])
+    torch.testing.assert_close(found[:3], closed.forward(image)[0])
+
+
 def later(model: Model) -> Model:
     """Return a model that normalizes its inputs itself, as on a GPU."""
     return replace(model, preprocessing=replace(model.preprocessing, normalizes=False))

@@ -85,7 +85,8 @@ def grad_cam(images: Tensor, model: Model, network: nn.Module, target: int | Non
     handle = register_module_forward_hook(cut)  # type: ignore[arg-type]
     try:
         with torch.no_grad():
-            logits: Tensor = network(model.inputs(images))
+            inputs = model.inputs(images).to(next(network.parameters()).dtype)  # which that of a closed one may not be
+            logits: Tensor = network(inputs)
             shown = logits.detach().float() if answer is None else answer.to(logits.device)
             index = int(shown[0].argmax()) if target is None else target
             [gradient] = torch.autograd.grad(logits[0, index], last, allow_unused=True) if last else [None]
