@@ -1,5 +1,6 @@
 """Weights that several workers map from one file."""
 
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from inference_service.conversion import in_mode
 from inference_service.model import Model
 from inference_service.modes import Mode
 from inference_service.shared_weights import share_weights
+from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from tests.unit.inference.networks import tiny_model
@@ -55,6 +57,34 @@ def test_without_room_for_the_file_the_weights_stay_as_they_are(tmp_path: Path) 
     expected = logits(model)
     share_weights(model, tmp_path / "missing")
     assert torch.equal(logits(model), expected)
+
+
+def test_a_disk_that_is_full_leaves_the_weights_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 896 vs 790")
+
+    monkeypatch.setattr(torch, "save", save)  # as torch says it on a file system of 1 MB
+    model = convolving()
+    expected = logits(model)
+    with capture_logs() as logged:
+        share_weights(model, tmp_path)
+    assert torch.equal(logits(model), expected)
+    assert [entry["event"] for entry in logged] == ["weights_not_shared"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_goes_with_the_network_and_is_written_anew_for_who_comes_later(tmp_path: Path) -> None:
+    first, second = convolving(), convolving()
+    share_weights(first, tmp_path)
+    share_weights(second, tmp_path)
+    expected = logits(second)
+    del first
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+    assert torch.equal(logits(second), expected), "who has mapped it keeps it"
+    third = convolving()
+    share_weights(third, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_program_can_be_shared_too(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from servicekit.logs import get_logger
 
 from inference_service.model import Model
 from inference_service.modes import Mode
+from inference_service.weights import first_line
 
 log = get_logger(__name__)
 
@@ -16,8 +18,9 @@ log = get_logger(__name__)
 def share_weights(model: Model, folder: Path) -> None:
     """Put the weights of a network on the CPU into a file in `folder`, and map it in their place.
 
-    The file is ours alone: the one that the weights came from may be overwritten while it is served.
-    Without room for it the weights stay as they are.
+    The file is ours alone: the one that the weights came from may be overwritten while it is served. It goes with the
+    network: those who have mapped it keep it, and who comes later writes it anew. Without room for it the weights stay
+    as they are.
     """
     if model.device != "cpu" or not model.digest or model.mode is Mode.INT8:
         return  # what is computed in 8 bits is packed, and no tensor of a state dict
@@ -25,11 +28,13 @@ def share_weights(model: Model, folder: Path) -> None:
     try:
         if not path.exists():
             _write(model, path)
-    except OSError as error:
-        log.warning("weights_not_shared", reason=error.strerror)
+        weights = torch.load(path, mmap=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # torch has its own words for a disk that is full
+        log.warning("weights_not_shared", reason=first_line(error))
         return
-    weights = torch.load(path, mmap=True, weights_only=True)
     model.network.load_state_dict(weights, assign=True)
+    # Not at the end of this process: the others go on.
+    weakref.finalize(model.network, path.unlink, missing_ok=True).atexit = False
 
 
 def _write(model: Model, path: Path) -> None:
