@@ -125,6 +125,9 @@ def test_a_mistake_is_named_with_its_file_model_and_field(tmp_path: Path, entry:
         ("modles: []", "models: Field required"),
         ("models: [", "not YAML: line 1: "),
         (f"models: [{WEIGHTS}, {WEIGHTS}]", 'model "cats": version: 1 is there 2 times'),
+        ("models: [{name: cats, version: 2026-13-01}]", "not YAML: month must be in 1..12"),
+        ("models: !!int x", "not YAML: invalid literal"),
+        ("[" * 5000, "not YAML: maximum recursion depth"),
         ("models: !!python/object/apply:os.getcwd []", "not YAML: line 1: could not determine a constructor"),
     ],
 )

@@ -19,6 +19,13 @@ def test_a_queue_that_holds_no_batch_stops_the_start(monkeypatch: pytest.MonkeyP
         load_settings(InferenceSettings)
 
 
+def test_models_are_controlled_in_one_worker_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_MODEL_CONTROL", "true")
+    monkeypatch.setenv("WORKERS", "2")
+    with pytest.raises(SystemExit, match="INFERENCE_MODEL_CONTROL needs WORKERS=1"):
+        load_settings(InferenceSettings)
+
+
 def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_MAX_IMAGE_BYTES", "1000")
     assert load_settings(InferenceSettings).max_image_bytes == 1000

@@ -206,11 +206,12 @@ def read_models_file(path: Path) -> tuple[ModelEntry, ...]:
     """
     try:
         content = yaml.safe_load(path.read_bytes())
-        return ModelsFile.model_validate(content, context={"folder": path.parent}).models
     except OSError as error:
         raise BadModelsFile(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date that there is not, ValueError
         raise BadModelsFile(f"{path}: not YAML: {_where(error)}") from None
+    try:
+        return ModelsFile.model_validate(content, context={"folder": path.parent}).models
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         lines = [f"{path}: {_place(content, e['loc'])}{e['msg'].removeprefix('Value error, ')}" for e in problems]
@@ -229,5 +230,5 @@ def _place(content: Any, loc: tuple[int | str, ...]) -> str:
 
 def _where(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    reason = getattr(error, "problem", None) or "it is not text"
+    reason = "it is not text" if isinstance(error, UnicodeError) else getattr(error, "problem", None) or str(error)
     return f"line {mark.line + 1}: {reason}" if mark else reason

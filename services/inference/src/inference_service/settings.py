@@ -32,7 +32,7 @@ class InferenceSettings(ResourceSettings, RateLimitSettings):
     """How often `models_file` is looked at for changes. By default it is read at the start only."""
 
     model_control: bool = False
-    """Whether administrators may load and unload models through the inference protocol."""
+    """Whether administrators may load and unload models through the inference protocol; for a single worker."""
 
     weights_dir: Path = Path(".pinhole/weights")
     """Where weights that are fetched are kept, and found again without a network."""
@@ -122,9 +122,11 @@ class InferenceSettings(ResourceSettings, RateLimitSettings):
     """
 
     @model_validator(mode="after")
-    def _limits_hold_what_they_limit(self) -> Self:
+    def _settings_go_together(self) -> Self:
         if self.max_queue_size < self.max_batch_size:
             raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
+        if self.model_control and self.workers > 1:
+            raise ValueError("INFERENCE_MODEL_CONTROL needs WORKERS=1: a request reaches one of them, not the others")
         if self.max_body_bytes_in_flight < self.max_image_bytes:
             raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES")
         if self.max_body_bytes_in_flight < self.max_infer_bytes:
