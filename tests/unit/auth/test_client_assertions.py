@@ -14,13 +14,14 @@ import pytest
 from auth_service.client_authentication import ASSERTION_TYPE
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
+from auth_service.tables import ClientRow
 from jose import jwt
 from servicekit.tokens import SigningKey
 
 from tests.asgi import running
 from tests.http_server import QuietHandler, serving
 from tests.issuer import ISSUER
-from tests.unit.auth.requests import assert_oauth_error, basic, bearer, register, sign_in, verified
+from tests.unit.auth.requests import assert_oauth_error, basic, bearer, register, sign_in, stored, verified
 
 KEY, NEW_KEY, RSA_KEY = SigningKey.generate("ES256"), SigningKey.generate("ES256"), SigningKey.generate("RS256")
 PROVES_BY_KEY = {"token_endpoint_auth_method": "private_key_jwt"}
@@ -218,6 +219,8 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"jwks": [KEY.public_document | {"d": "AAAA"}]},
         {"jwks": [KEY.public_document | {"crv": "P-384"}]},
         {"jwks": [KEY.public_document | {"x": "é"}]},
+        {"jwks": [KEY.public_document | {"x": KEY.public_document["x"] + "\n"}]},
+        {"jwks": [RSA_KEY.public_document | {"n": RSA_KEY.public_document["n"] + "A" * 2732}]},
         {"jwks": [KEY.public_document], "service_account": "a:b"},
         {"jwks_uri": "http://elsewhere.example/jwks.json"},
         {"jwks_uri": "file:///etc/passwd"},
@@ -225,7 +228,7 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"service_account": "system:serviceaccount:a:b"},
         {"service_account": "a:b", "token_endpoint_auth_method": "client_secret_basic"},
     ],
-    ids=[str(number) for number in range(13)],
+    ids=[str(number) for number in range(15)],
 )
 async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     root = bearer((await sign_in(client, "root")).json())
@@ -233,6 +236,36 @@ async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str
     response = await client.post("/clients", json=body, headers=root)
     assert response.status_code == 422, response.text
     assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("key_id", ["\ud800", "a\nb", "\x00", "", "a" * 256])
+async def test_a_key_id_that_cannot_be_shown_is_422(client: httpx.AsyncClient, key_id: str) -> None:
+    root = bearer((await sign_in(client, "root")).json())
+    body = {"id": "nightly", "name": "x", "scopes": ["users:read"], **PROVES_BY_KEY}
+    content = json.dumps(body | {"jwks": [KEY.public_document | {"kid": key_id}]})
+    response = await client.post("/clients", content=content, headers=root | {"Content-Type": "application/json"})
+    assert response.status_code == 422, response.text
+    assert response.json()["errors"][0]["field"] == "body.jwks"
+    assert (await client.get("/clients", headers=root)).status_code == 200
+
+
+async def test_members_that_are_not_of_the_keys_kind_are_not_kept(client: httpx.AsyncClient) -> None:
+    document = RSA_KEY.public_document | {"crv": "\x00", "x": {"any": "thing"}}
+    assert (await register_key(client, jwks=[document]))["jwks"] == [RSA_KEY.public_document]
+    assert (await ask(client, sign(claims(), RSA_KEY))).status_code == 200
+
+
+async def test_a_key_of_before_there_were_rules_for_it_is_still_read(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    await register_key(client)
+    key = KEY.public_document | {"kid": "a" * 300}
+    async with stored(settings) as transaction:
+        (await transaction.get_one(ClientRow, "nightly")).jwks = [key]
+    root = bearer((await sign_in(client, "root")).json())
+    assert (await client.get("/clients/nightly", headers=root)).json()["jwks"] == [key]
+    changed = await client.patch("/clients/nightly", json={"jwks": [KEY.public_document]}, headers=root)
+    assert changed.json()["jwks"] == [KEY.public_document]
 
 
 # Keys at an address

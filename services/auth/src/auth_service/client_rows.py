@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from datetime import datetime
+from typing import Any
 
 from servicekit.database import new_id, utc_now
 from servicekit.logs import get_audit_log
@@ -18,19 +19,18 @@ audit = get_audit_log()
 
 
 def registration(row: ClientRow) -> ClientRegistration:
-    """Return what a stored client may do."""
-    return ClientRegistration.model_validate(
-        {
-            "name": row.name,
-            "grant_types": row.grant_types.split(),
-            "scopes": row.scope.split(),
-            "token_endpoint_auth_method": row.token_endpoint_auth_method,
-            "first_party": row.first_party,
-            "jwks": row.jwks,
-            "jwks_uri": row.jwks_uri,
-            "service_account": row.service_account,
-        }
-    )
+    """Return what a stored client may do, as it was taken then: later rules are for what is registered later."""
+    stored: dict[str, Any] = {
+        "name": row.name,
+        "grant_types": frozenset(row.grant_types.split()),
+        "scopes": frozenset(row.scope.split()),
+        "token_endpoint_auth_method": row.token_endpoint_auth_method,
+        "first_party": row.first_party,
+        "jwks": row.jwks,
+        "jwks_uri": row.jwks_uri,
+        "service_account": row.service_account,
+    }
+    return ClientRegistration.model_construct(**stored)
 
 
 def write(row: ClientRow, client: ClientRegistration) -> None:

@@ -18,7 +18,14 @@ PUBLIC: AuthMethod = "none"
 SIGNED: AuthMethod = "private_key_jwt"
 
 CLIENT_ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-_KEY_MEMBERS = ("kid", "kty", "alg", "use", "n", "e", "crv", "x", "y")
+_KEY_MEMBERS = {
+    "RSA": ("kid", "kty", "alg", "use", "n", "e"),
+    "EC": ("kid", "kty", "alg", "use", "crv", "x", "y"),
+}
+MAX_KEY_ID_LENGTH = 255
+MAX_MEMBER_LENGTH = 2731
+"""Characters of an RSA modulus of 16384 bits, the longest that OpenSSL verifies with."""
+
 MAX_SECRETS = 2
 """One in use, and one that takes its place."""
 
@@ -55,13 +62,21 @@ def _is_no_account(client_id: str) -> str:
     raise ValueError("must not look like the id of an account")
 
 
+def _read_key(key: dict[str, Any]) -> dict[str, Any]:
+    """Check a key, and leave out what is not there to verify with. The rest is read by others, and shown to them."""
+    PublicKey(key)
+    if "d" in key or "k" in key:
+        raise ValueError("expected public keys")
+    members = {name: key[name] for name in _KEY_MEMBERS[key["kty"]] if name in key}
+    for name, value in members.items():
+        longest = MAX_KEY_ID_LENGTH if name == "kid" else MAX_MEMBER_LENGTH
+        if not 0 < len(value) <= longest or not value.isprintable():
+            raise ValueError(f"expected {name} to be a printable text of at most {longest} characters")
+    return members
+
+
 def _read_keys(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Check the keys of a set, and leave out what is not theirs to verify with."""
-    for key in keys:
-        PublicKey(key)
-        if "d" in key or "k" in key:
-            raise ValueError("expected public keys")
-    return [{name: key[name] for name in _KEY_MEMBERS if name in key} for key in keys]
+    return [_read_key(key) for key in keys]
 
 
 def _is_safe(url: str) -> str:
