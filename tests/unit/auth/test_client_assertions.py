@@ -12,10 +12,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from auth_service.client_authentication import ASSERTION_TYPE
+from auth_service.clients import KeysUri
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import ClientRow
 from jose import jwt
+from pydantic import TypeAdapter, ValidationError
 from servicekit.tokens import SigningKey
 
 from tests.asgi import running
@@ -236,6 +238,45 @@ async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str
     response = await client.post("/clients", json=body, headers=root)
     assert response.status_code == 422, response.text
     assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://",
+        "https://\x00",
+        "https://\n",
+        "https://\x7f/",
+        "https://a/\t",
+        "https://[",
+        "https://%00/",
+        "https://a\\b/",
+        "https://a@/keys",
+        "https://:443/keys",
+        "https://?keys",
+        "https://a:99999999/x",
+        "https://a:0/x",
+        "http://localhost:x/",
+        "http://localhost:80@elsewhere.example/keys",
+    ],
+)
+def test_what_is_no_address_of_keys_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="expected an"):
+        TypeAdapter(KeysUri).validate_python(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://keys.example",
+        "https://keys.example:8443/a/b?c=%20#d",
+        "https://[2001:db8::1]/keys",
+        "http://localhost/keys",
+        "http://[::1]:8000/keys",
+    ],
+)
+def test_https_and_this_machine_are_addresses_of_keys(url: str) -> None:
+    assert TypeAdapter(KeysUri).validate_python(url) == url
 
 
 @pytest.mark.parametrize("key_id", ["\ud800", "a\nb", "\x00", "", "a" * 256])

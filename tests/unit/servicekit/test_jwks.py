@@ -114,6 +114,12 @@ async def test_a_failed_fetch_keeps_the_last_good_keys(
     assert issuer.requests >= 2
 
 
+async def test_an_address_that_is_none_has_no_keys(issuer: IssuerAway) -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
+        with pytest.raises(KeysUnavailable):
+            await JwksClient("https://\x00", http, Readiness()).get(KEY.key_id)
+
+
 async def test_a_server_that_sends_a_byte_now_and_then_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dripping(QuietHandler):
         def do_GET(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
+import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from servicekit.auth import SCOPES
 from servicekit.tokens import PublicKey
@@ -26,6 +27,9 @@ MAX_KEY_ID_LENGTH = 255
 MAX_MEMBER_LENGTH = 2731
 """Characters of an RSA modulus of 16384 bits, the longest that OpenSSL verifies with."""
 
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]+")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 MAX_SECRETS = 2
 """One in use, and one that takes its place."""
 
@@ -80,7 +84,15 @@ def _read_keys(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _is_safe(url: str) -> str:
-    if not re.fullmatch(r"(https://[^/]|http://(localhost|127\.0\.0\.1|\[::1\])[:/])[\x21-\x7e]*", url):
+    """Check an address in the reading of the client that will ask it: others see other hosts in some."""
+    try:
+        address = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("expected an address") from None
+    host, port = address.raw_host.decode("ascii"), address.port
+    if not _VISIBLE.fullmatch(url) or not _HOST.fullmatch(host) or not (port is None or 0 < port < 65536):
+        raise ValueError("expected an address with a host")
+    if address.scheme != "https" and not (address.scheme == "http" and host in _THIS_MACHINE):
         raise ValueError("expected an https address, or one of this machine")
     return url
 

@@ -58,6 +58,7 @@ async def fetch_keys(url: str, http: httpx.AsyncClient) -> list[PublicKey]:
 
     Raises:
         httpx.HTTPError, TimeoutError: there was no good answer in time.
+        httpx.InvalidURL: `url` is none.
         ValueError: it is no key set, is larger than MAX_SET_BYTES or compressed, or has no usable key.
     """
     body = bytearray()
@@ -129,7 +130,7 @@ class JwksClient:
                 return
             try:
                 keys = await fetch_keys(self._url, self._http)
-            except (httpx.HTTPError, TimeoutError, ValueError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
                 log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
                 if self._readings:
                     self._readings.failed()
