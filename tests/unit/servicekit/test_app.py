@@ -34,6 +34,7 @@ class Item(BaseModel):
     """A body with a rule."""
 
     name: str = Field(max_length=3)
+    tags: list[str] = []
 
 
 def sample_app(readiness: Readiness | None = None, settings: Settings | None = None) -> FastAPI:
@@ -125,6 +126,12 @@ async def test_an_invalid_field_is_422_and_named(client: httpx.AsyncClient) -> N
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["errors"] == [{"field": "body.name", "detail": "String should have at most 3 characters"}]
     assert "long name" not in response.text
+
+
+async def test_of_many_invalid_fields_the_first_are_named(client: httpx.AsyncClient) -> None:
+    response = await client.post("/items", json={"name": "abc", "tags": [0] * 300})
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == [f"body.tags.{n}" for n in range(20)]
 
 
 @pytest.mark.parametrize("declared", [True, False])

@@ -29,6 +29,7 @@ INVALID_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"disabled": 1}, "body.disabled"),
     ({"roles": ["root"]}, "body.roles.0"),
     ({"roles": "admin"}, "body.roles"),
+    ({"roles": ["user"] * 11}, "body.roles"),
     ({"is_admin": True}, "body.is_admin"),
 ]
 

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:pinhole:problem:"
+MAX_FIELD_ERRORS = 20
+"""A body may be wrong in thousands of places: an answer that names each is many times as long."""
 
 
 class FieldError(BaseModel):
@@ -29,7 +31,7 @@ class ProblemDetails(BaseModel):
     status: int
     detail: str | None = None
     instance: str = Field(description="The path of the request.")
-    errors: list[FieldError] | None = None
+    errors: list[FieldError] | None = Field(None, description=f"What is wrong: the first {MAX_FIELD_ERRORS} of it.")
 
 
 class Problem(Exception):
@@ -197,7 +199,7 @@ def _field_errors(error: RequestValidationError) -> list[FieldError]:
     return [
         # Pydantic puts its own words before those of a validator.
         FieldError(field=".".join(str(part) for part in e["loc"]), detail=e["msg"].removeprefix("Value error, "))
-        for e in error.errors()
+        for e in error.errors()[:MAX_FIELD_ERRORS]
     ]
 
 

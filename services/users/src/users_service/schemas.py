@@ -18,7 +18,7 @@ FullName = Annotated[
 Disabled = Annotated[bool, Field(description="Nobody can sign in. Administrators alone set it.")]
 Roles = Annotated[
     list[Role],
-    Field(description="A set: order and repetition mean nothing. Administrators alone set it."),
+    Field(max_length=10, description="A set: order and repetition mean nothing. Administrators alone set it."),
 ]
 # As typed into a form: more than any name or password can have, and answered as a wrong one.
 TypedText = Annotated[str, Field(max_length=1024)]
