@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +54,12 @@ def eventually(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < gives_up_at
         time.sleep(0.05)
+
+
+def is_listening(port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def metric(server: Server, name: str) -> dict[str, float]:
@@ -130,6 +137,19 @@ def test_a_worker_that_takes_long_to_make_its_application_is_waited_for(tmp_path
             return False
 
         eventually(answers)
+
+
+def test_a_trailer_does_not_take_the_place_of_what_a_proxy_has_said() -> None:
+    with serving("tests.integration.echoing_app:echoing()", {}) as server:
+        eventually(lambda: is_listening(server.port))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(
+                b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 1.1.1.1\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+            )
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b'"1.1.1.1"')
 
 
 @pytest.mark.parametrize("service", SERVICES)

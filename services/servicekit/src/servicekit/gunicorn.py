@@ -22,6 +22,7 @@ from gunicorn.glogging import Logger
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from uvicorn import Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from servicekit.garbage import collect_rarely, settle
@@ -65,10 +66,23 @@ class EndingServer(Server):
         super().handle_exit(sig, frame)
 
 
+class HeadersOnlyProtocol(HttpToolsProtocol):
+    """Takes no field of a trailer for one of the header: a proxy in front has set the header, and lets trailers pass.
+
+    uvicorn goes on with the list that the application was given.
+    """
+
+    def on_headers_complete(self) -> None:
+        """Give the application a list of its own."""
+        self.scope["headers"] = self.headers.copy()
+        super().on_headers_complete()
+
+
 class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has no types
     """A worker of which the master knows whether it has ever served."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "http": HeadersOnlyProtocol,
         "server_header": False,
         "timeout_graceful_shutdown": _settings.graceful_timeout_seconds - CLOSING_SECONDS,
     }
