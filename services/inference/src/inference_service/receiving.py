@@ -83,9 +83,6 @@ class Admitted(Generic[P]):
 
     parameters: P
     served: ServedModel
-    timeout_seconds: float | None
-    """How long the caller waits, where it has said so."""
-
     timings: StageTimings
     count: Callable[[int], None]
     """To be told of each chunk of the body."""
@@ -115,7 +112,7 @@ async def admitted(
     held = state["bodies"].hold(min(declared_length(request), max_bytes))
     with StageTimings(state["tracer"]) as timings, held as body:
         report_stages(request, timings.seconds)
-        yield Admitted(given, served, given.timeout_seconds, timings, body.add)
+        yield Admitted(given, served, timings, body.add)
 
 
 async def receive_upload(request: Request, let_in: Admitted[P]) -> bytes:

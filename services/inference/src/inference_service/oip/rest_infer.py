@@ -104,7 +104,7 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
                     let_in.served,
                     state["pipeline"],
                     max_items=settings.max_queue_size,
-                    timeout_seconds=let_in.timeout_seconds,
+                    timeout_seconds=let_in.parameters.timeout_seconds,
                     timings=let_in.timings,
                 ),
             )

@@ -96,7 +96,7 @@ async def explain(request: Request) -> Response:
                 let_in.served,
                 target=let_in.parameters.target,
                 draw=not _prefers_json(request),
-                timeout_seconds=let_in.timeout_seconds,
+                timeout_seconds=let_in.parameters.timeout_seconds,
                 timings=let_in.timings,
             ),
         )

@@ -94,7 +94,7 @@ async def predict(request: Request) -> Response:
                 data,
                 let_in.served,
                 top_k=let_in.parameters.top_k,
-                timeout_seconds=let_in.timeout_seconds,
+                timeout_seconds=let_in.parameters.timeout_seconds,
                 timings=let_in.timings,
             ),
         )
