@@ -14,7 +14,8 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 from prometheus_client import CollectorRegistry, generate_latest
 from servicekit.database import Database, open_database, utc_now
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
+from sqlalchemy.orm import Session
 
 from tests.asgi import running
 from tests.eventually import eventually
@@ -127,6 +128,26 @@ async def test_while_users_is_away_nothing_is_refused_and_later_nothing_is_misse
         users.events_answer = None
         await events.catch_up()
     assert not await is_live(client, tokens)
+
+
+async def test_what_a_failed_commit_has_not_taken_is_taken_later(settings: AuthSettings, users: FakeUsers) -> None:
+    def fail(_session: Session) -> None:
+        raise OSError("the disk is full")
+
+    async with follower(settings) as events, open_database(settings.database_url) as database:
+        await database.migrate("auth_service")
+        await events.catch_up()
+        users.tell("password.reset")
+        event.listen(Session, "before_commit", fail)
+        try:
+            await events.catch_up()
+        finally:
+            event.remove(Session, "before_commit", fail)
+        assert await position(database) == 0
+        await events.catch_up()
+        assert await position(database) == 1
+        async with database.begin() as transaction:
+            assert await transaction.scalar(select(func.count()).select_from(AccountEnding)) == 1
 
 
 async def test_a_database_that_fails_is_asked_again(settings: AuthSettings, users: FakeUsers) -> None:

@@ -180,6 +180,7 @@ def test_more_than_a_batch_is_imported_and_exported_again(run: Run, tmp_path: Pa
     wanted = [person(f"user{number}", full_name="Ünïcode ☃") for number in range(1203)]
     assert run("import", "-", input=lines(*wanted)).exit_code == 0
     file = tmp_path / "export.ndjson"
+    file.touch(0o644)  # as one that was there, and open to others
     assert run("export", file).exit_code == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     exported = [json.loads(line) for line in file.read_text().splitlines()]

@@ -9,7 +9,7 @@ from users_service.passwords import open_passwords
 
 from tests.unit.users.driver import PASSWORD
 
-BCRYPT = "$2b$12$" + "a" * 53
+BCRYPT = "$2b$12$" + "a" * 21 + "e" + "a" * 31
 ARGON2 = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$" + "A" * 43
 
 
@@ -30,6 +30,9 @@ def test_a_hash_of_a_known_kind_is_taken(hash: str) -> None:
         (PASSWORD, "is not a hash"),
         ("5f4dcc3b5aa765d61d8327deb882cf99", "is not a hash"),
         (BCRYPT + "\n", "is not a hash"),
+        (BCRYPT.replace("$12$", "$03$"), "is not a hash"),  # bcrypt itself takes none of these three
+        (BCRYPT.replace("$12$", "$1\u0662$"), "is not a hash"),
+        ("$2b$12$" + "a" * 53, "is not a hash"),
         (BCRYPT.replace("$12$", "$15$"), "takes more work"),
         (ARGON2.replace("m=65536", "m=65537"), "takes more work"),
         (ARGON2.replace("t=3", "t=11"), "takes more work"),

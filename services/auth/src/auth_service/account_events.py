@@ -97,6 +97,7 @@ class AccountEvents:
             if self._is_following:
                 log.warning("account_events_lost", error=type(error).__name__)
             self._is_following = False
+            self._position = None  # where a commit has failed, what it was to take is still to come
             self._readings.failed()
             return
         self._readings.succeeded()

@@ -190,6 +190,8 @@ def _opened(file: Path, mode: Literal["rb", "wb"]) -> Iterator[BinaryIO]:
         return
     try:
         with open(file, mode, opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
+            if mode == "wb" and file.is_file():  # it may have been there, and open to others
+                os.fchmod(opened.fileno(), 0o600)
             yield opened
     except OSError as error:
         _fail(f"{file}: {error.strerror}")

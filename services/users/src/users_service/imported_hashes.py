@@ -9,9 +9,12 @@ from typing import NoReturn
 from pwdlib.hashers.bcrypt import BcryptHasher
 
 _BCRYPT_MAX_BYTES = 72
-_BCRYPT = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
-_ARGON2 = re.compile(r"\$argon2(?:id|i|d)\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}")
-_PBKDF2 = re.compile(r"pbkdf2_sha256\$(\d+)\$([^$]{1,64})\$([A-Za-z0-9+/]{43}=)")
+# Cost, 128 bits of salt, of which the last character has two, and the hash.
+_BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+_ARGON2 = re.compile(
+    r"\$argon2(?:id|i|d)\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}", re.ASCII
+)
+_PBKDF2 = re.compile(r"pbkdf2_sha256\$(\d+)\$([^$]{1,64})\$([A-Za-z0-9+/]{43}=)", re.ASCII)
 
 MAX_LENGTH = 255
 MAX_BCRYPT_ROUNDS = 14

@@ -18,7 +18,7 @@ export class Refusal extends Error {
 
 /**
  * Send one request and return the body of its answer, read as `json` or `blob`.
- * There is no time limit: a slow line may need minutes for a picture, and the server has its own.
+ * There is no time limit here: the server has its own.
  * Throws a `Refusal`, or the signal's AbortError when the caller gave up.
  */
 export async function send(path, { read = "json", ...init } = {}) {

@@ -4,6 +4,7 @@
 const WORDS = {
   0: ["Pinhole cannot be reached", "The connection failed."],
   403: ["Not allowed", "Your account may not do this."],
+  408: ["It did not arrive in time", "The line is too slow for what was sent."],
   429: ["Too many requests", "That was more than is allowed at once."],
   500: ["Something broke", "The fault is at our end. It has been recorded."],
   502: ["Pinhole is not ready", "A part of it does not answer."],
@@ -12,7 +13,7 @@ const WORDS = {
 };
 
 /** Statuses after which the same request may well succeed. */
-const PASSING = new Set([0, 429, 500, 502, 503, 504]);
+const PASSING = new Set([0, 408, 429, 500, 502, 503, 504]);
 
 export function mayPass(refusal) {
   return PASSING.has(refusal.status);
