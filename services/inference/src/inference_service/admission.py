@@ -86,8 +86,8 @@ class Admission:
         """Return what learns, as `with`, how long a caller waits who has not said it."""
         return self._patience[priority].following() if timeout_seconds is None else nullcontext()
 
-    def silent_seconds(self, model: Model) -> float:
-        """Return how long ago a batch of `model` was computed; infinite where none was."""
+    def silent_seconds(self, model: Model | None = None) -> float:
+        """Return how long ago a batch of `model`, or of any, was computed; infinite where none was."""
         return self._batcher.silent_seconds(model)
 
     def decoded(self, seconds: float) -> None:

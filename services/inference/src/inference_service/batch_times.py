@@ -27,20 +27,26 @@ class BatchTimes:
         self._max_batch_size = max_batch_size
         # The times of a model that is gone go with it.
         self._last_at: WeakKeyDictionary[Model, float] = WeakKeyDictionary()
+        self._any_last_at = -math.inf
         self._seconds: WeakKeyDictionary[Model, dict[int, MovingAverage]] = WeakKeyDictionary()
 
     def add(self, model: Model, rows: int, seconds: float) -> None:
         """Take in what one batch took."""
-        self._last_at[model] = time.monotonic()
+        self._last_at[model] = self._any_last_at = time.monotonic()
         known = self._known(model)
         if rows in known:
             known[rows].add(seconds)
         else:
             known[rows] = MovingAverage(seconds)
+        for size, average in known.items():
+            if size > rows:
+                # So many could be computed in batches like this one. After one that was slow by chance nobody might be
+                # let in whose batch is of that size, and nothing would show that it has become fast again.
+                average.value = min(average.value, known[rows].value * size / rows)
 
-    def silent_seconds(self, model: Model) -> float:
-        """Return how long ago the last batch ended; infinite where there was none."""
-        return time.monotonic() - self._last_at.get(model, -math.inf)
+    def silent_seconds(self, model: Model | None = None) -> float:
+        """Return how long ago the last batch of `model`, or of any, ended; infinite where there was none."""
+        return time.monotonic() - (self._any_last_at if model is None else self._last_at.get(model, -math.inf))
 
     def expected_seconds(self, model: Model, rows: int) -> float:
         """Return how long `rows` take in as few batches as can be; 0 while nothing is known."""

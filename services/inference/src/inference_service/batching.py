@@ -142,8 +142,8 @@ class DynamicBatcher:
         """Tell whether there is nothing to do, and nothing known to come."""
         return self._streams.are_idle and not self.queue_size
 
-    def silent_seconds(self, model: Model) -> float:
-        """Return how long ago a batch of `model` was computed; infinite where none was."""
+    def silent_seconds(self, model: Model | None = None) -> float:
+        """Return how long ago a batch of `model`, or of any, was computed; infinite where none was."""
         return self._times.silent_seconds(model)
 
     def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:

@@ -1,5 +1,6 @@
 """Networks on a GPU: their kernels recorded once for each size of batch, and then started all at once."""
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ def record(network: nn.Module, inputs: Tensor) -> Recording:
 class RecordedNetwork(nn.Module):
     """Computes batches in the sizes that it was given, filled up where they are smaller.
 
-    To be called by one thread at a time: the recordings share their memory with nobody.
+    Threads that call it at once wait for each other: a recording has one place for its inputs.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RecordedNetwork(nn.Module):
         self._sizes = sizes
         self._record = record
         self._recordings: dict[int, Recording] = {}
+        self._replaying = threading.Lock()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, [N, classes], of images, [N, 3, H, W] on the GPU."""
@@ -58,10 +60,11 @@ class RecordedNetwork(nn.Module):
         if size is None:
             logits: Tensor = self.network(images)
             return logits
-        recording = self._recordings.get(size)
-        if recording is None:
-            inputs = images.new_zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
-            recording = self._recordings[size] = self._record(self.network, inputs)
-        recording.inputs[:rows].copy_(images)
-        recording.replay()
-        return recording.logits[:rows].clone()
+        with self._replaying:
+            recording = self._recordings.get(size)
+            if recording is None:
+                inputs = images.new_zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
+                recording = self._recordings[size] = self._record(self.network, inputs)
+            recording.inputs[:rows].copy_(images)
+            recording.replay()
+            return recording.logits[:rows].clone()

@@ -31,8 +31,8 @@ _ARITHMETIC = re.compile(
     r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge)|torch\.sym_(int|float|min|max|not)"
 )
 _SIZE = re.compile(
-    r"(Symbol\('[a-z]+[0-9]+'|Add|Mul|Pow|Integer|Rational|Max|Min|Mod|FloorDiv|CleanDiv|PythonMod"
-    r"|positive|nonnegative|integer|True|False|[su]?[0-9]+|[-+*/%(),=<> ])*"
+    r"(?>Symbol\('[a-z]+[0-9]+'|Add|Mul|Pow|Integer|Rational|Max|Min|Mod|FloorDiv|CleanDiv|PythonMod"
+    r"|positive|nonnegative|integer|True|False|[su]?[0-9]+|[-+/%(),=<> ]|\*(?!\*))*+"
 )
 """Sizes may be formulas, which sympy evaluates as Python."""
 

@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from servicekit.garbage import settle
+from servicekit.logs import get_logger
 
 from inference_service.golden import check_golden
 from inference_service.mode_search import ModeSearch
-from inference_service.model import Model, ModelSource
+from inference_service.model import Model, ModelSource, ModelUnavailable
 from inference_service.modes import Mode
 from inference_service.quantization import quantized, read_ranges
 from inference_service.shared_weights import share_weights
+
+log = get_logger(__name__)
 
 
 class Loader:
@@ -35,7 +38,14 @@ class Loader:
             model = self._modes.settle(model, source.mode)
             if search and self.can_search(source, model):
                 return self.search(source, model)
-        return self._tried(source, model)
+        try:
+            return self._tried(source, model)
+        except ModelUnavailable as error:
+            if not model.measurements:
+                raise
+            # A mode that was found before is one of several: there may be golden pictures now that it is wrong about.
+            log.warning("mode_not_restored", mode=model.mode, reason=str(error))
+            return self._tried(source, source.load())
 
     def can_search(self, source: ModelSource, model: Model) -> bool:
         """Tell whether the mode of a model is neither set nor known."""

@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -98,8 +99,9 @@ class ModeSearch:
         """
         setting = wanted or self._setting
         with locked(self._path(model, setting).with_suffix(".lock"), self._ending):
-            if found := self._restored(model, setting, keep=True):
-                return accept(found)  # another worker has searched meanwhile
+            if found := self._restored(model, setting, keep=True):  # another worker has searched meanwhile
+                with suppress(ModelUnavailable):  # or what was found is not good enough any more
+                    return accept(found)
             return self._find(model, setting, accept)
 
     def _find(self, model: Model, setting: ModeSetting, accept: Callable[[Model], Model]) -> Model:

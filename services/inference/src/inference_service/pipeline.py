@@ -80,8 +80,8 @@ class Pipeline:
         if self._cache is None:  # else the answer may be there, and cost nothing
             self._admission.check(model, priority=priority, timeout_seconds=timeout_seconds)
 
-    def silent_seconds(self, model: Model) -> float:
-        """Return how long ago a batch of `model` was computed; infinite where none was."""
+    def silent_seconds(self, model: Model | None = None) -> float:
+        """Return how long ago a batch of `model`, or of any, was computed; infinite where none was."""
         return self._admission.silent_seconds(model)
 
     async def probe(self, data: bytes, served: ServedModel, *, timeout_seconds: float) -> None:

@@ -63,9 +63,9 @@ class Prober:
         try:
             await self._pipeline.probe(self._picture, served, timeout_seconds=self._timeout_seconds)
         except Overloaded as problem:
-            # To be busy is no failure, as long as batches come to their end.
+            # To be busy is no failure, as long as batches come to their end; models share the queue.
             patience_seconds = self._interval_seconds + self._timeout_seconds
-            if self._pipeline.silent_seconds(served.model) > patience_seconds:
+            if self._pipeline.silent_seconds() > patience_seconds:
                 return f"{served.source.name}: {problem}"
         except Problem as problem:
             return f"{served.source.name}: {problem}"

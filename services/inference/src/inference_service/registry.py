@@ -149,6 +149,7 @@ class ModelRegistry:
         async with self._changing:
             for source in sources:
                 await self._load(self._models.setdefault((source.name, source.version), ServedModel(source)), source)
+            self._tell_readiness()
 
     async def unload(self, name: str) -> None:
         """Let go of every version of a model, until it is loaded again. Who has begun with it goes on to the end.
@@ -170,11 +171,14 @@ class ModelRegistry:
             if served.model is None or served.source != source:
                 await self._load(served, source)
         self._take_over(wanted)
+        self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
+        self._default = sources[0].name
         if any(program() not in (None, *self._programs()) for program in programs):
             # A program refers to itself: nothing else frees it soon.
             await asyncio.to_thread(settle)
-        self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
-        self._default = sources[0].name
+        self._tell_readiness()
+
+    def _tell_readiness(self) -> None:
         failures = [f"{served.source.name}: {served.reason}" for served in self if served.model is None]
         if not failures:
             self._readiness.is_met(MODEL_NEED)

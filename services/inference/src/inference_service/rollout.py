@@ -23,9 +23,9 @@ def choose(models: ModelRegistry, subject: str, name: str | None = None, version
 
 def shadow_of(models: ModelRegistry, answered: ServedModel) -> ServedModel | None:
     """Return the version that goes along with `answered`, where that is the stable one."""
-    versions = models.versions(answered.source.name)
-    shadow = next((served for served in versions if served.model and served.shadow), None)
-    return shadow if shadow and models.get(answered.source.name) is answered else None
+    name = answered.source.name  # which may be gone since its model began
+    shadow = next((served for served in models if served.source.name == name and served.model and served.shadow), None)
+    return shadow if shadow and models.get(name) is answered else None
 
 
 def percentile(model: str, subject: str) -> float:
