@@ -38,6 +38,24 @@ def test_a_larger_batch_than_any_seen_is_expected_to_take_its_share() -> None:
     assert times.expected_seconds(model, 8) == pytest.approx(0.8)
 
 
+def test_a_size_that_was_slow_once_is_expected_to_take_what_smaller_batches_show_at_most() -> None:
+    times, model = BatchTimes(8), tiny_model()
+    times.add(model, 8, 0.05)
+    times.add(model, 8, 4.0)  # by chance: nobody with less time is let in whose batch is of that size
+    times.add(model, 1, 0.02)
+    assert times.expected_seconds(model, 8) == pytest.approx(0.16)
+    times.add(model, 8, 0.3)
+    assert times.expected_seconds(model, 8) == pytest.approx(0.23)
+
+
+def test_it_is_known_when_the_last_batch_of_any_model_ended() -> None:
+    times, model, other = BatchTimes(8), tiny_model(), tiny_model()
+    assert times.silent_seconds() == math.inf
+    times.add(model, 1, 0.1)
+    assert times.silent_seconds() < 10
+    assert times.silent_seconds(other) == math.inf
+
+
 def test_the_average_rises_faster_than_it_falls() -> None:
     average = MovingAverage(1.0)
     average.add(2.0)

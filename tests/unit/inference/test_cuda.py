@@ -1,5 +1,6 @@
 """Recorded batches: what is asked for comes back, whatever size was recorded. On a GPU, where there is one."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,18 @@ def test_each_batch_is_filled_up_to_a_recorded_size_and_only_its_own_rows_come_b
         images = torch.rand(rows, 3, 8, 8)
         assert torch.allclose(recorded(images), network(images))
     assert recorder.sizes == [4, 1, 2]
+
+
+def test_threads_that_compute_at_once_get_their_own_answers() -> None:
+    network = Colours()
+    recorded = RecordedNetwork(network, (1, 4), record=Recorder())
+
+    def wrong(level: float) -> int:
+        images = torch.full((4, 3, 64, 64), level)
+        return sum(not torch.allclose(recorded(images), network(images)) for _ in range(50))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(wrong, [1.0, 2.0])) == [0, 0]
 
 
 def test_an_answer_does_not_change_with_the_next_batch() -> None:

@@ -202,18 +202,37 @@ def test_one_that_fails_or_that_the_machine_cannot_compute_is_not_taken_and_says
     assert (lacking.mode, reasons(lacking)["bf16"]) == (Mode.CHANNELS_LAST, "not on this processor")
 
 
-def test_one_that_is_wrong_about_a_golden_picture_is_not_taken(tmp_path: Path) -> None:
-    class Fussy(Speeds):
-        def forward(self, images: Tensor) -> Tensor:
-            logits = super().forward(images)
-            # The golden picture comes alone, and those of the agreement in fours.
-            return -logits if len(images) == 1 and images.dtype is torch.bfloat16 else logits
+class Fussy(Speeds):
+    """Is wrong in bfloat16 about what comes alone: golden pictures do, and those of the agreement come in fours."""
 
-    candidate = replace(tiny_model(Fussy()), digest="abc")
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return -logits if len(images) == 1 and images.dtype is torch.bfloat16 else logits
+
+
+def fussy() -> Model:
+    return replace(tiny_model(Fussy()), digest="abc")
+
+
+def test_one_that_is_wrong_about_a_golden_picture_is_not_taken(tmp_path: Path) -> None:
     golden = (GoldenPicture(DATA / "chelsea.png", "red"),)
-    found = loaded(tmp_path, candidate, golden=golden)
+    found = loaded(tmp_path, fussy(), golden=golden)
     assert found.mode is Mode.CHANNELS_LAST, found.measurements
     assert "chelsea.png is red" in (reasons(found)["bf16"] or "")
+
+
+def test_one_that_was_found_before_is_given_up_for_a_golden_picture_of_now(tmp_path: Path) -> None:
+    assert loaded(tmp_path, fussy()).mode is Mode.BF16
+    source = ModelSource("tiny", "1", "test:tiny", fussy, golden=(GoldenPicture(DATA / "chelsea.png", "red"),))
+    loader = Loader(4, ModeSearch("auto", budget_seconds=300, folder=tmp_path, max_batch_size=4, missing=no_compiler))
+    eager = loader.load(source, search=True)
+    assert (eager.mode, loader.can_search(source, eager)) == (Mode.EAGER, True)
+    assert loader.search(source, eager).mode is Mode.CHANNELS_LAST
+    assert loader.load(source, search=False).mode is Mode.CHANNELS_LAST
+
+
+def no_compiler(mode: Mode, _device: str) -> str | None:
+    return "there is no compiler" if mode.is_compiled else None
 
 
 def test_what_was_found_is_kept_for_the_next_start(tmp_path: Path) -> None:

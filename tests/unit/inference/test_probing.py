@@ -1,11 +1,21 @@
 """Ready is who answers: shown by a real inference, not by having been started."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import cast
 
 import httpx
+from inference_service.errors import Overloaded
+from inference_service.metrics import InferenceMetrics
+from inference_service.model import Model
+from inference_service.pipeline import Pipeline
+from inference_service.probing import Prober
+from inference_service.registry import ModelRegistry, ServedModel
 from inference_service.settings import InferenceSettings
+from prometheus_client import CollectorRegistry
+from servicekit.health import Readiness
 from structlog.testing import capture_logs
 from torch import Tensor, nn
 
@@ -57,6 +67,32 @@ async def test_a_model_that_begins_to_fail_is_not_ready_until_it_answers_again(s
     assert "inference: tiny: the model failed on this batch" in response.json()["detail"]
     assert "secret" not in response.text
     assert "inference_requests_total{" not in metrics  # nobody has asked
+
+
+class Busy:
+    """Where another model has all the time, and nothing of this one was computed yet."""
+
+    def __init__(self) -> None:
+        self.ended_ago = 0.5
+
+    def silent_seconds(self, model: Model | None = None) -> float:
+        return self.ended_ago if model is None else math.inf
+
+    async def probe(self, _data: bytes, _served: ServedModel, *, timeout_seconds: float) -> None:
+        raise Overloaded(f"the queue is full, and {timeout_seconds} s would not do")
+
+
+async def test_a_model_that_cannot_be_asked_for_all_the_work_is_ready_while_batches_end() -> None:
+    models = ModelRegistry([tiny_source()], Readiness(), InferenceMetrics(CollectorRegistry()))
+    await models.load([tiny_source()])
+    busy, readiness = Busy(), Readiness()
+    prober = Prober(cast("Pipeline", busy), models, readiness, interval_seconds=1, timeout_seconds=2)
+    with capture_logs():
+        await prober.ask()
+        assert readiness.missing == {}
+        busy.ended_ago = 3.5
+        await prober.ask()
+    assert "the queue is full" in readiness.missing["inference"]
 
 
 async def test_a_canary_and_a_shadow_that_fail_do_not_make_the_service_unready(settings: InferenceSettings) -> None:

@@ -242,6 +242,25 @@ async def test_a_start_that_failed_is_mended_by_a_change() -> None:
     assert setup.readiness.missing == {}
 
 
+async def test_a_start_that_failed_is_mended_by_an_administrator() -> None:
+    setup = await loaded(source(load=failing))
+    await setup.models.reload([source(load=failing)])
+    assert setup.readiness.missing == {MODEL_NEED: "tiny: no weights"}
+    await setup.models.reload([source()])
+    assert setup.readiness.missing == {}
+
+
+async def test_the_next_model_answers_by_default_while_a_program_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = exported(tmp_path / "tiny.pt2")
+    setup = await loaded(source(load=lambda: replace(tiny_model(), network=read_program(program))))
+    found: list[str] = []
+    monkeypatch.setattr("inference_service.registry.settle", lambda: found.append(setup.models.get().source.name))
+    await setup.models.load([source(name="other")])
+    assert found == ["other"]
+
+
 async def test_who_holds_the_old_model_uses_it_to_the_end_and_then_it_is_freed() -> None:
     setup = await loaded(source())
     model = setup.models.get().require()

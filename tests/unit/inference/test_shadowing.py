@@ -147,6 +147,14 @@ async def test_only_what_the_stable_version_has_answered_is_compared() -> None:
     assert setup.asked == 1
 
 
+async def test_an_answer_of_a_model_that_is_gone_meanwhile_is_compared_with_nothing() -> None:
+    setup = Setup()
+    served = setup.models.get(version="1")
+    await setup.models.load([tiny_source(name="other")])
+    setup.shadows.follow(served, LABELS, PICTURE, tensor([3.0, 2.0, 1.0]))
+    assert setup.count("dropped") == 0
+
+
 async def test_answers_are_compared_by_label_not_by_index() -> None:
     setup = Setup(labels=("rouge", "vert", "bleu"))
     setup.follow(labels=LABELS)
