@@ -97,7 +97,6 @@ class AccountEvents:
             if self._is_following:
                 log.warning("account_events_lost", error=type(error).__name__)
             self._is_following = False
-            self._position = None  # where a commit has failed, what it was to take is still to come
             self._readings.failed()
             return
         self._readings.succeeded()
@@ -131,8 +130,8 @@ class AccountEvents:
             for event in events:
                 if event.sequence > feed.sequence and event.ends_sessions:
                     ended += await _end_sessions(transaction, event)
-            feed.sequence = max(feed.sequence, events[-1].sequence)
-            self._position = feed.sequence
+            feed.sequence = position = max(feed.sequence, events[-1].sequence)
+        self._position = position  # now that it is stored: where a commit fails, they are still to come
         for session_id in ended:
             audit.info("session_ended", session_id=str(session_id))
 
@@ -149,7 +148,8 @@ class AccountEvents:
                 .where(SessionRow.events_seen > last, SessionRow.ended_at.is_(None))
                 .values(ended_at=utc_now())
             )
-            feed.sequence = self._position = last
+            feed.sequence = last
+        self._position = last
         log.warning("account_events_went_back", last=last)
 
 
