@@ -1,11 +1,11 @@
 """The form body of an OAuth request, read by the rules of RFC 6749 section 3.2."""
 
-import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 from servicekit.problem import BodyTooSlow
+from servicekit.typed_text import holds_control
 
 from auth_service.errors import FormTooLarge, FormTooSlow, InvalidRequest
 from auth_service.schemas import MAX_PARAMETERS
@@ -14,8 +14,6 @@ MAX_FORM_BYTES = 16 * 1024
 """As JSON it stays under the limit of users, whatever has to be escaped in it."""
 
 Form = Mapping[str, str]
-
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 async def read_form(request: Request) -> Form:
@@ -50,7 +48,7 @@ def required_text(form: Form, name: str) -> str:
         InvalidRequest: it is missing, or holds a control character (RFC 6749 appendix A).
     """
     value = required(form, name)
-    if _CONTROL.search(value):
+    if holds_control(value):
         raise InvalidRequest(f"{name} holds a control character")
     return value
 

@@ -1,7 +1,6 @@
 """Password hashes: argon2id, computed on a bounded pool of threads."""
 
 import asyncio
-import re
 import secrets
 import threading
 import unicodedata
@@ -15,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import AfterValidator, Field
+from servicekit.typed_text import WITHOUT_CONTROLS, holds_control
 
 from users_service.errors import Overloaded, WeakPassword
 from users_service.imported_hashes import ImportedBcrypt, ImportedPbkdf2
@@ -25,12 +25,10 @@ MEMORY_KIB = 19 * 1024
 PASSES = 2
 LANES = 1
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
 
 def _can_be_sent(password: str) -> str:
     """Refuse what auth refuses at every sign-in (RFC 6749 appendix A)."""
-    if _CONTROL.search(password):
+    if holds_control(password):
         raise ValueError("expected no control characters but tabs")
     return password
 
@@ -43,7 +41,7 @@ NewPassword = Annotated[
         description="8 to 256 characters, none of them a control character but tabs; "
         "refused where they are easy to guess.",
         examples=["correct horse battery staple"],
-        json_schema_extra={"format": "password", "writeOnly": True, "pattern": r"^[^\x00-\x08\x0a-\x1f\x7f]*$"},
+        json_schema_extra={"format": "password", "writeOnly": True, "pattern": WITHOUT_CONTROLS},
     ),
     AfterValidator(_can_be_sent),
 ]
