@@ -1,5 +1,7 @@
 """Limits on requests: by address, for all replicas where there is a Redis, and never at its cost where it is away."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -60,6 +62,23 @@ async def test_a_look_counts_nothing_and_tells_what_a_request_would_be_told(tmp_
                 assert [await limit.peek(HERE) for _ in range(LIMIT + 1)] == [0] * (LIMIT + 1)
                 assert await allowed(limit) == LIMIT
                 assert 1 <= await limit.peek(HERE) <= 3600
+
+
+async def test_a_request_costs_the_same_however_many_addresses_there_are() -> None:
+    """One caller may have any number of them: a sweep over all at each request would slow everybody down."""
+    async with limited() as limit:
+        start = time.process_time()
+        for network in range(10_000):
+            assert await limit.hit(f"2001:db8:0:{network:x}::1") == 0
+            await asyncio.sleep(0)  # the loop turns between requests
+        assert time.process_time() - start < 3
+
+
+async def test_an_address_of_ipv6_counts_as_its_network() -> None:
+    async with limited() as limit:
+        assert await allowed(limit, "2001:db8::1") == LIMIT
+        assert await allowed(limit, "2001:db8::ffff:2") == 0
+        assert await allowed(limit, "2001:db8:0:1::1") == LIMIT
 
 
 async def test_no_limit_is_no_limit() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import RedisStorage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import ConnectionPool
@@ -19,6 +19,7 @@ from servicekit.addresses import network_of
 from servicekit.logs import get_logger
 from servicekit.settings import RateLimitSettings
 from servicekit.telemetry import Telemetry
+from servicekit.window_counts import WindowCounts
 
 REDIS_TIMEOUT_SECONDS = 0.1
 REDIS_RETRY_SECONDS = 1.0
@@ -29,6 +30,9 @@ log = get_logger(__name__)
 _Method = Callable[..., Awaitable[bool]]
 """Of a limiter: it counts a request or only looks, and tells whether one may go on."""
 
+_OwnMethod = Callable[[WindowCounts, str], int]
+"""The same of this process's own counts. The library's sweep all callers at each request, and have no bound."""
+
 
 class RateLimit:
     """One limit, over a window that slides. While Redis is away, this process counts by itself."""
@@ -36,7 +40,7 @@ class RateLimit:
     def __init__(self, item: RateLimitItem | None, redis: RedisStorage | None) -> None:
         """Take what is allowed; with None that is everything."""
         self._item = item
-        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._own = None if item is None else WindowCounts(item.amount, item.get_expiry())
         self._shared = None if redis is None else SlidingWindowCounterRateLimiter(redis)
         self._away_until = float("-inf")
 
@@ -45,14 +49,14 @@ class RateLimit:
 
         `who` is the subject of a caller or an address, which counts as its network.
         """
-        return await self._ask(who, SlidingWindowCounterRateLimiter.hit)
+        return await self._ask(who, SlidingWindowCounterRateLimiter.hit, WindowCounts.hit)
 
     async def peek(self, who: str) -> int:
         """Return what `hit` would, and count nothing."""
-        return await self._ask(who, SlidingWindowCounterRateLimiter.test)
+        return await self._ask(who, SlidingWindowCounterRateLimiter.test, WindowCounts.peek)
 
-    async def _ask(self, who: str, method: _Method) -> int:
-        if self._item is None:
+    async def _ask(self, who: str, method: _Method, own_method: _OwnMethod) -> int:
+        if self._item is None or self._own is None:
             return 0
         # Redis may be everybody's: it learns nobody's address or name.
         key = hashlib.sha256(network_of(who).encode()).hexdigest()[:32]
@@ -62,7 +66,7 @@ class RateLimit:
             except (RedisError, OSError) as error:
                 self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("rate_limits_are_away", error=type(error).__name__)
-        return await _wait_seconds(self._own, method, self._item, key)
+        return own_method(self._own, key)
 
 
 async def _wait_seconds(
