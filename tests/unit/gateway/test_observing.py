@@ -1,17 +1,19 @@
 """The view from the inside: what it takes, what it keeps and what it draws."""
 
+import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import httpx
 import pytest
 from gateway.observing.main import create_app
-from gateway.observing.metrics import MetricBook
+from gateway.observing.metrics import Line, MetricBook
 from gateway.observing.settings import ObserverSettings
 from gateway.observing.traces import TraceBook
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from servicekit import background
 
 from tests.asgi import running
 
@@ -54,32 +56,78 @@ def test_what_is_kept_is_bounded() -> None:
     assert [line.spans for line in book.summaries()] == [2, 2]
 
 
-async def test_rates_means_and_the_slow_end_are_drawn_between_two_scrapes() -> None:
-    answers: list[str | httpx.ConnectError] = ["", METRICS, httpx.ConnectError("away")]
-    pages = iter(answers)
+def not_gzip(text: str) -> httpx.Response:
+    return httpx.Response(200, stream=httpx.ByteStream(text.encode()), headers={"content-encoding": "gzip"})
 
-    def answer(_request: httpx.Request) -> httpx.Response:
-        page = next(pages)
-        if isinstance(page, httpx.ConnectError):
+
+async def drawn_from(answers: Sequence[str | httpx.Response | Exception]) -> dict[str, dict[str, Line]]:
+    """Return the lines by chart where the inference service gives these answers, two seconds apart."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = answers[len(asked)]
+        asked.append(request)
+        if isinstance(page, Exception):
             raise page
-        return httpx.Response(200, text=page)
+        return httpx.Response(200, text=page) if isinstance(page, str) else page
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-        book = MetricBook(http, {"inference": "http://there"}, kept=3)
-        for _ in range(3):
+        book = MetricBook(http, {"inference": "http://there"}, kept=len(answers), clock=lambda: 2.0 * len(asked))
+        for _ in answers:
             await book.scrape()
-    drawn = {chart.title: chart.lines for chart in book.charts().charts}
-    assert len(book.charts().times) == 2
-    counted, gone = drawn["Requests"]["inference"]
-    failed, _ = drawn["Failures"]["inference"]
-    assert counted is not None
-    assert failed is not None
-    assert counted == pytest.approx(failed * 10 / 4)
-    assert gone == 0
+    charts = book.charts()
+    assert len(charts.times) == len(answers) - 1
+    return {chart.title: chart.lines for chart in charts.charts}
+
+
+async def test_rates_means_and_the_slow_end_are_drawn_between_two_scrapes() -> None:
+    drawn = await drawn_from(["", METRICS, METRICS])
+    assert drawn["Requests"]["inference"] == [5, 0]
+    assert drawn["Failures"]["inference"] == [2, 0]
     # 9.5 of 10 are wanted: 8 took up to 0.1 s, all up to 0.2 s.
     assert drawn["95 % within"]["inference"] == [pytest.approx(175), None]
     assert drawn["Stages, mean"]["decode"] == [pytest.approx(250), None]
-    assert drawn["Inside now"]["queued"] == [3, None]
+    assert drawn["Inside now"]["queued"] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    "missed",
+    [
+        httpx.ConnectError("away"),
+        httpx.Response(503, text="starting"),
+        "<html>not metrics</html>",
+        "# TYPE http_server_request_duration_seconds histogram\nhttp_server_request_duration_seconds_count 1\n",
+        not_gzip("not gzip"),
+    ],
+    ids=["away", "refused", "not metrics", "no labels", "not gzip"],
+)
+async def test_a_missed_scrape_is_a_gap_and_no_peak_after_it(missed: str | httpx.Response | Exception) -> None:
+    drawn = await drawn_from([METRICS, missed, METRICS + series("count", 8, route="/b"), METRICS])
+    requests = drawn["Requests"]["inference"]
+    assert requests[:2] == [None, 2]
+    assert drawn["Inside now"]["queued"] == [None, 3, 3]
+
+
+async def test_a_service_that_was_started_anew_counts_from_zero() -> None:
+    drawn = await drawn_from([METRICS, httpx.ConnectError("away"), series("count", 4)])
+    assert drawn["Requests"]["inference"] == [None, 1]
+
+
+async def test_the_book_goes_on_after_an_answer_that_cannot_be_read() -> None:
+    answers = iter(["<html>", METRICS])
+    all_asked = asyncio.Event()
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        try:
+            return httpx.Response(200, text=next(answers))
+        except StopIteration:
+            all_asked.set()
+            raise httpx.ConnectError("away") from None
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        book = MetricBook(http, {"inference": "http://there"}, kept=3)
+        async with background.running(book.follow(0.001), "scrapes"), asyncio.timeout(5):
+            await all_asked.wait()
 
 
 def series(suffix: str, value: int, status: int = 200, route: str = "/a", **more: str) -> str:
@@ -122,8 +170,11 @@ async def test_spans_that_come_by_otlp_are_shown(client: httpx.AsyncClient, enco
 
 
 async def test_what_is_no_message_is_refused(client: httpx.AsyncClient) -> None:
-    for headers in ({}, {"content-encoding": "gzip"}):
-        assert (await client.post("/v1/traces", content=b"\xff\xff", headers=headers)).status_code == 400
+    damaged = bytearray(gzip.compress(bytes(100)))
+    damaged[10] ^= 0xFF
+    gzipped = {"content-encoding": "gzip"}
+    for content, headers in ((b"\xff\xff", {}), (b"\xff\xff", gzipped), (bytes(damaged), gzipped)):
+        assert (await client.post("/v1/traces", content=content, headers=headers)).status_code == 400
     assert (await client.get("/api/traces")).json() == []
 
 

@@ -1,6 +1,7 @@
 """The local view, put together: it takes spans by OTLP, reads metrics, and shows both on a page."""
 
 import gzip
+import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
@@ -98,7 +99,7 @@ def _router() -> APIRouter:
             if request.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             request.state.traces.add(ExportTraceServiceRequest.FromString(body))
-        except (DecodeError, OSError, EOFError):
+        except (DecodeError, OSError, EOFError, zlib.error):
             raise BadRequest("the body is no message of OTLP") from None
         return Response(ExportTraceServiceResponse().SerializeToString(), media_type="application/x-protobuf")
 

@@ -5,7 +5,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,20 +17,31 @@ SLOW = 0.95
 
 STAGES = ("receive", "decode", "preprocess", "queue", "compute", "postprocess")
 
+MODEL_SERVICE = "inference"
+"""The one that counts pictures and stages."""
+
 Key = tuple[str, ...]
 Line = list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Scrape:
-    """What all services have counted until a time, in seconds since 1970, by what it is of."""
+class Answer:
+    """What one service has counted until a time, by what it is of. The clock is one that nobody sets."""
 
     at: float
     numbers: Mapping[Key, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """What the services answered, those that did, by a time in seconds since 1970."""
+
+    at: float
+    answers: Mapping[str, Answer]
+
+
 class Chart(BaseModel):
-    """One drawing: a line for each name. A value is None where nothing happened."""
+    """One drawing: a line for each name. A value is None where nothing happened, or nothing is known."""
 
     title: str
     unit: str
@@ -48,9 +58,17 @@ class Charts(BaseModel):
 class MetricBook:
     """Asks each of `services` for its metrics again and again, and keeps the last `kept` answers."""
 
-    def __init__(self, http: httpx.AsyncClient, services: Mapping[str, str], *, kept: int) -> None:
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        services: Mapping[str, str],
+        *,
+        kept: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._http = http
         self._services = services
+        self._clock = clock
         self._scrapes: deque[Scrape] = deque(maxlen=kept)
 
     async def follow(self, seconds: float) -> None:
@@ -60,76 +78,87 @@ class MetricBook:
             await asyncio.sleep(seconds)
 
     async def scrape(self) -> None:
-        """Ask all services once; one that does not answer has counted nothing."""
-        numbers: defaultdict[Key, float] = defaultdict(float)
+        """Ask all services once. Of one that gives no answer, or one that cannot be read, nothing is known."""
+        answers = {}
         for service, url in self._services.items():
             try:
                 response = await self._http.get(f"{url}/metrics")
-            except httpx.HTTPError:
+                numbers = _read(response.raise_for_status().text)
+            except (httpx.HTTPError, ValueError, KeyError):
                 continue
-            for family in text_string_to_metric_families(response.text):
-                for sample in family.samples:
-                    if key := _key(service, sample):
-                        numbers[key] += sample.value
-        self._scrapes.append(Scrape(time.time(), numbers))
+            answers[service] = Answer(self._clock(), numbers)
+        self._scrapes.append(Scrape(time.time(), answers))
 
     def charts(self) -> Charts:
         """Return what is to be drawn: rates and means between one answer and the next."""
-        steps = [_Step(before, after) for before, after in pairwise(self._scrapes)]
+        services = {service: self._steps(service) for service in self._services}
+        model = services.get(MODEL_SERVICE, [])
 
-        def lines(names: Sequence[str], value: Callable[["_Step", str], float | None]) -> dict[str, Line]:
-            return {name: [value(step, name) for step in steps] for name in names}
+        def of_services(value: Callable[[_Step], float | None]) -> dict[str, Line]:
+            return {service: _line(steps, value) for service, steps in services.items()}
 
-        services = list(self._services)
+        def of_model(names: Sequence[str], value: Callable[[_Step, str], float | None]) -> dict[str, Line]:
+            return {name: _line(model, value, name) for name in names}
+
         return Charts(
-            times=[step.after.at for step in steps],
+            times=[scrape.at for scrape in self._scrapes][1:],
             charts=[
-                Chart(title="Requests", unit="1/s", lines=lines(services, _Step.requests)),
-                Chart(title="95 % within", unit="ms", lines=lines(services, _Step.slow_milliseconds)),
-                Chart(title="Failures", unit="1/s", lines=lines(services, lambda s, n: s.rate("failures", n))),
-                Chart(
-                    title="Pictures",
-                    unit="1/s",
-                    lines=lines(("ok", "rejected", "error"), lambda s, n: s.rate("pictures", n)),
-                ),
-                Chart(title="Stages, mean", unit="ms", lines=lines(STAGES, _Step.stage_milliseconds)),
-                Chart(
-                    title="Inside now",
-                    unit="",
-                    lines=lines(("in flight", "queued"), lambda s, n: s.after.numbers.get((n,))),
-                ),
+                Chart(title="Requests", unit="1/s", lines=of_services(_Step.requests)),
+                Chart(title="95 % within", unit="ms", lines=of_services(_Step.slow_milliseconds)),
+                Chart(title="Failures", unit="1/s", lines=of_services(lambda step: step.rate("failures"))),
+                Chart(title="Pictures", unit="1/s", lines=of_model(("ok", "rejected", "error"), _Step.pictures)),
+                Chart(title="Stages, mean", unit="ms", lines=of_model(STAGES, _Step.stage_milliseconds)),
+                Chart(title="Inside now", unit="", lines=of_model(("in flight", "queued"), _Step.now)),
             ],
         )
 
+    def _steps(self, service: str) -> list["_Step | None"]:
+        """Return what happened until each scrape but the first, from the last one before that was answered."""
+        steps: list[_Step | None] = []
+        before: Answer | None = None
+        for scrape in self._scrapes:
+            after = scrape.answers.get(service)
+            steps.append(_Step(before, after) if before and after else None)
+            before = after or before
+        return steps[1:]
+
 
 class _Step:
-    """What happened between two scrapes."""
+    """What happened between two answers of a service."""
 
-    def __init__(self, before: Scrape, after: Scrape) -> None:
-        self.before = before
-        self.after = after
+    def __init__(self, before: Answer, after: Answer) -> None:
+        self._before = before
+        self._after = after
 
     def grown(self, *key: str) -> float:
         """Return by how much a count has grown; a service that was started anew begins at zero."""
-        grown = self.after.numbers.get(key, 0.0) - self.before.numbers.get(key, 0.0)
-        return grown if grown >= 0 else self.after.numbers.get(key, 0.0)
+        grown = self._after.numbers.get(key, 0.0) - self._before.numbers.get(key, 0.0)
+        return grown if grown >= 0 else self._after.numbers.get(key, 0.0)
 
     def rate(self, *key: str) -> float:
         """Return what was counted in a second."""
-        return self.grown(*key) / (self.after.at - self.before.at)
+        return self.grown(*key) / (self._after.at - self._before.at)
 
-    def requests(self, service: str) -> float:
+    def requests(self) -> float:
         """Return the requests of a second, whatever came of them."""
-        return self.rate("requests", service) + self.rate("failures", service)
+        return self.rate("requests") + self.rate("failures")
 
-    def stage_milliseconds(self, stage: str) -> float | None:
+    def pictures(self, name: str) -> float:
+        """Return the pictures of a second with the outcome `name`."""
+        return self.rate("pictures", name)
+
+    def now(self, name: str) -> float | None:
+        """Return a number that goes up and down, as it is at the end."""
+        return self._after.numbers.get((name,))
+
+    def stage_milliseconds(self, name: str) -> float | None:
         """Return how long a stage took on average."""
-        count = self.grown("stage_count", stage)
-        return 1000 * self.grown("stage_sum", stage) / count if count else None
+        count = self.grown("stage_count", name)
+        return 1000 * self.grown("stage_sum", name) / count if count else None
 
-    def slow_milliseconds(self, service: str) -> float | None:
+    def slow_milliseconds(self) -> float | None:
         """Return the time within which `SLOW` of the requests were answered, between two bounds in proportion."""
-        bounds = sorted(self._buckets(service))
+        bounds = sorted(self._buckets())
         if not bounds or not bounds[-1][1]:
             return None
         wanted = SLOW * bounds[-1][1]
@@ -142,21 +171,40 @@ class _Step:
             below, count_below = bound, count
         return 1000 * below
 
-    def _buckets(self, service: str) -> Iterator[tuple[float, float]]:
-        for key in self.after.numbers:
-            if key[:2] == ("bucket", service):
-                yield float(key[2]), self.grown(*key)
+    def _buckets(self) -> Iterator[tuple[float, float]]:
+        for key in self._after.numbers:
+            if key[0] == "bucket":
+                yield float(key[1]), self.grown(*key)
 
 
-def _key(service: str, sample: Sample) -> Key | None:
+def _line(steps: Sequence[_Step | None], value: Callable[..., float | None], *name: str) -> Line:
+    return [None if step is None else value(step, *name) for step in steps]
+
+
+def _read(text: str) -> Mapping[Key, float]:
+    """Add up the samples that are drawn.
+
+    Raises:
+        ValueError: this is not the text of metrics.
+        KeyError: a label is missing.
+    """
+    numbers: defaultdict[Key, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if key := _key(sample):
+                numbers[key] += sample.value
+    return numbers
+
+
+def _key(sample: Sample) -> Key | None:
     """Return what a sample is added to, None where it is not drawn."""
     labels = sample.labels
     match sample.name:
         case "http_server_request_duration_seconds_bucket" if labels["http_route"] not in QUIET_PATHS:
-            return "bucket", service, labels["le"]
+            return "bucket", labels["le"]
         case "http_server_request_duration_seconds_count" if labels["http_route"] not in QUIET_PATHS:
             failed = labels["http_response_status_code"].startswith("5")
-            return ("failures" if failed else "requests"), service
+            return ("failures" if failed else "requests",)
         case "inference_requests_total":
             outcome = labels["outcome"]
             return "pictures", outcome if outcome in {"ok", "rejected"} else "error"
