@@ -58,6 +58,7 @@ ROWS: dict[type[Base], tuple[Row, Row]] = {
             "credential_id": None,
             "successor_secret": b"s" * 32,
             "events_seen": 0,
+            "access_token_seconds": 900,
             "created_at": NOW,
             "last_used_at": NOW,
             "expires_at": LATER,

@@ -50,6 +50,7 @@ def session(number: int) -> Mapping[str, Any]:
         "client_id": "pinhole-web",
         "scope": "profile",
         "successor_secret": bytes(32),
+        "access_token_seconds": 900,
         "created_at": now,
         "last_used_at": now,
         "expires_at": now + timedelta(hours=number),

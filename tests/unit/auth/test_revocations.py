@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from auth_service.main import create_app
 from auth_service.revocations import MARGIN, OVERLAP, PAGE_SIZE, Revocations
 from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
@@ -11,8 +12,22 @@ from servicekit.database import new_id, open_database
 from servicekit.revocations import RevocationPage
 from sqlalchemy import insert, select
 
+from tests.asgi import running
 from tests.unit.auth.fake_users import ADA
-from tests.unit.auth.requests import assert_oauth_error, bearer, let_pass, refresh, revoke, sign_in, stored, verified
+from tests.unit.auth.requests import (
+    ask_as_client,
+    assert_oauth_error,
+    basic,
+    bearer,
+    let_pass,
+    refresh,
+    register,
+    revoke,
+    sign_in,
+    signed_in,
+    stored,
+    verified,
+)
 from tests.unit.auth.test_sessions import GRACE, sessions_in
 
 
@@ -120,6 +135,38 @@ async def test_the_services_are_told_of_an_ended_session_for_as_long_as_its_toke
     assert [earlier.sid for earlier in (await told(client)).revocations] == [claims.session_id]
     await end_earlier(settings, timedelta(seconds=settings.access_token_seconds) + MARGIN)
     assert (await told(client)).revocations == []
+
+
+@pytest.mark.parametrize("given", ["at the sign-in", "by a refresh", "by a retry", "to a client"])
+async def test_a_shorter_life_of_tokens_ends_no_telling_of_those_that_live_longer(
+    settings: AuthSettings, given: str
+) -> None:
+    short = settings.model_copy(update={"access_token_seconds": 60})
+    longer = settings.model_copy(update={"access_token_seconds": 3600})
+    async with running(create_app(short)) as client:
+        secret = (await register(client))["secret"]
+        refresh_token = await signed_in(client)
+        if given == "by a retry":
+            await refresh(client, refresh_token)
+        await ask_as_client(client, f"nightly:{secret}")
+    async with running(create_app(longer)) as client:
+        match given:
+            case "at the sign-in":
+                answer = await sign_in(client)
+            case "to a client":
+                answer = await ask_as_client(client, f"nightly:{secret}")
+            case _:
+                answer = await refresh(client, refresh_token)
+        token = answer.json()["access_token"]
+        claims = await verified(client, token)
+    async with running(create_app(short)) as client:
+        headers = basic(f"nightly:{secret}") if given == "to a client" else {}
+        assert (await client.post("/oauth2/revoke", data={"token": token}, headers=headers)).status_code == 200
+        (revocation,) = (await told(client)).revocations
+        assert revocation.sid == claims.session_id
+        assert revocation.expires_at > claims.expires_at
+        await end_earlier(settings, timedelta(seconds=3500))
+        assert [earlier.sid for earlier in (await told(client)).revocations] == [claims.session_id]
 
 
 async def end_earlier(settings: AuthSettings, time: timedelta) -> None:

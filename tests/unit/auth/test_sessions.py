@@ -139,7 +139,7 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
     over = [await signed_in(client) for _ in range(PURGE_AT_ONCE + 1)]
     await refresh(client, over[0])
     await let_pass(settings, timedelta(seconds=settings.refresh_idle_seconds), of="sessions")
-    await let_pass(settings, PURGE_AFTER, of="sessions")
+    await let_pass(settings, PURGE_AFTER + settings.lifetimes.access_token, of="sessions")
     live = await signed_in(client)
     async with stored(settings) as transaction:
         assert await transaction.scalar(select(func.count()).select_from(SessionRow)) == 2
@@ -152,7 +152,11 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
 
 def sessions_in(database: Database) -> Sessions:
     return Sessions(
-        database, Lifetimes(idle=timedelta(hours=1), absolute=timedelta(hours=2), grace=GRACE), AuthMetrics(None)
+        database,
+        Lifetimes(
+            access_token=timedelta(minutes=15), idle=timedelta(hours=1), absolute=timedelta(hours=2), grace=GRACE
+        ),
+        AuthMetrics(None),
     )
 
 

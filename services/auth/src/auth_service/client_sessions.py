@@ -22,6 +22,7 @@ class ClientSessions:
 
     def __init__(self, database: Database, *, access_token_seconds: int) -> None:
         self._database = database
+        self._access_token_seconds = access_token_seconds
         self._token_lifetime = timedelta(seconds=access_token_seconds)
 
     async def current(self, client: Client) -> UUID:
@@ -39,6 +40,7 @@ class ClientSessions:
             SessionRow.credential_id == client.credential_id,
             SessionRow.ended_at.is_(None),
             SessionRow.expires_at > now + self._token_lifetime,
+            SessionRow.access_token_seconds >= self._access_token_seconds,
         )
         async with self._database.begin() as transaction:
             session_id = await transaction.scalar(query.order_by(SessionRow.id.desc()).limit(1))
@@ -51,6 +53,7 @@ class ClientSessions:
                 credential_id=client.credential_id,
                 scope=" ".join(sorted(client.scopes)),
                 successor_secret=b"",  # it has no refresh tokens
+                access_token_seconds=self._access_token_seconds,
                 created_at=now,
                 last_used_at=now,
                 expires_at=now + self._token_lifetime + LIFETIME,

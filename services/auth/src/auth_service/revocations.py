@@ -9,7 +9,7 @@ from servicekit.logs import get_audit_log
 from servicekit.revocations import Revocation, RevocationPage
 from servicekit.token_form import InvalidToken
 from servicekit.tokens import TokenVerifier
-from sqlalchemy import ColumnElement, and_, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import InvalidGrant
@@ -36,7 +36,7 @@ class Revocations:
 
     def __init__(self, database: Database, *, access_token_seconds: int) -> None:
         self._database = database
-        self._told_for = timedelta(seconds=access_token_seconds) + MARGIN
+        self._access_token_seconds = access_token_seconds
 
     async def revoke(self, token: str, *, client_id: str, verifier: TokenVerifier) -> None:
         """End the session of a refresh or access token (RFC 7009); a token that is over or unknown has none.
@@ -72,21 +72,27 @@ class Revocations:
     async def list_ended(self, after: str | None) -> RevocationPage:
         """Return the next ended sessions `after` a cursor of the form `CURSOR`, or all that still matter."""
         now = utc_now()
-        query = select(SessionRow.id, SessionRow.ended_at).where(
-            _is_behind(after), SessionRow.ended_at > now - self._told_for
-        )
-        query = query.order_by(SessionRow.ended_at, SessionRow.id).limit(PAGE_SIZE)
         async with self._database.begin() as transaction:
+            told_for = await self._told_for(transaction)
+            query = select(SessionRow.id, SessionRow.ended_at).where(
+                _is_behind(after), SessionRow.ended_at > now - told_for
+            )
+            query = query.order_by(SessionRow.ended_at, SessionRow.id).limit(PAGE_SIZE)
             rows = [(row.id, row.ended_at) for row in await transaction.execute(query)]
         has_more = len(rows) == PAGE_SIZE
         return RevocationPage(
             revocations=[
-                Revocation(sid=str(session_id), expires_at=int((ended_at + self._told_for).timestamp()))
+                Revocation(sid=str(session_id), expires_at=int((ended_at + told_for).timestamp()))
                 for session_id, ended_at in rows
             ],
             next=f"{_microseconds(rows[-1][1])}_{rows[-1][0].hex}" if has_more else f"{_microseconds(now - OVERLAP)}",
             has_more=has_more,
         )
+
+    async def _told_for(self, transaction: AsyncSession) -> timedelta:
+        """Return how long ends are told: where the setting was longer before, tokens of then live for longer."""
+        longest = await transaction.scalar(select(func.max(SessionRow.access_token_seconds))) or 0
+        return timedelta(seconds=max(longest, self._access_token_seconds)) + MARGIN
 
     async def _end(self, *which: ColumnElement[bool]) -> Sequence[UUID]:
         async with self._database.begin() as transaction:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from servicekit.database import Database, new_id, utc_now
 from servicekit.logs import get_audit_log
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.account_events import was_ended
@@ -20,7 +20,7 @@ from auth_service.metrics import AuthMetrics
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 PURGE_AFTER = timedelta(days=1)
-"""Expired sessions stay this long, so that no request that is under way loses its rows."""
+"""Sessions stay for so long behind their last access token: no request that is under way may lose its rows."""
 
 PURGE_AT_ONCE = 20
 """How many a sign-in removes: more than it adds, and few enough to go unnoticed."""
@@ -38,9 +38,15 @@ audit = get_audit_log()
 class Lifetimes:
     """How long sessions and their tokens may be used."""
 
+    access_token: timedelta
     idle: timedelta
     absolute: timedelta
     grace: timedelta
+
+    @property
+    def access_token_seconds(self) -> int:
+        """What a session keeps of the first."""
+        return int(self.access_token.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Sessions:
         async with self._database.begin() as transaction:
             if events_seen is not None and await was_ended(transaction, subject, events_seen=events_seen):
                 raise InvalidGrant("the account was changed in this moment")
-            await _purge(transaction, now)
+            await _purge(transaction, before=now - PURGE_AFTER - self._lifetimes.access_token)
             transaction.add(
                 SessionRow(
                     id=session.id,
@@ -96,6 +102,7 @@ class Sessions:
                     device=device and device[:DEVICE_LENGTH],
                     successor_secret=secrets.token_bytes(32),
                     events_seen=events_seen,
+                    access_token_seconds=self._lifetimes.access_token_seconds,
                     created_at=now,
                     last_used_at=now,
                     expires_at=self._expiry(now, now),
@@ -158,6 +165,8 @@ class Sessions:
                 row.last_used_at = now
                 row.expires_at = self._expiry(row.created_at, now)
             usable = row is not None and (is_first or await self._is_usable(transaction, row, refresh_token))
+            if row is not None and usable:
+                await self._note_lifetime(transaction, row)
         if row is None or not usable:
             raise _refused()
         return _successor(row, refresh_token)
@@ -185,6 +194,18 @@ class Sessions:
         audit.warning("refresh_token_reused", session_id=str(row.id))
         return False
 
+    async def _note_lifetime(self, transaction: AsyncSession, row: SessionRow) -> None:
+        """Let a session know how long the access token lives that it gets now, where none did before."""
+        seconds = self._lifetimes.access_token_seconds
+        if row.access_token_seconds is not None and row.access_token_seconds >= seconds:
+            return
+        column = SessionRow.access_token_seconds  # compared once more: a replica with other settings may be at it
+        await transaction.execute(
+            update(SessionRow)
+            .where(SessionRow.id == row.id, or_(column.is_(None), column < seconds))
+            .values(access_token_seconds=seconds)
+        )
+
     def _expiry(self, created_at: datetime, now: datetime) -> datetime:
         return min(now + self._lifetimes.idle, created_at + self._lifetimes.absolute)
 
@@ -207,11 +228,11 @@ async def _used_at(transaction: AsyncSession, refresh_token: str) -> datetime | 
     return await transaction.scalar(query)
 
 
-async def _purge(transaction: AsyncSession, now: datetime) -> None:
-    """Remove a few sessions that are long over, with their tokens."""
+async def _purge(transaction: AsyncSession, *, before: datetime) -> None:
+    """Remove a few of the sessions that were over then, with their tokens."""
     over = (
         select(SessionRow.id)
-        .where(SessionRow.expires_at < now - PURGE_AFTER)
+        .where(SessionRow.expires_at < before)
         .order_by(SessionRow.expires_at)
         .limit(PURGE_AT_ONCE)
         .with_for_update(skip_locked=True)  # PostgreSQL: another sign-in may be at the same ones

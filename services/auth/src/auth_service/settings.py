@@ -124,6 +124,7 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     def lifetimes(self) -> Lifetimes:
         """What `Sessions` takes."""
         return Lifetimes(
+            access_token=timedelta(seconds=self.access_token_seconds),
             idle=timedelta(seconds=self.refresh_idle_seconds),
             absolute=timedelta(seconds=self.refresh_absolute_seconds),
             grace=timedelta(seconds=self.refresh_grace_seconds),

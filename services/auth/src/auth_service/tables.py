@@ -57,6 +57,9 @@ class SessionRow(Base):
     events_seen: Mapped[int | None] = mapped_column(BigInteger)
     """The number of users' last event when it verified the sign-in: only later ones end the session."""
 
+    access_token_seconds: Mapped[int | None] = mapped_column(BigInteger, index=True)
+    """The longest that an access token of it was made to live. None of a version that did not say."""
+
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
