@@ -309,6 +309,30 @@ async def test_a_key_of_before_there_were_rules_for_it_is_still_read(
     assert changed.json()["jwks"] == [KEY.public_document]
 
 
+@pytest.mark.parametrize("members", [{"kid": "a\ud800"}, {"kid": "a\nb"}, {"other": [{"\ud800": "\x00"}]}])
+async def test_clients_with_a_key_of_before_that_cannot_be_written_are_listed(
+    client: httpx.AsyncClient, settings: AuthSettings, members: dict[str, Any]
+) -> None:
+    await register_key(client)
+    async with stored(settings) as transaction:
+        (await transaction.get_one(ClientRow, "nightly")).jwks = [KEY.public_document | members]
+    root = bearer((await sign_in(client, "root")).json())
+    (listed,) = (await client.get("/clients", headers=root)).json()["clients"]
+    assert listed["jwks"][0]["x"] == KEY.public_document["x"]
+    assert (await client.get("/clients/nightly", headers=root)).json() == listed
+    changed = await client.patch("/clients/nightly", json={"jwks": [KEY.public_document]}, headers=root)
+    assert changed.json()["jwks"] == [KEY.public_document]
+
+
+async def test_a_client_whose_keys_of_before_are_none_any_more_is_refused(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    await register_key(client)
+    async with stored(settings) as transaction:
+        (await transaction.get_one(ClientRow, "nightly")).jwks = [KEY.public_document | {"kid": 7}]
+    assert_oauth_error(await ask(client, sign(claims())), 401, "invalid_client")
+
+
 # Keys at an address
 
 
@@ -357,6 +381,17 @@ async def test_an_address_that_is_away_is_503(client: httpx.AsyncClient) -> None
     response = await ask(client, sign(claims()))
     assert_oauth_error(response, 503, "temporarily_unavailable")
     assert int(response.headers["retry-after"]) > 0
+
+
+async def test_an_address_of_before_that_cannot_be_asked_is_503(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    await register(client, **PROVES_BY_KEY, jwks_uri="http://127.0.0.1:9/jwks.json")
+    async with stored(settings) as transaction:
+        (await transaction.get_one(ClientRow, "nightly")).jwks_uri = "http://127.0.0.1:70000/jwks.json"
+    assert_oauth_error(await ask(client, sign(claims())), 503, "temporarily_unavailable")
+    root = bearer((await sign_in(client, "root")).json())
+    assert (await client.get("/clients", headers=root)).status_code == 200
 
 
 # ServiceAccounts of a cluster

@@ -120,6 +120,13 @@ async def test_an_address_that_is_none_has_no_keys(issuer: IssuerAway) -> None:
             await JwksClient("https://\x00", http, Readiness()).get(KEY.key_id)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:65536", "[::1]:70000", "localhost:99999999999999999999"])
+async def test_an_address_with_a_port_that_there_is_not_has_no_keys(host: str) -> None:
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(KeysUnavailable):
+            await JwksClient(f"http://{host}/jwks.json", http, Readiness()).get(KEY.key_id)
+
+
 async def test_a_server_that_sends_a_byte_now_and_then_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Dripping(QuietHandler):
         def do_GET(self) -> None:

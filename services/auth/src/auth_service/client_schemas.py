@@ -1,5 +1,6 @@
 """What travels over HTTP when clients are registered."""
 
+import json
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -63,7 +64,8 @@ class ClientResponse(BaseModel):
         """Return what may be read of a stored client."""
         return cls.model_validate(
             {
-                **registration(row).model_dump(mode="json"),
+                **registration(row).model_dump(mode="json", exclude={"jwks"}),
+                "jwks": _shown(row.jwks),
                 "id": row.id,
                 "grant_types": row.grant_types.split(),
                 "scopes": row.scope.split(),
@@ -72,6 +74,11 @@ class ClientResponse(BaseModel):
                 "secrets": [SecretResponse.model_validate(secret) for secret in live_secrets(row, utc_now())],
             }
         )
+
+
+def _shown(keys: list[dict[str, Any]] | None) -> Any:
+    """Return keys as they can be written: a version before took ids with half a surrogate, which no answer can hold."""
+    return json.loads(json.dumps(keys, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 class RegisteredClient(ClientResponse):

@@ -23,6 +23,7 @@ FETCH_SECONDS = 5.0
 """For a whole fetch: a server that sends a byte now and then holds nobody longer."""
 MAX_SET_BYTES = 256 * 1024
 """Of a key set: hundreds of keys."""
+MAX_PORT = 65535
 KEYS_NEED = "keys"
 """What `Readiness` calls having keys."""
 
@@ -61,6 +62,8 @@ async def fetch_keys(url: str, http: httpx.AsyncClient) -> list[PublicKey]:
         httpx.InvalidURL: `url` is none.
         ValueError: it is no key set, is larger than MAX_SET_BYTES or compressed, or has no usable key.
     """
+    if (httpx.URL(url).port or 0) > MAX_PORT:  # asking it would raise what no caller expects
+        raise httpx.InvalidURL(f"expected a port of at most {MAX_PORT}")
     body = bytearray()
     async with (
         asyncio.timeout(FETCH_SECONDS),
