@@ -1,6 +1,7 @@
 """A person's look at the web page, for the tests of it."""
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import resources
@@ -8,9 +9,11 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, Response, Route, expect
 
 from tests.e2e.conftest import Pinhole
+
+Scheme = Literal["light", "dark"]
 
 # Gives the page a file as a mouse or the clipboard does: the page reads it from the transfer.
 TRANSFER = """([kind, name, content]) => {
@@ -109,6 +112,17 @@ class Visit:
         # Chromium writes a line for every refusal. Those are compared with what the test expects.
         if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
             self.complaints.append(message.text)
+
+
+def refuse(status: int, *, headers: dict[str, str] | None = None, **body: Any) -> Callable[[Route], None]:
+    """Return a route that answers with a problem in the server's place."""
+    problem = {"type": "urn:pinhole:problem:test", "title": "Refused", "status": status, "instance": "/", **body}
+
+    def answer(route: Route) -> None:
+        content_type = "application/problem+json"
+        route.fulfill(status=status, headers=headers, content_type=content_type, body=json.dumps(problem))
+
+    return answer
 
 
 def find_violations(page: Page) -> list[str]:

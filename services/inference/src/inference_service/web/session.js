@@ -1,12 +1,14 @@
 /** Who is signed in: the tokens, their renewal, and requests that carry them. */
 
 import { Refusal, send } from "./http.js";
+import { Siblings } from "./siblings.js";
 
 /**
- * The refresh token stands in the tab's own storage, so that it survives a reload and is gone with
- * the tab. The access token is kept in memory alone.
+ * What survives a reload stands in the tab's own storage, and is gone with the tab: the refresh token,
+ * when it came, and the name by which the tabs of one session know each other. The access token is
+ * kept in memory alone.
  */
-const STORAGE_KEY = "pinhole.refresh_token";
+const STORAGE_KEY = "pinhole.session";
 
 /** An access token this close to its end is renewed before it is used. */
 const RENEW_BEFORE_MS = 30_000;
@@ -14,33 +16,69 @@ const RENEW_BEFORE_MS = 30_000;
 /** Nobody is signed in any more; an `ended` event has told the page. */
 export class SignedOut extends Error {}
 
-/** Fires `ended` when the server no longer takes the session. Signing out by hand does not. */
+/** Fires `ended` when the server no longer takes the session, or another tab has signed out of it. */
 export class Session extends EventTarget {
-  #accessToken = null;
-  #expiresAt = 0;
+  #name = null;
+  #tokens = null;
+  #siblings = null;
   #renewal = null;
+
+  constructor() {
+    super();
+    const kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY));
+    if (kept !== null) this.#begin(kept.name, { ...kept.tokens, accessToken: null, expiresAt: 0 });
+  }
 
   /** Whether a session of this tab may go on. */
   get isKept() {
-    return sessionStorage.getItem(STORAGE_KEY) !== null;
+    return this.#tokens !== null;
   }
 
   /** Start a session. Throws a `Refusal`. */
   async signIn(username, password) {
-    this.#keep(await requestTokens({ grant_type: "password", username, password }));
+    const tokens = await requestTokens({ grant_type: "password", username, password });
+    this.#forget();
+    // `randomUUID` is for pages that came by HTTPS, or from this machine.
+    this.#begin(crypto.getRandomValues(new Uint32Array(4)).join("-"), tokens);
   }
 
   /** Forget the tokens, and have the server end their session; without an answer it ends by itself. */
   signOut() {
-    const token = sessionStorage.getItem(STORAGE_KEY);
+    if (this.#tokens === null) return;
+    const body = new URLSearchParams({ token: this.#tokens.refreshToken });
+    this.#siblings.end();
     this.#forget();
-    if (token === null) return;
     // `keepalive`: the page may be left at once.
-    fetch("/oauth2/revoke", { method: "POST", body: new URLSearchParams({ token }), keepalive: true }).catch(() => {});
+    fetch("/oauth2/revoke", { method: "POST", body, keepalive: true }).catch(() => {});
+  }
+
+  #begin(name, tokens) {
+    this.#name = name;
+    this.#siblings = new Siblings(`${STORAGE_KEY}.${name}`, {
+      current: () => this.#tokens,
+      take: (tokens) => this.#take(tokens),
+      end: () => this.#leave(),
+    });
+    this.#keep(tokens);
+  }
+
+  #keep(tokens) {
+    this.#tokens = tokens;
+    const { refreshToken, issuedAt } = tokens;
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ name: this.#name, tokens: { refreshToken, issuedAt } }));
+  }
+
+  /** Keep what another tab has unless it is older, and return whether it was kept. */
+  #take(tokens) {
+    const isNews = tokens.issuedAt >= this.#tokens.issuedAt && tokens.accessToken !== this.#tokens.accessToken;
+    if (isNews) this.#keep(tokens);
+    return isNews;
   }
 
   #forget() {
-    this.#accessToken = null;
+    this.#siblings?.close();
+    this.#siblings = null;
+    this.#tokens = null;
     sessionStorage.removeItem(STORAGE_KEY);
   }
 
@@ -56,11 +94,11 @@ export class Session extends EventTarget {
     } catch (error) {
       if (!isUnauthorized(error)) throw error;
     }
-    // Another request may have renewed the token while this one was under way.
-    if (this.#accessToken === token) await this.#renew();
-    if (this.#accessToken === null) throw new SignedOut();
+    // Another request, or another tab, may have renewed the token while this one was under way.
+    if (this.#tokens?.accessToken === token) await this.#renew();
+    if (this.#tokens === null) throw new SignedOut();
     try {
-      return await sendWith(this.#accessToken, path, init);
+      return await sendWith(this.#tokens.accessToken, path, init);
     } catch (error) {
       if (isUnauthorized(error)) this.#end();
       throw error;
@@ -69,16 +107,19 @@ export class Session extends EventTarget {
 
   /** Renewal waits for use, not for a timer: an idle tab does not keep a session alive for ever. */
   async #currentToken() {
-    const remainingMs = this.#accessToken === null ? 0 : this.#expiresAt - Date.now();
-    if (remainingMs < RENEW_BEFORE_MS) {
+    if (this.#remainingMs < RENEW_BEFORE_MS) {
       try {
         await this.#renew();
       } catch (error) {
         // With the token service away, a token that is still good goes on working.
-        if (error instanceof SignedOut || remainingMs <= 0) throw error;
+        if (error instanceof SignedOut || this.#remainingMs <= 0) throw error;
       }
     }
-    return this.#accessToken;
+    return this.#tokens.accessToken;
+  }
+
+  get #remainingMs() {
+    return this.#tokens === null ? 0 : this.#tokens.expiresAt - Date.now();
   }
 
   /** A refresh token works once, so requests that need a new one share one renewal. */
@@ -90,35 +131,48 @@ export class Session extends EventTarget {
   }
 
   async #exchange() {
-    const refreshToken = sessionStorage.getItem(STORAGE_KEY);
-    if (refreshToken === null) this.#end();
+    if (this.#tokens === null) this.#end();
+    const siblings = this.#siblings;
+    const isTold = await siblings.ask();
+    this.#checkIsOf(siblings);
+    if (isTold && this.#remainingMs >= RENEW_BEFORE_MS) return;
     let tokens;
     try {
-      tokens = await requestTokens({ grant_type: "refresh_token", refresh_token: refreshToken });
+      tokens = await requestTokens({ grant_type: "refresh_token", refresh_token: this.#tokens.refreshToken });
     } catch (error) {
+      this.#checkIsOf(siblings);
       if (error.status === 400 || error.status === 401) this.#end();
       throw error; // the token may still be good: the service was not there to ask
     }
-    // Signed out meanwhile: what has come belongs to nobody.
-    if (sessionStorage.getItem(STORAGE_KEY) !== refreshToken) throw new SignedOut();
-    this.#keep(tokens);
+    this.#checkIsOf(siblings);
+    if (this.#take(tokens)) siblings.tell(tokens);
   }
 
-  #keep(tokens) {
-    this.#accessToken = tokens.access_token;
-    this.#expiresAt = Date.now() + tokens.expires_in * 1000;
-    sessionStorage.setItem(STORAGE_KEY, tokens.refresh_token);
+  /** Signed out meanwhile, what has come belongs to nobody. */
+  #checkIsOf(siblings) {
+    if (this.#siblings !== siblings) throw new SignedOut();
+  }
+
+  #leave() {
+    this.#forget();
+    this.dispatchEvent(new Event("ended"));
   }
 
   #end() {
-    this.#forget();
-    this.dispatchEvent(new Event("ended"));
+    this.#leave();
     throw new SignedOut();
   }
 }
 
-function requestTokens(form) {
-  return send("/token", { method: "POST", body: new URLSearchParams(form) });
+async function requestTokens(form) {
+  const answer = await send("/token", { method: "POST", body: new URLSearchParams(form) });
+  const issuedAt = Date.now();
+  return {
+    refreshToken: answer.refresh_token,
+    accessToken: answer.access_token,
+    issuedAt,
+    expiresAt: issuedAt + answer.expires_in * 1000,
+  };
 }
 
 function sendWith(token, path, init) {

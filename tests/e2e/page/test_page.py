@@ -2,88 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from io import BytesIO
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from playwright.sync_api import Browser, Route, expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.e2e.conftest import DATA, Pinhole
-from tests.e2e.visit import Visit, find_violations
+from tests.e2e.conftest import DATA
+from tests.e2e.visit import Scheme, Visit, find_violations, refuse
 
 CAT_CLASSES = range(281, 286)
 MIB = 2**20
 STAGES = ["receive", "decode", "preprocess", "queue", "compute", "postprocess", "network"]
-CHROMIUM_FLAGS = [
-    "--no-sandbox",  # the tests may run as root, in a container
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-Scheme = Literal["light", "dark"]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_visit(browser: Browser, pinhole: Pinhole) -> Iterator[Callable[..., Visit]]:
-    """Return what starts a visit; at the end each one is checked."""
-    visits: list[Visit] = []
-
-    def start(scheme: Scheme = "light", width: int = 1280, height: int = 800) -> Visit:
-        context = browser.new_context(
-            base_url=pinhole.url,
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            reduced_motion="reduce",
-        )
-        context.set_default_timeout(15_000)
-        visits.append(Visit(context.new_page(), pinhole))
-        return visits[-1]
-
-    yield start
-    for visit in visits:
-        visit.page.context.close()
-        visit.check()
-
-
-@pytest.fixture
-def visit(open_visit: Callable[..., Visit]) -> Visit:
-    return open_visit()
-
-
-@pytest.fixture
-def cat() -> bytes:
-    """A picture that nobody has sent before, so that its answer is in no cache."""
-    comment, file = PngInfo(), BytesIO()
-    comment.add_text("Comment", uuid4().hex)
-    with Image.open(DATA / "chelsea.png") as picture:
-        picture.save(file, "PNG", pnginfo=comment)
-    return file.getvalue()
-
-
-def refuse(status: int, *, headers: dict[str, str] | None = None, **body: Any) -> Callable[[Route], None]:
-    """Return a route that answers with a problem in the server's place."""
-    problem = {"type": "urn:pinhole:problem:test", "title": "Refused", "status": status, "instance": "/", **body}
-
-    def answer(route: Route) -> None:
-        content_type = "application/problem+json"
-        route.fulfill(status=status, headers=headers, content_type=content_type, body=json.dumps(problem))
-
-    return answer
 
 
 # From sign-up to an answer
@@ -274,67 +205,6 @@ def test_a_second_picture_takes_the_place_of_one_under_way(visit: Visit, cat: by
     expect(visit.page.get_by_role("status")).to_have_text("Looking at first.png")
     visit.answer_of(lambda: visit.choose("second.png", cat))
     expect(visit.page.get_by_role("img", name="Preview of second.png")).to_be_visible()
-
-
-# Sessions
-
-
-def test_a_token_that_is_refused_is_renewed_behind_the_scenes(visit: Visit, cat: bytes) -> None:
-    visit.sign_in()
-    renewals = visit.requests_for("/token")
-    visit.page.route("**/predict?*", refuse(401, detail="the token is not valid: expired"), times=1)
-    visit.choose("chelsea.png", cat)
-    expect(visit.names).to_have_count(5)
-    assert [(request.post_data_json or {})["grant_type"] for request in renewals] == ["refresh_token"]
-    expect(visit.alert).to_be_empty()
-    visit.expected_refusals = [("/predict", 401)]
-
-
-def test_requests_that_need_a_new_token_share_one_renewal(visit: Visit) -> None:
-    visit.sign_in()
-    renewals = visit.requests_for("/token")
-    user, same_user = visit.page.evaluate("""async () => {
-        const { Session } = await import("/static/session.js");
-        const session = new Session();
-        return Promise.all([session.send("/users/me"), session.send("/users/me")]);
-    }""")
-    assert user["id"] == same_user["id"]
-    assert len(renewals) == 1
-
-
-def test_a_reload_keeps_the_session(visit: Visit) -> None:
-    username = visit.sign_in()
-    visit.page.reload()
-    expect(visit.page.get_by_text(username)).to_be_visible()
-
-
-def test_a_session_that_has_ended_leads_back_to_the_sign_in(visit: Visit) -> None:
-    visit.sign_in()
-    visit.page.evaluate("sessionStorage.setItem(sessionStorage.key(0), 'not-a-refresh-token')")
-    visit.page.reload()
-    expect(visit.alert).to_contain_text("Your session has ended")
-    expect(visit.page.get_by_role("button", name="Sign in")).to_be_visible()
-    assert visit.page.evaluate("sessionStorage.length") == 0
-    visit.expected_refusals = [("/token", 400)]
-
-
-def test_while_tokens_cannot_be_renewed_one_that_is_good_goes_on_working(visit: Visit, cat: bytes) -> None:
-    def shorten(route: Route) -> None:
-        response = route.fetch()
-        route.fulfill(response=response, json={**response.json(), "expires_in": 20})
-
-    visit.page.route("**/token", shorten, times=1)
-    visit.page.route("**/models", lambda route: route.fulfill(content_type="application/json", body="[]"))
-    visit.page.route("**/users/me", lambda route: route.fulfill(json={"username": "ada", "full_name": None}))
-    away = {"error": "temporarily_unavailable", "error_description": "accounts cannot be asked"}
-    username = visit.sign_up()
-    visit.page.goto("/")
-    with visit.page.expect_response("**/token"):
-        visit.fill_in("Sign in", Username=username, Password=f"correct horse {username}")
-    visit.page.route("**/token", lambda route: route.fulfill(status=503, json=away))
-    assert visit.answer_of(lambda: visit.choose("chelsea.png", cat))["predicted_class"] in CAT_CLASSES
-    visit.expected_refusals = [("/token", 503)] * len(visit.refused)
-    assert visit.refused
 
 
 def test_the_browser_is_told_to_run_nothing_but_our_files(visit: Visit) -> None:

@@ -1,0 +1,67 @@
+"""Visits of the web page in Chromium."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from uuid import uuid4
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.conftest import DATA, Pinhole
+from tests.e2e.visit import Scheme, Visit
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",  # the tests may run as root, in a container
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_visit(browser: Browser, pinhole: Pinhole) -> Iterator[Callable[..., Visit]]:
+    """Return what starts a visit; at the end each one is checked."""
+    visits: list[Visit] = []
+
+    def start(scheme: Scheme = "light", width: int = 1280, height: int = 800) -> Visit:
+        context = browser.new_context(
+            base_url=pinhole.url,
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )
+        context.set_default_timeout(15_000)
+        visits.append(Visit(context.new_page(), pinhole))
+        return visits[-1]
+
+    yield start
+    for visit in visits:
+        visit.page.context.close()
+        visit.check()
+
+
+@pytest.fixture
+def visit(open_visit: Callable[..., Visit]) -> Visit:
+    return open_visit()
+
+
+@pytest.fixture
+def cat() -> bytes:
+    """A picture that nobody has sent before, so that its answer is in no cache."""
+    comment, file = PngInfo(), BytesIO()
+    comment.add_text("Comment", uuid4().hex)
+    with Image.open(DATA / "chelsea.png") as picture:
+        picture.save(file, "PNG", pnginfo=comment)
+    return file.getvalue()
