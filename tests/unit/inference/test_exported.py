@@ -109,6 +109,11 @@ def test_a_function_that_is_no_operator_on_tensors_is_refused(tmp_path: Path, ta
     [
         *("__import__('pathlib').Path('{}').touch()", "open('{}', 'w')", "exit(0)"),
         *("1" * 60 + "!", "9**9**9**9"),  # which would take for ever, the one to check and the other to compute
+        *("Pow(Integer(9),Pow(Integer(9),Integer(9)))", "Pow(Integer(9),Integer(99999999))", "1<<99999999999"),
+        *("Pow(Symbol('s0'),Symbol('s1'))", "Pow(Symbol('s0'),Rational(1,2))", "Pow(Symbol('s0'),Integer('2'))"),
+        # Many terms, in sums and in powers of them: sympy compares each with each.
+        *("Max(" + ",".join(f"Symbol('s{i}')+{i}" for i in range(100)) + ")", "Pow(Add(s0,s1,s2),Integer(20))"),
+        *("+".join(["s0"] * 2000), "-" * 2000 + "s0", "s0.name", "Symbol('s0', integer=s1)", "Symbol('x y')"),
     ],
 )
 def test_an_expression_in_a_size_is_not_evaluated(tmp_path: Path, expression: str) -> None:
@@ -122,6 +127,23 @@ def test_an_expression_in_a_size_is_not_evaluated(tmp_path: Path, expression: st
 
     bad = rewritten_json(exported(tmp_path / "good.pt2"), tmp_path / "bad.pt2", "models/model.json", hide)
     refused(bad, ran, "the expression")
+
+
+class Attending(nn.Module):
+    """Compares each place of a picture with each, over pictures of any size."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = torch.nn.functional.max_pool2d(images, 3, 2, 1).flatten(2)
+        attended = (places.transpose(1, 2) @ places).softmax(2).flatten(1)
+        return attended.reshape(images.shape[0], -1, 1).mean(1)
+
+
+def test_sizes_may_be_products_of_what_depends_on_the_picture(tmp_path: Path) -> None:
+    sizes = (dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO),)
+    program = torch.export.export(Attending(), (torch.rand(2, 3, 8, 9),), dynamic_shapes=sizes)
+    torch.export.save(program, tmp_path / "program.pt2")
+    images = torch.rand(3, 3, 11, 7)
+    assert torch.allclose(read_program(tmp_path / "program.pt2")(images), Attending()(images))
 
 
 def test_a_guard_is_not_run(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 torch's own reader takes seconds and 150 MB to import, with its compiler and sympy, so only what uses it does.
 """
 
+import ast
 import io
 import json
 import re
@@ -30,11 +31,13 @@ _ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _ARITHMETIC = re.compile(
     r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge)|torch\.sym_(int|float|min|max|not)"
 )
-_SIZE = re.compile(
-    r"(?>Symbol\('[a-z]+[0-9]+'|Add|Mul|Pow|Integer|Rational|Max|Min|Mod|FloorDiv|CleanDiv|PythonMod"
-    r"|positive|nonnegative|integer|True|False|[su]?[0-9]+|[-+/%(),=<> ]|\*(?!\*))*+"
-)
-"""Sizes may be formulas, which sympy evaluates as Python."""
+_SYMBOL = re.compile(r"[a-z]+[0-9]+")
+_SIZE_FUNCTIONS = frozenset({"Add", "Mul", "Rational", "Mod", "FloorDiv", "CleanDiv", "PythonMod"})
+_SIZE_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
+_MAX_FORMULA_TERMS = 40
+"""Of one size. Those of a DenseNet for pictures of any size have up to 23; for some of so many sympy takes seconds."""
+
+_MAX_FORMULA_CHARACTERS = 4096
 
 
 def read_program(path: Path) -> nn.Module:
@@ -102,7 +105,7 @@ def _calls(node: Any) -> Iterator[str]:
                 if not _is_operator(value):
                     yield f"the function {value}"
             elif key == "expr_str":
-                if not _SIZE.fullmatch(value):
+                if not _is_size(value):
                     yield f"the expression {value}"
             elif key not in ("metadata", "guards_code"):
                 yield from _calls(value)
@@ -116,3 +119,44 @@ def _is_operator(target: str) -> bool:
             getattr(getattr(torch.ops.aten, name, None), overload, None), OpOverload
         )
     return _ARITHMETIC.fullmatch(target) is not None
+
+
+def _is_size(formula: str) -> bool:
+    """Tell whether a formula is arithmetic on sizes, and little of it: sympy evaluates it as Python."""
+    if len(formula) > _MAX_FORMULA_CHARACTERS:
+        return False
+    try:
+        return _terms(ast.parse(formula, mode="eval").body) <= _MAX_FORMULA_TERMS
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # what Python's parser raises, too
+        return False
+
+
+def _terms(node: ast.expr) -> int:
+    """Return how many numbers and symbols a formula is made of, a power counted as its factors.
+
+    Raises:
+        ValueError: it is something else than arithmetic.
+    """
+    match node:
+        case ast.Constant(int()):
+            return 1
+        case ast.Name(name) if re.fullmatch("[su][0-9]+", name):  # sympy has others of its own
+            return 1
+        case ast.Call(ast.Name("Symbol"), [ast.Constant(str(name))], assumptions) if _SYMBOL.fullmatch(name):
+            if all(isinstance(assumption.value, ast.Constant) for assumption in assumptions):
+                return 1
+        case ast.Call(ast.Name("Integer"), [number], []):
+            return _terms(number)
+        case ast.Call(ast.Name("Pow"), [base, ast.Call(ast.Name("Integer"), [exponent], [])], []):
+            match exponent:
+                case ast.Constant(int(times)) | ast.UnaryOp(ast.USub(), ast.Constant(int(times))):
+                    return _terms(base) * max(1, times)
+        case ast.Call(ast.Name("Max" | "Min"), arguments, []):
+            return len(arguments) * sum(map(_terms, arguments))  # each is compared with each
+        case ast.Call(ast.Name(name), arguments, []) if name in _SIZE_FUNCTIONS:
+            return sum(map(_terms, arguments))
+        case ast.UnaryOp(ast.UAdd() | ast.USub(), operand):
+            return _terms(operand)
+        case ast.BinOp(left, operator, right) if isinstance(operator, _SIZE_OPERATORS):
+            return _terms(left) + _terms(right)
+    raise ValueError("no arithmetic")
