@@ -136,6 +136,17 @@ async def test_a_session_is_forgotten_when_its_tokens_have_expired() -> None:
         assert await sessions.is_revoked("a")
 
 
+async def test_many_that_end_together_are_forgotten_in_a_moment() -> None:
+    """As where a client is deleted that many people had signed in with: no request is answered meanwhile."""
+    async with following(Auth()) as sessions:
+        over = ended(*(str(number) for number in range(200_000)), expires_in_seconds=-1)
+        sessions._take(RevocationPage(revocations=over, next="1", has_more=False))
+        start = time.process_time()
+        await sessions.catch_up()
+        assert time.process_time() - start < 2
+        assert not await sessions.is_revoked("0")
+
+
 async def test_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocations, "MAX_KEPT", 2)
     async with following(Auth(ended("a", "b", "c"))) as sessions:

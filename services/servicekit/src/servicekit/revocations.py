@@ -103,12 +103,15 @@ class EndedSessions:
 
     def _forget(self) -> None:
         """Drop those whose tokens have expired: they came in the order of their ends, so they stand first."""
-        now = time.time()
-        while self._expires_at:
-            first = next(iter(self._expires_at))
-            if self._expires_at[first] > now and len(self._expires_at) <= MAX_KEPT:
-                return
-            del self._expires_at[first]
+        now, surplus = time.time(), len(self._expires_at) - MAX_KEPT
+        over: list[str] = []
+        for session_id, expires_at in self._expires_at.items():
+            if expires_at > now and len(over) >= surplus:
+                break
+            over.append(session_id)
+        # In a pass of its own: to look for the first one again walks over all that were removed before it.
+        for session_id in over:
+            del self._expires_at[session_id]
 
     async def keep_up(self, interval_seconds: float) -> None:
         """Catch up for ever."""

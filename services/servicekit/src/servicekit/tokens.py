@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, get_args
@@ -160,7 +161,7 @@ class TokenVerifier:
         self._audience = audience
         self._max_remembered_tokens = max_remembered_tokens
         self._clock = clock
-        self._remembered: dict[bytes, tuple[PublicKey, Claims]] = {}
+        self._remembered: OrderedDict[bytes, tuple[PublicKey, Claims]] = OrderedDict()
 
     async def verify(self, token: str) -> Claims:
         """Return what `token` says.
@@ -201,7 +202,7 @@ class TokenVerifier:
 
     def _remember(self, digest: bytes, key: PublicKey, claims: Claims) -> None:
         if len(self._remembered) >= self._max_remembered_tokens:
-            del self._remembered[next(iter(self._remembered))]  # the one that came first
+            self._remembered.popitem(last=False)  # the one that came first
         self._remembered[digest] = (key, claims)
 
 
