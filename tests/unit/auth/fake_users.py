@@ -36,7 +36,10 @@ class Answer:
 
 @dataclass
 class FakeUsers:
-    """Accounts by id, with their roles; the name of each is in `names`, what happened to them in `events`."""
+    """Accounts by id, with their roles; the name of each is in `names`, what happened to them in `events`.
+
+    What it was asked for of these is not in `asked`, but in `events_after`: services ask again and again.
+    """
 
     url: str
     roles: dict[str, list[str]] = field(default_factory=dict)
@@ -46,6 +49,7 @@ class FakeUsers:
     events: list[dict[str, Any]] = field(default_factory=list)
     events_answer: Answer | None = None
     events_page: int = 1000
+    events_after: list[int] = field(default_factory=list)
     was_asked: threading.Event = field(default_factory=threading.Event)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
@@ -57,6 +61,7 @@ class FakeUsers:
         self.events.clear()
         self.events_answer = None
         self.events_page = 1000
+        self.events_after.clear()
         self.may_answer.set()
 
     def tell(self, type: str, account_id: str = ADA, *, at: datetime | None = None, **details: Any) -> None:
@@ -75,7 +80,9 @@ class FakeUsers:
 
     def respond(self, asked: Asked) -> Answer:
         if asked.path.startswith("/internal/events"):
-            return self.events_answer or self._list_events(after=int(parse_qs(urlsplit(asked.path).query)["after"][0]))
+            query = {name: int(values[0]) for name, values in parse_qs(urlsplit(asked.path).query).items()}
+            self.events_after.append(query["after"])
+            return self.events_answer or self._list_events(**query)
         self.asked.append(asked)
         self.was_asked.set()
         self.may_answer.wait(10)
@@ -90,8 +97,8 @@ class FakeUsers:
         account_id = asked.path.removeprefix("/internal/accounts/")
         return _json(self._account(account_id)) if account_id in self.roles else Answer(404)
 
-    def _list_events(self, *, after: int) -> Answer:
-        return _json({"events": self.events[after : after + self.events_page], "last": len(self.events)})
+    def _list_events(self, *, after: int, limit: int = 1000) -> Answer:
+        return _json({"events": self.events[after : after + min(limit, self.events_page)], "last": len(self.events)})
 
     def _account(self, account_id: str | None) -> dict[str, Any]:
         assert account_id is not None

@@ -21,6 +21,8 @@ from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 EVENTS_PATH = "/internal/events"
 POLL_SECONDS = 0.5
 REQUEST_SECONDS = 2.0
+PAGE_SIZE = 100
+"""Events that are taken at once: sign-ins wait meanwhile, and what they end is told of when all are taken."""
 
 ENDINGS_KEPT = timedelta(hours=1)
 """Longer than any sign-in takes from the moment that users has verified its credentials."""
@@ -119,7 +121,7 @@ class AccountEvents:
 
     async def _fetch(self, *, after: int) -> AccountEventPage:
         async with asyncio.timeout(REQUEST_SECONDS):
-            response = await self._http.get(EVENTS_PATH, params={"after": after})
+            response = await self._http.get(EVENTS_PATH, params={"after": after, "limit": PAGE_SIZE})
         response.raise_for_status()
         return AccountEventPage.model_validate_json(response.content)
 
@@ -127,6 +129,7 @@ class AccountEvents:
         ended: list[UUID] = []
         async with self._database.begin() as transaction:
             feed = await _lock_feed(transaction)
+            await transaction.execute(delete(AccountEnding).where(AccountEnding.at < utc_now() - ENDINGS_KEPT))
             for event in events:
                 if event.sequence > feed.sequence and event.ends_sessions:
                     ended += await _end_sessions(transaction, event)
@@ -171,7 +174,6 @@ async def _lock_feed(transaction: AsyncSession, *, shared: bool = False) -> Acco
 async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> list[UUID]:
     """End the sessions that an account had before an event, but for the one that the event came from."""
     now, subject = utc_now(), str(event.account_id)
-    await transaction.execute(delete(AccountEnding).where(AccountEnding.at < now - ENDINGS_KEPT))
     transaction.add(AccountEnding(sequence=event.sequence, subject=subject, at=now))
     before = or_(
         SessionRow.events_seen < event.sequence,
