@@ -13,6 +13,7 @@ from servicekit import jwks
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, MAX_SET_BYTES, JwksClient, KeysUnavailable, fetch_keys, open_jwks
 from servicekit.tokens import SigningKey
+from structlog.testing import capture_logs
 
 from tests.http_server import QuietHandler, serving
 
@@ -125,6 +126,16 @@ async def test_an_address_with_a_port_that_there_is_not_has_no_keys(host: str) -
     async with httpx.AsyncClient() as http:
         with pytest.raises(KeysUnavailable):
             await JwksClient(f"http://{host}/jwks.json", http, Readiness()).get(KEY.key_id)
+
+
+async def test_what_is_logged_of_an_address_holds_no_password(issuer: IssuerAway) -> None:
+    issuer.answer = lambda: httpx.Response(500)
+    url = "https://ada:secret@keys.example:8443/jwks.json?token=secret#secret"
+    with capture_logs() as logged:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
+            with pytest.raises(KeysUnavailable):
+                await JwksClient(url, http, Readiness()).get(KEY.key_id)
+    assert [entry["url"] for entry in logged] == ["https://keys.example:8443/jwks.json"]
 
 
 async def test_a_server_that_sends_a_byte_now_and_then_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from servicekit.background import running
 from servicekit.health import Readiness
-from servicekit.logs import get_logger
+from servicekit.logs import get_logger, without_secrets
 from servicekit.metrics import Readings
 from servicekit.problem import ServiceUnavailable
 from servicekit.tokens import PublicKey
@@ -134,7 +134,7 @@ class JwksClient:
             try:
                 keys = await fetch_keys(self._url, self._http)
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-                log.warning("jwks_fetch_failed", url=self._url, error=type(error).__name__)
+                log.warning("jwks_fetch_failed", url=without_secrets(self._url), error=type(error).__name__)
                 if self._readings:
                     self._readings.failed()
             else:

@@ -1,6 +1,7 @@
 """Structured logs: one event a line, as JSON or for a console."""
 
 import logging
+import re
 import sys
 from contextlib import AbstractContextManager
 from typing import Any
@@ -17,6 +18,7 @@ AUDIT = "audit"
 _SECRET_KEYS = frozenset(
     {"authorization", "cookie", "password", "new_password", "secret", "token", "access_token", "refresh_token"}
 )
+_SECRETS_OF_URL = re.compile(r"(?<=://)[^/?#]*@|[?#].*", re.DOTALL)
 
 
 def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
@@ -84,6 +86,11 @@ def get_logger(name: str) -> Any:
 def get_audit_log() -> Any:
     """Return the logger of what matters for security: who may be whom, and do what. Ids alone name people."""
     return structlog.stdlib.get_logger(AUDIT, audit=True)
+
+
+def without_secrets(url: str) -> str:
+    """Return an address as a log may hold it: without a user, a password and a query."""
+    return _SECRETS_OF_URL.sub("", url)
 
 
 def audited_as(actor: str) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.jwks import JwksClient
-from servicekit.logs import get_logger
+from servicekit.logs import get_logger, without_secrets
 from servicekit.metrics import Readings
 
 POLL_SECONDS = 0.5
@@ -77,7 +77,7 @@ class EndedSessions:
                     self._take(page)
         except (httpx.HTTPError, TimeoutError, ValidationError) as error:
             if self._is_following:
-                log.warning("revocations_lost", url=self._url, error=type(error).__name__)
+                log.warning("revocations_lost", url=without_secrets(self._url), error=type(error).__name__)
             self._is_following = False
             self._readings.failed()
         else:
