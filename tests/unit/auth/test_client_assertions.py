@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,10 +16,11 @@ from auth_service.client_authentication import ASSERTION_TYPE
 from auth_service.clients import KeysUri
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
-from auth_service.tables import ClientRow
+from auth_service.tables import ClientAssertionRow, ClientRow
 from jose import jwt
 from pydantic import TypeAdapter, ValidationError
 from servicekit.tokens import SigningKey
+from sqlalchemy import select
 
 from tests.asgi import running
 from tests.http_server import QuietHandler, serving
@@ -127,6 +129,21 @@ async def test_an_assertion_of_which_a_claim_is_wrong_is_401(
 ) -> None:
     await register_key(client)
     assert_oauth_error(await ask(client, sign(claims(**changes))), 401, "invalid_client")
+
+
+async def test_a_used_assertion_is_known_until_no_replica_takes_it_any_more(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """The clock of one of them may be behind."""
+    await register_key(client)
+    assertion = sign(claims())
+    assert (await ask(client, assertion)).status_code == 200
+    for earlier, is_known in ((61, True), (61, False)):
+        async with stored(settings) as transaction:
+            for used in await transaction.scalars(select(ClientAssertionRow)):
+                used.expires_at -= timedelta(seconds=earlier)
+        assert (await ask(client, sign(claims()))).status_code == 200
+        assert (await ask(client, assertion)).status_code == (401 if is_known else 200)
 
 
 @pytest.mark.parametrize(
