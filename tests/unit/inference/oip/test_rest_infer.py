@@ -69,6 +69,17 @@ async def test_a_picture_in_json_gets_numbers(client: httpx.AsyncClient, bearer:
     assert sum(probabilities["data"]) == pytest.approx(1)
 
 
+async def test_what_is_left_out_may_be_null(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:
+    tensor = {**picture_input(RED), "parameters": None}
+    body = {"id": None, "parameters": None, "inputs": [tensor], "outputs": None}
+    response = await client.post(INFER, json=body, headers=bearer)
+    assert response.status_code == 200, response.text
+    assert "id" not in response.json()
+    body["outputs"] = [{"name": "logits", "parameters": None}]
+    [output] = (await client.post(INFER, json=body, headers=bearer)).json()["outputs"]
+    assert output["name"] == "logits"
+
+
 async def test_an_answer_without_an_id_has_none(client: httpx.AsyncClient, bearer: Mapping[str, str]) -> None:
     assert "id" not in (await client.post(INFER, json=infer_body(RED), headers=bearer)).json()
 
@@ -271,6 +282,10 @@ PIXELS = {"name": "image", "datatype": "UINT8", "data": []}
     [
         ({"inputs": []}, "expected 1 input, got 0"),
         ({"inputs": [picture_input(RED)] * 2}, "expected 1 input, got 2"),
+        ({"inputs": [{}] * 17}, "at most 16 items"),  # and none of them is looked at
+        ({"outputs": [best()] * 17}, "at most 16 items"),
+        ({"inputs": [{**picture_input(RED, RED), "shape": [1]}]}, "expected 1 elements, got more"),
+        ({"inputs": None}, "inputs: Field required"),
         ({"inputs": [{**picture_input(RED), "name": "pixels"}]}, "unexpected inference input 'pixels'"),
         ({"inputs": [{**picture_input(RED), "datatype": "FP32"}]}, "not all FP32"),
         ({"inputs": [{**picture_input(RED), "datatype": "STRING"}]}, "'STRING' is not known"),

@@ -1,5 +1,6 @@
 """Tensors as they are on the wire."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,18 @@ def test_numbers_that_do_not_fit_are_refused(datatype: str, numbers: list[Any]) 
 def test_a_shape_that_cannot_be_is_refused(shape: list[int]) -> None:
     with pytest.raises(BadRequest, match="shape"):
         check_shape("x", shape)
+
+
+def test_elements_that_nobody_asked_for_are_not_read() -> None:
+    def endless() -> Iterator[bytes]:
+        yield b"a"
+        yield b"b"
+        raise AssertionError("one more was read")
+
+    with pytest.raises(BadRequest, match="expected 1 elements, got more"):
+        from_elements("x", (1,), endless())
+    with pytest.raises(BadRequest, match="expected 1 elements, got more"):
+        from_bytes("x", "BYTES", (1,), bytes(8) + b"cut short")
 
 
 def test_nested_lists_are_read_in_order() -> None:

@@ -9,7 +9,7 @@ from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip import tensors
 from inference_service.oip.errors import BadRequest
 from inference_service.oip.inference import InferAnswer
-from inference_service.oip.requests import InferRequest, Parameter, requested_output
+from inference_service.oip.requests import MAX_TENSORS, InferRequest, Parameter, requested_output
 from inference_service.oip.schemas import IndexEntry, ModelConfig, ModelMetadata, ModelStatisticsOut, ServerMetadata
 from inference_service.oip.tensors import Tensor
 
@@ -32,6 +32,8 @@ def read_request(message: pb.ModelInferRequest) -> InferRequest:
     Raises:
         BadRequest: it is not such a request.
     """
+    if max(len(message.inputs), len(message.outputs)) > MAX_TENSORS:
+        raise BadRequest(f"expected up to {MAX_TENSORS} inputs and outputs")
     return InferRequest(
         inputs=_read_inputs(message),
         outputs=[requested_output(output.name, _parameters(output.parameters)) for output in message.outputs],

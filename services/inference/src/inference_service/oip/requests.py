@@ -11,6 +11,8 @@ Parameter = bool | int | float | str
 Parameters = Mapping[str, Parameter]
 
 MAX_TIMEOUT_MICROSECONDS = 300_000_000
+MAX_TENSORS = 16
+"""Of the inputs of a request, and of its outputs: no model has so many, and to look at each takes its time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
 from inference_service.oip import tensors
 from inference_service.oip.errors import BadRequest
-from inference_service.oip.requests import InferRequest, Parameter, requested_output, whole
+from inference_service.oip.requests import MAX_TENSORS, InferRequest, Parameter, requested_output, whole
 from inference_service.oip.tensors import Tensor
 
 MAX_JSON_BYTES = 8 * 1024 * 1024
@@ -22,7 +22,16 @@ ParametersIn = Annotated[
 ]
 
 
-class InputIn(BaseModel):
+class _In(BaseModel):
+    """A part of a request. Clients that are written for KServe may send null for what they leave out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+class InputIn(_In):
     """One input tensor."""
 
     name: str
@@ -32,20 +41,20 @@ class InputIn(BaseModel):
     data: list[Any] | None = None
 
 
-class OutputIn(BaseModel):
+class OutputIn(_In):
     """One output that is wanted."""
 
     name: str
     parameters: ParametersIn = {}
 
 
-class InferIn(BaseModel):
+class InferIn(_In):
     """The JSON object of a request."""
 
     id: str = ""
     parameters: ParametersIn = {}
-    inputs: list[InputIn]
-    outputs: list[OutputIn] = []
+    inputs: list[InputIn] = Field(max_length=MAX_TENSORS)
+    outputs: list[OutputIn] = Field([], max_length=MAX_TENSORS)
 
 
 def read_request(body: bytes, header_length: int | None) -> InferRequest:
@@ -115,7 +124,7 @@ def _from_json(given: InputIn, shape: tuple[int, ...]) -> Tensor:
         raise BadRequest(f"input '{given.name}': has neither data nor binary_data_size")
     if given.datatype != "BYTES":
         return tensors.from_numbers(given.name, given.datatype, shape, given.data)
-    return tensors.from_elements(given.name, shape, [_from_text(given.name, text) for text in tensors.flat(given.data)])
+    return tensors.from_elements(given.name, shape, (_from_text(given.name, text) for text in tensors.flat(given.data)))
 
 
 def _from_text(name: str, text: Any) -> bytes:

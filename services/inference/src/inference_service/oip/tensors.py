@@ -4,6 +4,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -66,22 +67,24 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: bytes | m
     """
     count = math.prod(shape)
     if datatype == "BYTES":
-        return from_elements(name, shape, list(_split(name, data)))
+        return from_elements(name, shape, _split(name, data))
     dtype = _dtype(name, datatype)
     if len(data) != count * dtype.itemsize:
         raise BadRequest(f"input '{name}': expected {count * dtype.itemsize} bytes, got {len(data)}")
     return Tensor(name, datatype, shape, np.frombuffer(data, dtype).reshape(shape))
 
 
-def from_elements(name: str, shape: tuple[int, ...], elements: list[bytes]) -> Tensor:
+def from_elements(name: str, shape: tuple[int, ...], elements: Iterable[bytes]) -> Tensor:
     """Return a BYTES tensor.
 
     Raises:
         BadRequest: the elements are not as many as the shape says.
     """
-    if len(elements) != math.prod(shape):
-        raise BadRequest(f"input '{name}': expected {math.prod(shape)} elements, got {len(elements)}")
-    return Tensor(name, "BYTES", shape, elements)
+    count = math.prod(shape)
+    values = list(islice(elements, count + 1))  # a body may have millions of them, each an object
+    if len(values) != count:
+        raise BadRequest(f"input '{name}': expected {count} elements, got {'more' if values[count:] else len(values)}")
+    return Tensor(name, "BYTES", shape, values)
 
 
 def from_numbers(name: str, datatype: str, shape: tuple[int, ...], numbers: Sequence[Any]) -> Tensor:
