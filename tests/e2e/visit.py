@@ -15,11 +15,11 @@ from tests.e2e.conftest import Pinhole
 
 Scheme = Literal["light", "dark"]
 
-# Gives the page a file as a mouse or the clipboard does: the page reads it from the transfer.
-TRANSFER = """([kind, name, content]) => {
+# Gives the page files as a mouse or the clipboard does: the page reads it from the transfer.
+TRANSFER = """([kind, names, content]) => {
     const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
     const transfer = new DataTransfer();
-    transfer.items.add(new File([bytes], name, { type: "image/png" }));
+    for (const name of names) transfer.items.add(new File([bytes], name, { type: "image/png" }));
     const common = { bubbles: true, cancelable: true };
     const events = kind === "paste"
         ? [new ClipboardEvent("paste", { clipboardData: transfer, ...common })]
@@ -70,8 +70,8 @@ class Visit:
         chooser = self.page.locator("input[type=file]")
         chooser.set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
 
-    def transfer(self, kind: Literal["drop", "paste"], name: str, content: bytes) -> None:
-        self.page.evaluate(TRANSFER, [kind, name, base64.b64encode(content).decode()])
+    def transfer(self, kind: Literal["drop", "paste"], *names: str, content: bytes) -> None:
+        self.page.evaluate(TRANSFER, [kind, names, base64.b64encode(content).decode()])
 
     def answer_of(self, act: Callable[[], None]) -> Any:
         """Do what sends a picture, and return the server's answer once the page shows it."""

@@ -33,7 +33,7 @@ def test_a_new_user_drops_a_picture_and_reads_what_it_shows(visit: Visit, cat: b
     )
     expect(visit.page.get_by_text("<b>Ada</b> & co", exact=True)).to_be_visible()
 
-    answer = visit.answer_of(lambda: visit.transfer("drop", "chelsea.png", cat))
+    answer = visit.answer_of(lambda: visit.transfer("drop", "chelsea.png", content=cat))
     assert answer["predicted_class"] in CAT_CLASSES
     expect(visit.names).to_have_count(5)
     for item, prediction in zip(visit.names.all(), answer["predictions"], strict=True):
@@ -65,7 +65,7 @@ def test_a_sample_takes_one_click(visit: Visit, sample: str, classes: range | li
 
 def test_a_picture_can_be_pasted(visit: Visit, cat: bytes) -> None:
     visit.sign_in()
-    answer = visit.answer_of(lambda: visit.transfer("paste", "pasted.png", cat))
+    answer = visit.answer_of(lambda: visit.transfer("paste", "pasted.png", content=cat))
     assert answer["predicted_class"] in CAT_CLASSES
 
 
@@ -115,6 +115,7 @@ def test_without_time_for_a_heat_map_the_page_says_so_and_keeps_the_answer(visit
     with visit.page.expect_response("**/explain?*"):
         visit.page.get_by_role("button", name="Try again").click()
     expect(toggle).to_have_attribute("aria-pressed", "true")
+    expect(toggle).to_be_focused()  # the button that was pressed has gone
     expect(visit.alert).to_be_empty()
     visit.expected_refusals = [("/explain", 503)]
 

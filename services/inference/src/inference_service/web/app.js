@@ -14,25 +14,29 @@ const camera = new Camera(session);
 const account = document.getElementById("account");
 const accountName = document.getElementById("account-name");
 
-/** Show the camera to the one who is signed in. */
+let stay = new AbortController();
+
+/** Show the camera to the one who is signed in; who that is may take a moment. */
 async function enter() {
-  try {
-    const user = await session.send("/users/me");
-    accountName.textContent = user.full_name || user.username;
-  } catch (error) {
-    if (error instanceof SignedOut) return;
-    if (!(error instanceof Refusal)) throw error;
-    const { title, reason } = explain(error);
-    leave({ title, reason: `You are still signed in. ${reason}` }, { name: "Try again", run: enter });
-    return;
-  }
   account.hidden = false;
   entry.close();
   camera.open();
+  const { signal } = stay;
+  try {
+    const user = await session.send("/users/me", { signal });
+    accountName.textContent = user.full_name || user.username;
+  } catch (error) {
+    if (signal.aborted || error instanceof SignedOut) return;
+    if (!(error instanceof Refusal)) throw error;
+    const { title, reason } = explain(error);
+    leave({ title, reason: `You are still signed in. ${reason}` }, { name: "Try again", run: enter });
+  }
 }
 
 /** Show the entry, and say why. */
 function leave(notice, action = null) {
+  stay.abort();
+  stay = new AbortController();
   account.hidden = true;
   accountName.textContent = "";
   camera.close();

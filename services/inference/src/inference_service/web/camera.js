@@ -45,7 +45,7 @@ export class Camera {
     this.#session = session;
     this.#heat = new Heat(session, this.#preview, (notice, action) => showNotice(this.#notice, notice, action));
     this.#light = new Light(this.#section, () => this.#beams());
-    onPicture(this.#section, (file) => this.#take(file));
+    onPicture(this.#section, (file, count) => this.#take(file, count));
     for (const button of this.#section.querySelectorAll("[data-sample]")) {
       button.addEventListener("click", () => this.#takeSample(button.dataset.sample));
     }
@@ -102,19 +102,20 @@ export class Camera {
     }
   }
 
-  async #take(file) {
+  async #take(file, count = 1) {
     const signal = this.#begin();
     this.#file = file;
-    this.#preview.show(file);
+    this.#clear("working");
+    this.#preview.show(file, count);
     const refusal = await findRefusal(file);
     if (signal.aborted) return;
     if (refusal !== null) {
       this.#refuse(refusal);
       return;
     }
-    this.#clear("working");
     this.#waiting.textContent = "Looking…";
-    this.#status.textContent = `Looking at ${file.name}`;
+    this.#waiting.scrollIntoView({ block: "nearest" }); // on a narrow screen it is below the picture
+    this.#status.textContent = count > 1 ? `Looking at ${file.name}, the first of ${count}` : `Looking at ${file.name}`;
     const startedMs = performance.now();
     try {
       const answer = await this.#classify(file, signal);

@@ -12,6 +12,7 @@ export function onSubmit(form, submit) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (form.getAttribute("aria-busy") === "true") return;
+    trim(form);
     if (!showFieldErrors(form, findFieldErrors(form))) return;
     form.setAttribute("aria-busy", "true");
     button.textContent = button.dataset.busy;
@@ -62,6 +63,15 @@ export function fieldErrorsOf(refusal, form, words = {}) {
     if (name !== undefined) errors[name] ??= words[name] ?? sentence(detail);
   }
   return errors;
+}
+
+/** Keyboards of phones end a word that they propose with a space. */
+function trim(form) {
+  for (const input of form.querySelectorAll("input:not([type=password])")) {
+    const text = input.value.trim();
+    // A value that a script sets is never too short to the browser.
+    if (text !== input.value) input.value = text;
+  }
 }
 
 function findFieldErrors(form) {

@@ -23,7 +23,11 @@ export class Heat {
     this.#session = session;
     this.#preview = preview;
     this.#refuse = refuse;
-    this.#button.addEventListener("click", () => (this.#isShown ? this.#hide() : this.#show()));
+    this.#button.addEventListener("click", () => {
+      if (this.#button.ariaBusy === "true") return;
+      if (this.#button.ariaPressed === "true") this.#hide();
+      else this.#show();
+    });
   }
 
   /** Offer the map of `file` for the best of the predictions in `answer`. */
@@ -31,7 +35,7 @@ export class Heat {
     const { name, version } = answer.model;
     const query = new URLSearchParams({ model: name, version, class: answer.predicted_class });
     this.#ask = { file, query, label: answer.label };
-    this.#button.textContent = `Show what speaks for ${answer.label}`;
+    this.#setBusy(false);
     this.#button.hidden = false;
   }
 
@@ -43,12 +47,14 @@ export class Heat {
     this.#button.hidden = true;
   }
 
-  get #isShown() {
-    return this.#button.getAttribute("aria-pressed") === "true";
+  /** The map takes seconds: predictions go first. */
+  #setBusy(isBusy) {
+    this.#button.ariaBusy = isBusy ? "true" : null;
+    this.#button.textContent = isBusy ? "Looking for it…" : `Show what speaks for ${this.#ask.label}`;
   }
 
   #hide() {
-    this.#button.setAttribute("aria-pressed", "false");
+    this.#button.ariaPressed = "false";
     this.#preview.cover(null);
   }
 
@@ -60,18 +66,28 @@ export class Heat {
     const body = new FormData();
     body.set("file", file);
     this.#refuse(null);
+    this.#setBusy(true);
+    this.#status.textContent = `Looking for what speaks for ${label}`;
     try {
       const headers = { Accept: "image/png" };
       const init = { method: "POST", body, headers, read: "blob", signal };
       const picture = await this.#session.send(`/explain?${query}`, init);
       if (signal.aborted) return;
+      this.#setBusy(false);
       this.#preview.cover(picture);
-      this.#button.setAttribute("aria-pressed", "true");
+      this.#button.ariaPressed = "true";
       this.#status.textContent = `The picture shows what speaks for ${label}: the warmer, the more.`;
     } catch (error) {
       if (signal.aborted || error instanceof SignedOut) return;
+      this.#setBusy(false);
+      this.#status.textContent = "";
       if (!(error instanceof Refusal)) throw error;
-      this.#refuse(explain(error, WORDS), mayPass(error) ? { name: "Try again", run: () => this.#show() } : null);
+      this.#refuse(explain(error, WORDS), mayPass(error) ? { name: "Try again", run: () => this.#retry() } : null);
     }
+  }
+
+  #retry() {
+    this.#button.focus(); // the button in the notice is about to go
+    this.#show();
   }
 }

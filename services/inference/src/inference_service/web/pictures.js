@@ -1,17 +1,21 @@
 /** Where pictures come from: the file chooser, a drop anywhere on the page, the clipboard. */
 
-/** Call `take` with each picture that comes in while `section` is shown. */
+/**
+ * Call `take` with each picture that comes in while `section` is shown, and with how many came
+ * together: it is given the first of them.
+ */
 export function onPicture(section, take) {
+  const takeFirst = (files) => {
+    if (files.length && !section.hidden) take(files[0], files.length);
+  };
   const input = section.querySelector("input[type=file]");
   input.addEventListener("change", () => {
-    const [file] = input.files;
+    takeFirst([...input.files]);
     input.value = ""; // so that the same file can be chosen again
-    if (file) take(file);
   });
 
   document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData?.files ?? [];
-    if (file && !section.hidden) take(file);
+    takeFirst(event.clipboardData?.files ?? []);
   });
 
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -29,7 +33,6 @@ export function onPicture(section, take) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     setDragging(false);
-    const [file] = event.dataTransfer.files;
-    if (file && !section.hidden) take(file);
+    takeFirst(event.dataTransfer.files);
   });
 }

@@ -16,7 +16,8 @@ export class Preview {
     this.#image.addEventListener("error", () => this.#hide()); // not a picture: its name stays
   }
 
-  show(file) {
+  /** Show `file`, the first of `count` that came together. */
+  show(file, count) {
     this.#hide();
     this.#url = URL.createObjectURL(file);
     for (const image of [this.#image, this.#projection]) {
@@ -24,7 +25,8 @@ export class Preview {
       image.hidden = false;
     }
     this.#image.alt = `Preview of ${file.name}`;
-    this.#caption.textContent = `${file.name}, ${formatSize(file.size)}`;
+    const others = count > 1 ? `. One picture at a time: this is the first of ${count}.` : "";
+    this.#caption.textContent = `${file.name}, ${formatSize(file.size)}${others}`;
   }
 
   /** Show another rendering of the picture in its place; null brings the picture back. */
@@ -32,6 +34,7 @@ export class Preview {
     if (this.#cover !== null) URL.revokeObjectURL(this.#cover);
     this.#cover = blob && URL.createObjectURL(blob);
     if (this.#url !== null) this.#image.src = this.#cover ?? this.#url;
+    if (blob) this.#plate.scrollIntoView({ block: "nearest" }); // on a narrow screen it is far above the button
   }
 
   clear() {
