@@ -228,6 +228,19 @@ async def test_replicas_share_redis_and_its_end_costs_hits_only(
     assert [entry["event"] for entry in logged].count("cache_is_away") == 1
 
 
+async def test_a_redis_that_takes_no_more_still_gives_what_it_has(
+    settings: InferenceSettings, bearer: Mapping[str, str], tmp_path: Path
+) -> None:
+    with serve_redis(tmp_path) as (url, _):
+        async with caching(settings, url) as client:
+            assert await ask(client, bearer) == "miss"
+            with redis.Redis.from_url(url) as direct:
+                direct.config_set("maxmemory", 1)  # by default Redis then drops nothing, and refuses to grow
+            with capture_logs() as logged:
+                assert [await ask(client, bearer, BLUE), await ask(client, bearer)] == ["miss", "hit"]
+    assert "cache_takes_nothing" in {entry["event"] for entry in logged}
+
+
 async def test_a_redis_that_was_never_there_costs_hits_only(
     settings: InferenceSettings, bearer: Mapping[str, str], tmp_path: Path
 ) -> None:

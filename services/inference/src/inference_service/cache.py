@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from servicekit.logs import get_logger
 from servicekit.telemetry import Telemetry
 from torch import Tensor
@@ -24,7 +24,7 @@ from inference_service.metrics import InferenceMetrics
 REDIS_PREFIX = "pinhole:logits:"
 REDIS_TIMEOUT_SECONDS = 0.1
 REDIS_RETRY_SECONDS = 1.0
-"""How long a Redis that failed is not asked: a request would wait for it in vain."""
+"""How long a Redis that failed is not asked for the same: a request would wait for it in vain."""
 
 _ENTRY_OVERHEAD_BYTES = 256
 """What an entry takes beside its value: its key, its objects, its share of the table."""
@@ -82,13 +82,14 @@ class MemoryStore:
 
 
 class RedisStore:
-    """Keeps values in Redis, for all replicas. While it is away there are none."""
+    """Keeps values in Redis, for all replicas. While it is away there are none, and none are added while it is full."""
 
     def __init__(self, redis: Redis, *, ttl_seconds: float, metrics: InferenceMetrics) -> None:
         self._redis = redis
         self._ttl_milliseconds = max(1, int(ttl_seconds * 1000))
         self._metrics = metrics
         self._away_until = 0.0
+        self._full_until = 0.0
 
     async def get(self, key: str) -> bytes | str | None:
         """Return a value, or None where Redis does not answer."""
@@ -103,10 +104,14 @@ class RedisStore:
 
     async def put(self, key: str, value: bytes) -> None:
         """Keep a value where Redis answers."""
-        if time.monotonic() < self._away_until:
+        if time.monotonic() < max(self._away_until, self._full_until):
             return
         try:
             await self._redis.set(REDIS_PREFIX + key, value, px=self._ttl_milliseconds)
+        except ResponseError as error:  # it answers: what it has may still be asked for
+            self._full_until = time.monotonic() + REDIS_RETRY_SECONDS
+            self._metrics.cache_failed()
+            log.warning("cache_takes_nothing", error=type(error).__name__)
         except (RedisError, OSError) as error:
             self._is_away(error)
 
