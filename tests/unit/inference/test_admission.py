@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from inference_service.admission import Admission, BodyBudget
+from inference_service.batch_times import OLD_SECONDS
 from inference_service.batching import Priority
 from inference_service.errors import Overloaded
 from inference_service.failure_watch import FailureWatch
@@ -62,6 +63,26 @@ async def test_the_low_wait_for_the_interactive_and_not_the_other_way_round() ->
         with setup.batcher.take_place(model, rows=5), setup.batcher.take_place(model, rows=9, priority=Priority.LOW):
             assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(6)
             assert setup.batcher.expected_seconds(model, 1, Priority.LOW) == pytest.approx(15)
+        network.opened.set()
+        await running
+
+
+async def test_a_model_that_was_slow_by_chance_is_tried_again_where_others_are_always_busy() -> None:
+    network = Watched(gated=True)
+    busy, slow = tiny_model(network), tiny_model(Watched())
+    async with batching(max_batch_size=1) as setup:
+        doors, times = admission(setup), setup.batcher._times
+        running = asyncio.create_task(setup.infer(busy, 1.0))
+        await until(network.entered)
+        times.add(slow, 1, 30.0)
+        with pytest.raises(Overloaded):
+            doors.check(slow, priority=Priority.INTERACTIVE, timeout_seconds=10)
+        times._last_at[slow] -= OLD_SECONDS
+        with doors.admit(slow, priority=Priority.INTERACTIVE, timeout_seconds=10), pytest.raises(Overloaded):
+            doors.admit(slow, priority=Priority.INTERACTIVE, timeout_seconds=10)  # one is enough to see it
+        times.add(busy, 1, 30.0)
+        with setup.batcher.take_place(busy), pytest.raises(Overloaded):
+            doors.check(slow, priority=Priority.INTERACTIVE, timeout_seconds=10)  # it would come after them
         network.opened.set()
         await running
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from inference_service.batch_times import BatchTimes, MovingAverage
+from inference_service.batch_times import OLD_SECONDS, BatchTimes, MovingAverage
 
 from tests.unit.inference.networks import tiny_model
 
@@ -46,6 +46,20 @@ def test_a_size_that_was_slow_once_is_expected_to_take_what_smaller_batches_show
     assert times.expected_seconds(model, 8) == pytest.approx(0.16)
     times.add(model, 8, 0.3)
     assert times.expected_seconds(model, 8) == pytest.approx(0.23)
+
+
+def test_what_is_old_gives_way_to_what_is_faster_now() -> None:
+    times, model = BatchTimes(8), tiny_model()
+    assert times.are_old(model)
+    times.add(model, 1, 10.0)
+    assert not times.are_old(model)
+    times._last_at[model] -= OLD_SECONDS
+    assert times.are_old(model)
+    times.add(model, 1, 12.0)  # slower: as ever
+    assert times.expected_seconds(model, 1) == pytest.approx(11.0)
+    times._last_at[model] -= OLD_SECONDS
+    times.add(model, 1, 0.1)
+    assert times.expected_seconds(model, 1) == pytest.approx(0.1)
 
 
 def test_it_is_known_when_the_last_batch_of_any_model_ended() -> None:

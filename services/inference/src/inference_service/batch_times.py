@@ -6,6 +6,9 @@ from weakref import WeakKeyDictionary
 
 from inference_service.model import Model
 
+OLD_SECONDS = 60.0
+"""How long what was measured of a model holds, where its batches would show that it has become fast again."""
+
 
 class MovingAverage:
     """Follows a value: up in a few steps, down in many, so that it is seldom too low."""
@@ -32,9 +35,10 @@ class BatchTimes:
 
     def add(self, model: Model, rows: int, seconds: float) -> None:
         """Take in what one batch took."""
+        was_old = self.are_old(model)
         self._last_at[model] = self._any_last_at = time.monotonic()
         known = self._known(model)
-        if rows in known:
+        if rows in known and not (was_old and seconds < known[rows].value):
             known[rows].add(seconds)
         else:
             known[rows] = MovingAverage(seconds)
@@ -47,6 +51,10 @@ class BatchTimes:
     def silent_seconds(self, model: Model | None = None) -> float:
         """Return how long ago the last batch of `model`, or of any, ended; infinite where there was none."""
         return time.monotonic() - (self._any_last_at if model is None else self._last_at.get(model, -math.inf))
+
+    def are_old(self, model: Model) -> bool:
+        """Tell whether no batch of `model` has ended for so long that it may have become faster."""
+        return self.silent_seconds(model) > OLD_SECONDS
 
     def expected_seconds(self, model: Model, rows: int) -> float:
         """Return how long `rows` take in as few batches as can be; 0 while nothing is known."""

@@ -147,14 +147,20 @@ class DynamicBatcher:
         return self._times.silent_seconds(model)
 
     def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
-        """Return how long rows that came now would take to their answer, by what batches have taken."""
-        ahead: Counter[Model] = Counter({model: rows})
+        """Return how long rows that came now would take to their answer, by what batches have taken.
+
+        Of a model that was not asked for long only the time before them counts: it may have been slow by chance,
+        and where others are always busy only who is let in can show that it is over.
+        """
+        ahead: Counter[Model] = Counter()
         for place in self._places:
             if place.priority <= priority:
                 ahead[place.model] += place.rows
         for queue in self._queues[: priority + 1]:
             for request in queue:
                 ahead[request.model] += request.rows_left
+        if ahead[model] or not self._times.are_old(model):
+            ahead[model] += rows
         seconds = self._streams.seconds_left() + sum(starmap(self._times.expected_seconds, ahead.items()))
         if self._streams.are_shared or ahead.total() > self._max_batch_size:
             # Its own batch has the threads of one stream, and may be full by then: it takes longer than its share.
