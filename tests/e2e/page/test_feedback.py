@@ -76,3 +76,32 @@ def test_a_space_after_the_username_is_no_part_of_it(visit: Visit) -> None:
     visit.page.goto("/")
     visit.fill_in("Sign in", Username=f"{username} ", Password=f"correct horse {username}")
     expect(visit.page.get_by_text(username)).to_be_visible()
+
+
+def test_with_colours_of_the_readers_own_one_sees_whether_the_heat_map_is_shown(visit: Visit, cat: bytes) -> None:
+    visit.sign_in()
+    visit.page.emulate_media(forced_colors="active", reduced_motion="reduce")
+    visit.answer_of(lambda: visit.choose("chelsea.png", cat))
+    toggle = visit.page.get_by_role("button", name="Show what speaks for")
+    highlight = visit.page.evaluate("""() => {
+        const probe = document.createElement("i");
+        probe.style = "forced-color-adjust: none; background: Highlight";
+        document.body.append(probe);
+        return getComputedStyle(probe).backgroundColor;
+    }""")
+    with visit.page.expect_response("**/explain?*"):
+        toggle.click()
+    expect(toggle).to_have_attribute("aria-pressed", "true")
+    expect(toggle).to_have_css("background-color", highlight)
+
+
+def test_text_can_be_spaced_out_on_a_narrow_screen(open_visit: Callable[..., Visit]) -> None:
+    visit = open_visit(width=320, height=640)
+    visit.sign_in()
+    visit.answer_of(visit.page.get_by_role("button", name="Try the cat").click)
+    visit.page.evaluate("""() => {
+        for (const { style } of document.querySelectorAll("body *")) {
+            Object.assign(style, { lineHeight: "1.5", letterSpacing: "0.12em", wordSpacing: "0.16em" });
+        }
+    }""")  # what WCAG 1.4.12 names
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 320
