@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from servicekit.background import running
+from servicekit.database import open_database
 from servicekit.log_levels import Levels, follow_levels, main, wanted_levels
 from servicekit.logs import configure_logs, get_audit_log, get_logger
 from servicekit.settings import LogLevel
+from sqlalchemy import text
 
 from tests.eventually import eventually
 
@@ -81,6 +83,27 @@ async def test_one_logger_can_be_louder_than_the_rest(file: Path, capsys: pytest
         get_logger("other").warning("not_said")
         get_logger("sample").debug("said")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["said"]
+
+
+async def test_statements_are_logged_without_what_they_read_and_write(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loggers = ("sqlalchemy.engine", "aiosqlite")
+    async with followed(file):
+        for name in loggers:
+            main(["DEBUG", name])
+        for name in loggers:
+            await until(name, logging.DEBUG)
+        async with open_database(f"sqlite+aiosqlite:///{tmp_path}/sample.db") as database, database.begin() as session:
+            await session.execute(text("CREATE TABLE hashes (hash text)"))
+            await session.execute(text("INSERT INTO hashes VALUES (:hash)"), {"hash": "$argon2id$"})
+            assert (await session.scalars(text("SELECT hash FROM hashes"))).all() == ["$argon2id$"]
+        main(["--reset"])
+        await until("aiosqlite", logging.WARNING)
+        await until("sqlalchemy.engine", logging.NOTSET)
+    logged = capsys.readouterr().err
+    assert "SELECT hash FROM hashes" in logged
+    assert "$argon2id$" not in logged
 
 
 async def test_a_change_ends_by_itself(file: Path) -> None:

@@ -18,6 +18,9 @@ AUDIT = "audit"
 _SECRET_KEYS = frozenset(
     {"authorization", "cookie", "password", "new_password", "secret", "token", "access_token", "refresh_token"}
 )
+_HOLDS_VALUES = ("sqlalchemy.engine", "aiosqlite")
+"""Loggers whose debug lines repeat rows and parameters, hashes and keys among them. No level brings those out."""
+
 _SECRETS_OF_URL = re.compile(r"(?<=://)[^/?#]*@|[?#].*", re.DOTALL)
 
 
@@ -58,6 +61,7 @@ def configure_logs(service: str, *, level: LogLevel, format: LogFormat) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
+    handler.addFilter(_holds_no_values)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -104,6 +108,10 @@ def current_trace() -> dict[str, str]:
     if not context.is_valid:
         return {}
     return {"trace_id": trace.format_trace_id(context.trace_id), "span_id": trace.format_span_id(context.span_id)}
+
+
+def _holds_no_values(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG or not record.name.startswith(_HOLDS_VALUES)
 
 
 def _drop_unknown_actor(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
