@@ -126,9 +126,10 @@ def test_the_master_of_one_worker_holds_no_application(tmp_path: Path, issuer: I
     assert {"gunicorn.error"} <= {line["logger"] for line in lines}
 
 
-def test_a_worker_that_takes_long_to_make_its_application_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("app", ["slow", "waiting"])
+def test_a_worker_that_takes_long_to_start_is_waited_for(app: str, tmp_path: Path) -> None:
     variables = {"PYTHONPATH": str(Path.cwd()), "GUNICORN_CMD_ARGS": "--timeout 1"}
-    with serving("tests.integration.failing_app:slow()", variables, folder=tmp_path) as server:
+    with serving(f"tests.integration.failing_app:{app}()", variables, folder=tmp_path) as server:
 
         def answers() -> bool:
             assert server.process.poll() is None
@@ -263,10 +264,15 @@ def test_a_bad_setting_ends_the_start(service: str, variable: str, value: str, t
 
 @pytest.mark.parametrize(
     ("app", "reason"),
-    [("killed", "a worker has ended at its start"), ("failing", "there is no database")],
+    [
+        ("killed", "a worker has ended at its start"),
+        ("failing", "there is no database"),
+        ("standing", "a worker has ended at its start"),
+    ],
 )
 def test_a_worker_that_cannot_start_ends_all(app: str, reason: str, tmp_path: Path) -> None:
-    variables = {"PYTHONPATH": os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(Path.cwd())])}
+    path = os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(Path.cwd())])
+    variables = {"PYTHONPATH": path, "GUNICORN_CMD_ARGS": "--timeout 3"}
     with serving(f"tests.integration.failing_app:{app}()", variables, folder=tmp_path) as server:
         _, logged = server.process.communicate(timeout=60)
     assert server.process.returncode == 3, logged

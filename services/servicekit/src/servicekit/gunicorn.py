@@ -3,6 +3,7 @@
 gunicorn reads this module as its configuration file: what has the name of one of its settings is that setting.
 """
 
+import asyncio
 import gc
 import logging
 import mmap
@@ -25,6 +26,7 @@ from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
+from servicekit.background import running
 from servicekit.garbage import collect_rarely, settle
 from servicekit.logs import configure_logs
 from servicekit.settings import ServiceSettings, load_settings
@@ -119,9 +121,16 @@ class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has 
         self.config.app = self.wsgi
         server = EndingServer(self.config)
         self._install_sigquit_handler()
-        await server.serve(sockets=self.sockets)
+        async with running(self._tell_until_started(server), "start"):
+            await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    async def _tell_until_started(self, server: Server) -> None:
+        """Tell the master that the event loop runs: a database is waited for, or migrated, beyond the time-out."""
+        while not server.started:
+            self.notify()
+            await asyncio.sleep(_TELLS_EVERY_SECONDS)
 
     async def callback_notify(self) -> None:
         """Tell the master that the event loop runs: when the start has succeeded, and again and again."""
