@@ -88,6 +88,35 @@ async def test_a_server_that_is_away_is_unavailable() -> None:
     assert refused.value.headers == {"Retry-After": "1"}
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has it")
+async def test_a_server_that_is_gone_without_a_word_is_not_waited_for_for_ever(postgres: Postgres, url: str) -> None:
+    """Its machine was lost: nothing closes the connection, and the server's own limits end nothing any more."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_unix_connection(f"{postgres.folder}/.s.PGSQL.5432")
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                target.write(data)
+            target.close()
+
+        await asyncio.gather(copy(reader, to_server), copy(from_server, writer))
+
+    async with await asyncio.start_server(relay, "127.0.0.1") as over_tcp:
+        port = over_tcp.sockets[0].getsockname()[1]
+        limits = ConnectionLimits(statement_seconds=2.5)
+        async with (
+            open_database(url.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0], limits) as database,
+            database.engine.connect() as connection,
+        ):
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            sock = driver._transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [3, 3, 1, 3000]
+
+
 async def test_an_error_of_ours_is_not_called_the_databases(database: Database) -> None:
     with pytest.raises(Exception, match="does not exist"):
         async with database.begin() as session:

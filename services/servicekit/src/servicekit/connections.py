@@ -1,5 +1,6 @@
 """Connections to a database: how many, how long they may be waited for, and what is measured of them."""
 
+import math
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from servicekit.settings import ServiceSettings
 # PostgreSQL: connection lost (08), out of resources (53), stopped by an operator or a time-out (57), lock
 # not available, deadlock, serialization failure.
 _PASSING_STATES = ("08", "53", "57", "55P03", "40P01", "40001")
+
+_MAX_KEEPALIVE_SECONDS = 32767  # of Linux
 
 
 class DatabaseUnavailable(ServiceUnavailable):
@@ -55,6 +58,25 @@ class ConnectionLimits:
                 },
             },
         }
+
+    def end_if_silent(self, connection: Any, _record: Any) -> None:
+        """Let the kernel end a new connection whose server is gone without a word; by itself it tries for 15 minutes.
+
+        The server's own limits end nothing then, and each connection of the pool would be waited for in turn.
+        """
+        sock = connection.driver_connection._transport.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            return
+        seconds = min(max(1, math.ceil(self.statement_seconds)), _MAX_KEEPALIVE_SECONDS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            ("TCP_KEEPIDLE", seconds),  # where an answer is waited for, nothing is sent but this
+            ("TCP_KEEPINTVL", seconds),
+            ("TCP_KEEPCNT", 1),
+            ("TCP_USER_TIMEOUT", seconds * 1000),
+        ):
+            if hasattr(socket, option):  # not every system has each
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class ConnectionSettings(ServiceSettings):

@@ -153,13 +153,16 @@ async def open_database(
     # Parameters hold personal data and secrets: no error message and no log repeats them.
     # SQLite has one writer: tasks wait for one connection in turn, rather than poll for its lock.
     one_connection = {"poolclass": AsyncAdaptedQueuePool, "pool_size": 1, "max_overflow": 0}
-    pool: dict[str, Any] = one_connection if is_sqlite else (limits or ConnectionLimits()).engine_options()
+    limits = limits or ConnectionLimits()
+    pool: dict[str, Any] = one_connection if is_sqlite else limits.engine_options()
     engine = create_async_engine(parsed, hide_parameters=True, **pool)
     metrics = metrics or PoolMetrics(None)
     metrics.watch(engine.pool, max_connections=pool["pool_size"] + pool["max_overflow"])
     if is_sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_immediate)
+    else:
+        event.listen(engine.sync_engine, "connect", limits.end_if_silent)
     try:
         yield Database(engine, metrics)
     finally:
