@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import socket
 import stat
 import subprocess
 import sysconfig
@@ -30,9 +31,20 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch, restored_logging: None) -> Run:
-    """Runs the command with arguments and, where given, standard input."""
+    """Runs the command with arguments and, where given, standard input, beside a service that has been started."""
+    start_once(database_url)
     monkeypatch.setenv("USERS_DATABASE_URL", database_url)
     return lambda *arguments, **options: CliRunner().invoke(app, [str(part) for part in arguments], **options)
+
+
+def start_once(database_url: str) -> None:
+    """Leave a database as a first start of the service does."""
+
+    async def migrate() -> None:
+        async with open_database(database_url) as database:
+            await database.migrate("users_service")
+
+    asyncio.run(migrate())
 
 
 def ask(database_url: str, question: Callable[[AsyncSession], Awaitable[T]]) -> T:
@@ -69,6 +81,7 @@ def test_an_administrator_is_created_with_a_password_that_no_argument_held(run: 
 
 
 def test_a_line_from_windows_is_read_without_its_end(database_url: str) -> None:
+    start_once(database_url)
     result = subprocess.run(
         [
             Path(sysconfig.get_path("scripts")) / "pinhole-users",
@@ -256,3 +269,44 @@ def test_a_broken_trail_is_status_1(run: Run, database_url: str) -> None:
     broken = run("verify-audit", "--json")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout) == {"ok": False, "detail": "event 1 is not as it was written"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("create-admin", "root", "root@example.com", "--password-stdin"), ("verify-audit",), ("export", "-")]
+)
+def test_no_database_is_made_where_no_service_has_one(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments, input=f"{PASSWORD}\n")
+    path = tmp_path / ".pinhole" / "users.db"
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"pinhole-users: there is no database {path}: name that of the service with USERS_DATABASE_URL\n"
+    )
+    assert not path.parent.exists()
+
+
+def test_a_server_that_is_away_is_one_sentence_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, restored_logging: None
+) -> None:
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{taken.getsockname()[1]}/users"
+        monkeypatch.setenv("USERS_DATABASE_URL", f"postgresql+asyncpg://ada:hunter2@{where}")
+        result = CliRunner().invoke(app, ["export", "-"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"cannot reach the database postgresql+asyncpg://ada:***@{where} of USERS_DATABASE_URL: " in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "hunter2" not in result.stderr
+
+
+def test_a_file_that_is_no_database_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
+) -> None:
+    file = tmp_path / "notes"
+    file.write_text("no database " * 1000)
+    monkeypatch.setenv("USERS_DATABASE_URL", f"sqlite+aiosqlite:///{file}")
+    result = CliRunner().invoke(app, ["verify-audit"])
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"{file} of USERS_DATABASE_URL: file is not a database\n")

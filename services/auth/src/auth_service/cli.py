@@ -11,7 +11,8 @@ from uuid import UUID
 import typer
 from pydantic import ValidationError
 from servicekit.auth import SCOPES
-from servicekit.database import Database, open_database, utc_now
+from servicekit.database import Database, utc_now
+from servicekit.existing_database import NoDatabase, open_existing_database
 from servicekit.logs import audited_as, configure_logs
 from servicekit.problem import Problem
 from servicekit.settings import load_settings
@@ -239,7 +240,9 @@ def _run(command: Callable[[Database, AuthSettings], Awaitable[T]]) -> T:
     configure_logs(settings.service, level="ERROR", format=settings.log_format)
 
     async def run() -> T:
-        async with open_database(settings.database_url, settings.connection_limits) as database:
+        async with open_existing_database(
+            settings.database_url, settings.connection_limits, variable="AUTH_DATABASE_URL"
+        ) as database:
             if settings.migrate_at_start:
                 await database.migrate("auth_service")
             return await command(database, settings)
@@ -247,6 +250,8 @@ def _run(command: Callable[[Database, AuthSettings], Awaitable[T]]) -> T:
     try:
         with audited_as(CLI_ACTOR):
             return asyncio.run(run())
+    except NoDatabase as none:
+        _fail(str(none), status=1)
     except Problem as problem:
         _fail(problem.detail or problem.title)
     except ValidationError as invalid:
@@ -269,9 +274,9 @@ def _say(sentence: str, answer: dict[str, Any], *, as_json: bool) -> None:
     typer.echo(json.dumps(answer) if as_json else sentence)
 
 
-def _fail(reason: str) -> NoReturn:
+def _fail(reason: str, *, status: int = 2) -> NoReturn:
     typer.echo(f"pinhole-auth: {reason}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(status)
 
 
 if __name__ == "__main__":

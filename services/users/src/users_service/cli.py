@@ -13,7 +13,8 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from servicekit.database import Database, open_database
+from servicekit.database import Database
+from servicekit.existing_database import NoDatabase, open_existing_database
 from servicekit.logs import audited_as, configure_logs
 from servicekit.problem import Problem
 from servicekit.settings import load_settings
@@ -142,7 +143,9 @@ def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
     configure_logs(settings.service, level="ERROR", format=settings.log_format)
 
     async def run() -> T:
-        async with open_database(settings.database_url, settings.connection_limits) as database:
+        async with open_existing_database(
+            settings.database_url, settings.connection_limits, variable="USERS_DATABASE_URL"
+        ) as database:
             if settings.migrate_at_start:
                 await database.migrate("users_service")
             return await command(database, settings)
@@ -150,6 +153,8 @@ def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
     try:
         with audited_as(CLI_ACTOR):
             return asyncio.run(run())
+    except NoDatabase as none:
+        _fail(str(none), status=1)
     except Problem as problem:
         _fail(problem.detail or problem.title)
     except ValidationError as invalid:
@@ -168,9 +173,9 @@ def _say(sentence: str, answer: dict[str, Any], *, as_json: bool) -> None:
     typer.echo(json.dumps(answer) if as_json else sentence)
 
 
-def _fail(reason: str) -> NoReturn:
+def _fail(reason: str, *, status: int = 2) -> NoReturn:
     typer.echo(f"pinhole-users: {reason}", err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(status)
 
 
 def _count_lines(file: Path) -> int | None:

@@ -1,0 +1,42 @@
+"""The database of a service for whoever works beside it: none is made where there is none."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from asyncpg import PostgresError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from servicekit.connections import ConnectionLimits
+from servicekit.database import Database, open_database
+
+
+class NoDatabase(Exception):
+    """The text says which database was looked for, and why it cannot be had. It holds no password."""
+
+
+@contextlib.asynccontextmanager
+async def open_existing_database(url: str, limits: ConnectionLimits, *, variable: str) -> AsyncIterator[Database]:
+    """Yield the database at `url`, which answers; `variable` is where a user names another.
+
+    Raises:
+        NoDatabase: there is no such SQLite file, or the server cannot be reached.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        _require_file(Path(parsed.database or ""), variable)
+    async with open_database(url, limits) as database:
+        try:
+            async with database.engine.connect():
+                pass
+        except (OSError, SQLAlchemyError, PostgresError) as error:
+            where = parsed.set(query={}).render_as_string()
+            reason = str(getattr(error, "orig", None) or error) or type(error).__name__
+            raise NoDatabase(f"cannot reach the database {where} of {variable}: {reason}") from None
+        yield database
+
+
+def _require_file(path: Path, variable: str) -> None:
+    if not path.is_file():
+        raise NoDatabase(f"there is no database {path.absolute()}: name that of the service with {variable}")
