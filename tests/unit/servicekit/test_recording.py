@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+from asgi_lifespan import LifespanManager
 from fastapi import APIRouter, FastAPI, Request
 from servicekit.app import build_app
 from servicekit.auth import Principal, Verifications, require_scope
@@ -19,6 +20,7 @@ from servicekit.recording import report_stages
 from servicekit.settings import ServiceSettings
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
+from starlette.types import Message
 
 from tests.asgi import running
 from tests.issuer import AUDIENCE, ISSUER, Issuer
@@ -38,6 +40,10 @@ def sample_app(issuer: Issuer, *, slow_request_seconds: float = 60.0) -> FastAPI
     @router.post("/echo")
     async def echo(request: Request) -> str:
         return (await request.body()).decode()
+
+    @router.post("/typed")
+    async def typed(body: dict[str, str]) -> dict[str, str]:
+        return body
 
     @router.get("/own")
     async def own(caller: Annotated[Principal, require_scope("profile")]) -> str:
@@ -95,6 +101,30 @@ async def test_the_access_log_counts_the_bytes_both_ways(issuer: Issuer, start_l
     assert line["duration_seconds"] > 0
     assert "actor" not in line
     assert "abc" not in json.dumps(line)
+
+
+@pytest.mark.parametrize("path", ["/echo", "/typed"])
+async def test_a_client_that_leaves_within_its_body_is_no_error(
+    path: str, issuer: Issuer, start_logs: Callable[[], Lines]
+) -> None:
+    lines = start_logs()
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": []}
+
+    async def receive() -> Message:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(_message: Message) -> None:
+        pass
+
+    async with LifespanManager(sample_app(issuer), startup_timeout=60) as manager:
+        await manager.app(scope, receive, send)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(manager.app), base_url="http://testserver") as http:
+            metrics = (await http.get("/metrics")).text
+    logged = lines()
+    assert logged.keys() == {"request"}
+    assert (logged["request"]["route"], logged["request"]["status"]) == (path, 499)
+    assert f'http_request_method="POST",http_response_status_code="499",http_route="{path}"' in metrics
 
 
 async def test_log_lines_say_who_acts_and_the_next_request_is_nobodys(

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
@@ -76,6 +77,8 @@ class RequestRecorder:
             self._metrics.active.inc()
             try:
                 await self._app(scope, recorded.receiving(receive), recorded.sending(send))
+            except ClientDisconnect:
+                pass  # nobody is left to be answered
             except Exception:
                 log.exception("request_failed", route=recorded.route)
                 if recorded.is_answering:
@@ -113,6 +116,7 @@ class _Recorded:
         self.request_id = _request_id(scope)
         self.status = 499  # until an answer starts: the client left first
         self.is_answering = False
+        self._has_left = False
         self.request_bytes = 0
         self.response_bytes = 0
 
@@ -149,6 +153,7 @@ class _Recorded:
         async def receive_recorded() -> Message:
             message = await receive()
             self.request_bytes += len(message.get("body", b""))
+            self._has_left = message["type"] == "http.disconnect"
             return message
 
         return receive_recorded
@@ -158,7 +163,9 @@ class _Recorded:
 
         async def send_recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.status, self.is_answering = message["status"], True
+                if not self._has_left:  # else it is for nobody: FastAPI takes half a body for a malformed one
+                    self.status = message["status"]
+                self.is_answering = True
                 message["headers"] = [
                     *message["headers"],
                     (REQUEST_ID_HEADER.lower().encode(), self.request_id.encode()),
