@@ -86,6 +86,18 @@ async def test_of_writers_at_once_who_read_the_same_one_succeeds(users: Users) -
     assert (await users.http.get(f"/users/{account['id']}", headers=users.admin)).json() == winner.json()
 
 
+async def test_what_was_deleted_is_erased_only_as_it_was_seen(users: Users) -> None:
+    account = await users.create("ada")
+    path = f"/users/{account['id']}"
+    seen = await read_tag(users, account)
+    await users.http.patch(path, json={"full_name": "Ada"}, headers=users.admin)
+    last = await read_tag(users, account)
+    await users.http.delete(path, headers=users.admin)
+    for tag, status in ((seen, 412), (last, 200)):
+        response = await users.http.delete(f"{path}?erase=true", headers={**users.admin, "If-Match": tag})
+        assert response.status_code == status, response.text
+
+
 async def test_writers_of_different_fields_at_once_lose_nothing(users: Users) -> None:
     account = await users.create("ada")
     changes = [{"full_name": "Ada"}, {"email": "new@example.com"}, {"username": "lovelace"}, {"roles": ["admin"]}]

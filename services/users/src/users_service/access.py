@@ -70,7 +70,7 @@ def check_rank(caller: Principal, account: Account | DeletedAccount) -> None:
 def ranked(caller: Principal, condition: Condition) -> Condition:
     """Return `condition` with the check that `find_reachable` has made: it may be an administrator's since."""
 
-    def check(account: Account) -> None:
+    def check(account: Account | DeletedAccount) -> None:
         _check_change(caller, account)
         condition(account)
 
@@ -98,7 +98,7 @@ def _require_administration(caller: Principal) -> None:
         raise ScopeExceeded(missing)
 
 
-def _check_change(caller: Principal, account: Account) -> None:
+def _check_change(caller: Principal, account: Account | DeletedAccount) -> None:
     if not _is_own(caller, str(account.id)):
         check_rank(caller, account)
 

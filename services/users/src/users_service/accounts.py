@@ -14,12 +14,12 @@ from users_service import events
 from users_service.errors import AccountExists, LastAdministrator, UserNotFound
 from users_service.events import Occurrence
 from users_service.identifiers import canonical_login
-from users_service.tables import Account, Role
+from users_service.tables import Account, DeletedAccount, Role
 
 audit = get_audit_log()
 
 
-Condition = Callable[[Account], None]
+Condition = Callable[[Account | DeletedAccount], None]
 """Raises where an account, which is locked now, may not be changed by its caller after all."""
 
 

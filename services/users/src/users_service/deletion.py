@@ -71,7 +71,7 @@ async def erase(
     if isinstance(account, Account):
         await accounts.keep_an_administrator(session, account)
         await accounts.lock(session, account)
-        only_if(account)
+    only_if(account)
     await session.delete(account)
     await session.execute(sql.delete(IdempotencyKey).where(IdempotencyKey.account_id == account.id))
     await session.flush()

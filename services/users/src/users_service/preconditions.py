@@ -13,7 +13,7 @@ from users_service.accounts import Condition
 from users_service.dependencies import SettingsDep
 from users_service.errors import PreconditionFailed, PreconditionRequired
 from users_service.schemas import User
-from users_service.tables import Account
+from users_service.tables import Account, DeletedAccount
 
 _TAG = r'(W/)?"[\x21\x23-\x7e]*"'
 _TAGS = rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$"
@@ -58,7 +58,7 @@ async def get_condition(
     if if_match is None and settings.require_if_match:
         raise PreconditionRequired
 
-    def check(account: Account) -> None:
+    def check(account: Account | DeletedAccount) -> None:
         # A weak tag is never strongly equal: `W/` stays part of what is compared.
         if if_match not in {None, "*"} and entity_tag(User.model_validate(account)) not in _split(if_match):
             raise PreconditionFailed
