@@ -69,6 +69,28 @@ async def test_what_was_deleted_is_not_answered_as_created(users: Users) -> None
     assert_problem(await create(users, ADA | {"roles": ["user"]}), 409, "header.Idempotency-Key")
 
 
+async def test_who_signs_up_with_anothers_key_learns_nothing_that_was_not_sent(open_users: Users) -> None:
+    body = {"username": "ada", "email": "ada@example.com", "password": PASSWORD}
+
+    async def sign_up() -> httpx.Response:
+        return await open_users.http.post("/users", json=body, headers={"Idempotency-Key": "1"})
+
+    await open_users.create("root", roles=["admin"])  # one has to stay
+    account = (await sign_up()).json()
+    assert (await sign_up()).json() == account
+    own, path = open_users.own(account), f"/users/{account['id']}"
+    for headers, change, back in (
+        (own, {"email": "new@example.com"}, {"email": "ada@example.com"}),
+        (own, {"full_name": "Ada"}, {"full_name": None}),
+        (open_users.admin, {"roles": ["user", "admin"]}, {"roles": ["user"]}),
+        (open_users.admin, {"disabled": True}, {"disabled": False}),
+    ):
+        assert (await open_users.http.patch(path, json=change, headers=headers)).status_code == 200
+        assert_problem(await sign_up(), 409, "header.Idempotency-Key")
+        assert (await open_users.http.patch(path, json=back, headers=open_users.admin)).status_code == 200
+    assert (await sign_up()).json()["id"] == account["id"]
+
+
 async def test_a_key_is_free_again_after_a_day(users: Users, database_url: str) -> None:
     await create(users, ADA)
     async with open_database(database_url) as database, database.begin() as session:

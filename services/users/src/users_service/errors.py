@@ -117,13 +117,13 @@ class PreconditionRequired(Problem):
 
 
 class IdempotencyKeyReused(Conflict):
-    """The `Idempotency-Key` has created another account, or one that was deleted since."""
+    """The `Idempotency-Key` has created another account, or one that was deleted or changed since."""
 
     title, slug = "Idempotency key reused", "idempotency-key-reused"
 
     def __init__(self) -> None:
         super().__init__(
-            "the key was used for another account, or for one that was deleted since",
+            "the key was used for another account, or for one that was deleted or changed since",
             errors=[FieldError(field="header.Idempotency-Key", detail="was used before")],
         )
 

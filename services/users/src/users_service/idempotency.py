@@ -16,6 +16,8 @@ from users_service.tables import Account, IdempotencyKey
 
 KEPT = timedelta(days=1)
 
+_SIGNED_UP: Changes = {"roles": ["user"], "disabled": False}
+
 
 async def claim(session: AsyncSession, *, key: str, actor: str | None, fields: Changes) -> UUID:
     """Take a key for a new account and return the id that the account shall have.
@@ -24,7 +26,8 @@ async def claim(session: AsyncSession, *, key: str, actor: str | None, fields: C
 
     Raises:
         AlreadyCreated: an account was created with this key, from the same fields.
-        IdempotencyKeyReused: it was created from others, or was deleted since.
+        IdempotencyKeyReused: it was created from others, or was deleted since; or, where nobody
+            is the actor, changed.
     """
     await session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < utc_now() - KEPT))
     claimed = IdempotencyKey(
@@ -41,6 +44,10 @@ async def claim(session: AsyncSession, *, key: str, actor: str | None, fields: C
         earlier = await session.get_one(IdempotencyKey, claimed.key_hash)
         account = await session.get(Account, earlier.account_id)
         if account is None or earlier.request_hash != claimed.request_hash:
+            raise IdempotencyKeyReused from None
+        # Who signs up shares the keys of all who do: they are shown no more than they have sent.
+        as_sent = {**_SIGNED_UP, **fields}
+        if actor is None and any(getattr(account, name) != value for name, value in as_sent.items()):
             raise IdempotencyKeyReused from None
         raise AlreadyCreated(account) from None
     return claimed.account_id
