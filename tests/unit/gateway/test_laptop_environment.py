@@ -36,13 +36,15 @@ def test_with_observability_all_send_their_spans_to_the_port_after_the_others(tm
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in environment(9000, folder, {})
 
 
-def test_the_databases_are_in_the_data_folder_whatever_the_current_folder_is(
+def test_the_databases_and_weights_are_in_the_data_folder_whatever_the_current_folder_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     variables = environment(9000, prepare_data_folder(Path("kept"), {}), {})
     assert variables["AUTH_DATABASE_URL"] == f"sqlite+aiosqlite:///{tmp_path}/kept/auth.db"
     assert variables["USERS_DATABASE_URL"] == f"sqlite+aiosqlite:///{tmp_path}/kept/users.db"
+    assert variables["INFERENCE_WEIGHTS_DIR"] == f"{tmp_path}/kept/weights"
+    assert variables["INFERENCE_MODES_DIR"] == f"{tmp_path}/kept/modes"
 
 
 def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
@@ -51,6 +53,7 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
         "USERS_SIGN_UP": "admin",
         "LOG_LEVEL": "DEBUG",
         "AUTH_DATABASE_URL_FILE": "/run/url",
+        "INFERENCE_WEIGHTS_DIR": "/weights",
         "OTHER": "x",
     }
     variables = environment(9000, prepare_data_folder(tmp_path, mine), mine)

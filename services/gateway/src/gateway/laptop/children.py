@@ -44,7 +44,7 @@ class Child:
 
 
 def children(port: int, *, is_observed: bool = False) -> list[Child]:
-    """Return the services, which take the three ports after `port`, the gateway, and what shows all from the inside."""
+    """Return the services, which take the four ports after `port`, the gateway, and what shows all from the inside."""
     observer = Child("observer", "gateway.observing", port + PORTS, ("--no-proxy-headers",))
     return [
         *([observer] if is_observed else []),
@@ -82,6 +82,8 @@ def environment(
         "INFERENCE_ISSUER": origin(port),
         "INFERENCE_AUTH_URL": auth,
         "INFERENCE_GRPC_PORT": str(port + PORTS - 1),
+        "INFERENCE_WEIGHTS_DIR": str(folder.path.absolute() / "weights"),
+        "INFERENCE_MODES_DIR": str(folder.path.absolute() / "modes"),
         "GATEWAY_AUTH_URL": auth,
         "GATEWAY_USERS_URL": users,
         "GATEWAY_INFERENCE_URL": inference,

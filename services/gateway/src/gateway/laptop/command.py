@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=_port,
         default=os.environ.get("PORT", "8000"),
-        help="the gateway's; the services take the next three (variable PORT; default 8000)",
+        help="the gateway's; the services take the next four (variable PORT; default 8000)",
     )
     parser.add_argument(
         "--observability",
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         default=os.environ.get("PINHOLE_DATA", ".pinhole"),
-        help="folder of the databases and logs (variable PINHOLE_DATA; default .pinhole)",
+        help="folder of the databases, weights and logs (variable PINHOLE_DATA; default .pinhole)",
     )
     return parser
 
