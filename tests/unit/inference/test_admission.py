@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from tests.unit.inference.batches import Setup, Watched, batching, until
 from tests.unit.inference.networks import tiny_model, tiny_source
 from tests.unit.inference.pictures import encoded
+from tests.unit.inference.test_patience import Clock
 
 MIB = 2**20
 
@@ -47,10 +48,16 @@ async def test_who_can_be_answered_in_time_is_let_in_and_who_cannot_is_told_when
             with pytest.raises(Overloaded) as refused:
                 doors.admit(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=1.0)
             doors.check(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=3.1)
+            with pytest.raises(Overloaded):
+                doors.check(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=2.9)
+            doors.decoded(1.5)  # as does that one: half of it counts at once
+            with pytest.raises(Overloaded):
+                doors.check(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=5.9)
+            doors.check(model, rows=4, priority=Priority.INTERACTIVE, timeout_seconds=6.1)
         network.opened.set()
         await running
     assert refused.value.headers["Retry-After"] == "2"  # five pictures, with the margin: 3 s
-    assert setup.sample("inference_rejections_total", reason="too_late") == 1
+    assert setup.sample("inference_rejections_total", reason="too_late") == 3
 
 
 async def test_the_low_wait_for_the_interactive_and_not_the_other_way_round() -> None:
@@ -63,8 +70,12 @@ async def test_the_low_wait_for_the_interactive_and_not_the_other_way_round() ->
         with setup.batcher.take_place(model, rows=5), setup.batcher.take_place(model, rows=9, priority=Priority.LOW):
             assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(6)
             assert setup.batcher.expected_seconds(model, 1, Priority.LOW) == pytest.approx(15)
+        low = asyncio.create_task(setup.infer(model, *[2.0] * 9, priority=Priority.LOW))
+        await setup.until_queued(9)
+        assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(1)
+        assert setup.batcher.expected_seconds(model, 1, Priority.LOW) == pytest.approx(10)
         network.opened.set()
-        await running
+        await asyncio.gather(running, low)
 
 
 async def test_a_model_that_was_slow_by_chance_is_tried_again_where_others_are_always_busy() -> None:
@@ -83,6 +94,36 @@ async def test_a_model_that_was_slow_by_chance_is_tried_again_where_others_are_a
         times.add(busy, 1, 30.0)
         with setup.batcher.take_place(busy), pytest.raises(Overloaded):
             doors.check(slow, priority=Priority.INTERACTIVE, timeout_seconds=10)  # it would come after them
+        network.opened.set()
+        await running
+
+
+async def test_what_is_learnt_of_those_who_do_not_say_how_long_they_wait_is_for_them_alone() -> None:
+    network = Watched(gated=True)
+    model = tiny_model(network)
+    async with batching(max_batch_size=1) as setup:
+        doors, clock = admission(setup), Clock()
+        doors._patience[Priority.INTERACTIVE]._clock = clock
+
+        def leave(timeout_seconds: float | None) -> None:
+            with doors.waiting(priority=Priority.INTERACTIVE, timeout_seconds=timeout_seconds):
+                clock.now += 1.0
+                raise asyncio.CancelledError
+
+        running = asyncio.create_task(setup.infer(model, 1.0))
+        await until(network.entered)
+        setup.batcher._times.add(model, 1, 3.0)
+        for _ in range(20):
+            with pytest.raises(asyncio.CancelledError):
+                leave(5.0)
+        doors.check(model, priority=Priority.INTERACTIVE, timeout_seconds=None)
+        for _ in range(20):
+            with pytest.raises(asyncio.CancelledError):
+                leave(None)
+        with pytest.raises(Overloaded, match="callers leave after"):
+            doors.check(model, priority=Priority.INTERACTIVE, timeout_seconds=None)
+        doors.check(model, priority=Priority.INTERACTIVE, timeout_seconds=5.0)
+        doors.check(model, priority=Priority.LOW, timeout_seconds=None)
         network.opened.set()
         await running
 

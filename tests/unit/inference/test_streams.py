@@ -6,7 +6,9 @@ import time
 
 import pytest
 import torch
+from inference_service.batch_times import BatchTimes
 from inference_service.batching import Priority
+from inference_service.model import Model
 from inference_service.streams import Streams, default_streams
 from torch import Tensor, nn
 
@@ -65,12 +67,25 @@ async def test_a_batch_has_all_threads_or_shares_them_with_the_next(threads: int
     assert network.threads == {1.0: threads, 2.0: part, 4.0: part, 6.0: part, 7.0: threads}
 
 
+class Recorded(BatchTimes):
+    """Keeps what is added."""
+
+    def __init__(self, max_batch_size: int) -> None:
+        super().__init__(max_batch_size)
+        self.added: list[float] = []
+
+    def add(self, model: Model, rows: int, seconds: float) -> None:
+        self.added.append(seconds)
+        super().add(model, rows, seconds)
+
+
 async def test_batches_side_by_side_are_one_device_that_is_busy() -> None:
     network = Gated()
     model = tiny_model(network)
     for value in (0.0, 1.0, 2.0):
         network.gate(value)
     async with batching(max_batch_size=1, streams=2, threads=2) as setup:
+        setup.batcher._times = times = Recorded(1)
         started = time.perf_counter()
         waiting = [asyncio.create_task(setup.infer(model, value)) for value in (0.0, 1.0, 2.0)]
         network.opened[0.0].set()
@@ -80,8 +95,27 @@ async def test_batches_side_by_side_are_one_device_that_is_busy() -> None:
         network.opened[1.0].set()
         network.opened[2.0].set()
         await asyncio.gather(*waiting)
-        assert setup.sample("inference_device_busy_seconds_total", device="cpu") >= 0.1
-        assert setup.sample("inference_device_busy_seconds_total", device="cpu") <= time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        assert 0.1 <= setup.sample("inference_device_busy_seconds_total", device="cpu") <= elapsed
+        assert 0.1 <= sum(times.added) <= elapsed  # as all threads would have taken
+
+
+async def test_the_end_waits_for_the_batches_of_all_streams() -> None:
+    network = Gated()
+    model = tiny_model(network)
+    for value in (0.0, 1.0):
+        network.gate(value)
+    async with batching(max_batch_size=1, streams=2, threads=2) as setup:
+        asked = [asyncio.create_task(setup.infer(model, value)) for value in (0.0, 1.0, 2.0)]
+        await setup.until_queued(2)
+        network.opened[0.0].set()
+        await asked[2]
+        closing = asyncio.create_task(setup.batcher.__aexit__(None, None, None))
+        done, _ = await asyncio.wait([closing], timeout=0.05)
+        assert not done
+        network.opened[1.0].set()
+        await closing
+        assert await asyncio.gather(*asked) == [[0.0], [1.0], [2.0]]
 
 
 async def test_what_waits_is_expected_after_what_is_left_of_all_that_runs() -> None:
@@ -104,6 +138,22 @@ async def test_what_waits_is_expected_after_what_is_left_of_all_that_runs() -> N
         network.opened[1.0].set()
         network.opened[2.0].set()
         await asyncio.gather(*waiting)
+
+
+async def test_more_than_one_batch_is_expected_to_be_computed_side_by_side() -> None:
+    network = Gated()
+    model = tiny_model(network)
+    network.gate(0.0)
+    async with batching(max_batch_size=1, streams=2, threads=2) as setup:
+        setup.batcher._times.add(model, 1, 100.0)
+        running = asyncio.create_task(setup.infer(model, 0.0))  # with all threads, for 100 s
+        await entered(network, 0.0)
+        # One behind it would have all threads, too; of two each has half of them, and takes twice as long.
+        assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(200, rel=0.1)
+        with setup.batcher.take_place(model):
+            assert setup.batcher.expected_seconds(model, 1, Priority.INTERACTIVE) == pytest.approx(400, rel=0.1)
+        network.opened[0.0].set()
+        await running
 
 
 def test_one_thread_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
