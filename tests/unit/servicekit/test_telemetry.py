@@ -119,10 +119,11 @@ async def test_a_request_passes_its_trace_on(receiver: Receiver, tmp_path: Path,
     )
     async with telemetry.running(), telemetry.watched(httpx.AsyncClient(transport=httpx.MockTransport(answer))) as http:
         with telemetry.tracer.start_as_current_span("outer", kind=SpanKind.SERVER) as outer:
-            await http.get("http://other.example/")
+            await http.get("http://other.example/?key=secret")
     _, trace_id, span_id, _ = heard[0].split("-")
     spans = receiver.wait_for("GET", "outer")
     assert (trace_id, span_id) == (f"{outer.get_span_context().trace_id:032x}", named(spans, "GET").span_id)
+    assert named(spans, "GET").attributes["url.full"] == "http://other.example/?key=REDACTED"
 
 
 async def test_commands_of_redis_are_traced_without_their_keys_and_values(receiver: Receiver, tmp_path: Path) -> None:

@@ -163,13 +163,20 @@ class _NotByItself(Sampler):
 
 
 class _HideQueries(SpanProcessor):
-    """Hides the values of query strings, which may be names and addresses of people."""
+    """Hides the values of query strings: names and addresses of people, and secrets in addresses of others' keys."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        query = (span.attributes or {}).get("url.query")
+        attributes = span.attributes or {}
+        query, url = attributes.get("url.query"), attributes.get("url.full")
         if isinstance(query, str):
-            hidden = "&".join(f"{pair.partition('=')[0]}=REDACTED" for pair in query.split("&"))
-            span.set_attribute("url.query", hidden)
+            span.set_attribute("url.query", _without_values(query))
+        if isinstance(url, str) and "?" in url:
+            address, _, query = url.partition("?")
+            span.set_attribute("url.full", f"{address}?{_without_values(query)}")
+
+
+def _without_values(query: str) -> str:
+    return "&".join(f"{pair.partition('=')[0]}=REDACTED" for pair in query.split("&"))
 
 
 def _sampler(settings: ServiceSettings) -> Sampler:
