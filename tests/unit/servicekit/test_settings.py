@@ -54,6 +54,23 @@ def test_a_file_that_is_not_there_stops_with_the_variable(monkeypatch: pytest.Mo
         load_settings(Settings)
 
 
+@pytest.mark.parametrize(
+    ("variable", "name", "reason"),
+    [
+        ("SAMPLE_KEY_FILE", "key", "SAMPLE_KEY_FILE: .*/key is not UTF-8"),
+        ("SAMPLE_SECRETS_DIR", "sample_key", 'error getting value for field "key"'),
+    ],
+)
+def test_a_file_that_is_no_text_stops_in_a_sentence(
+    variable: str, name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / name
+    file.write_bytes("as Windows writes it".encode("utf-16"))
+    monkeypatch.setenv(variable, str(file if variable.endswith("_FILE") else tmp_path))
+    with pytest.raises(SystemExit, match=reason):
+        load_settings(Settings)
+
+
 def test_secrets_are_read_from_a_mounted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sample_key").write_text("mounted\n")
     monkeypatch.setenv("SAMPLE_SECRETS_DIR", str(tmp_path))

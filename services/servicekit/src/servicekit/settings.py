@@ -21,6 +21,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -182,6 +183,8 @@ class _NamedFiles(PydanticBaseSettingsSource):
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
         except OSError as error:
             raise SystemExit(f"{variable}: cannot read {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SystemExit(f"{variable}: {path} is not UTF-8") from None
 
     def __call__(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -210,6 +213,8 @@ def load_settings(cls: type[S]) -> S:
             for e in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise SystemExit("bad configuration\n  " + "\n  ".join(lines)) from None
+    except SettingsError as error:  # a file of the mounted folder
+        raise SystemExit(f"bad configuration\n  {error}") from None
 
 
 def _where(cls: type[BaseSettings], location: tuple[int | str, ...]) -> str:
