@@ -27,9 +27,10 @@ def factory(name: str) -> Callable[[], ASGIApp]:
             await _live(name, receive, send)
             return
         body = await _read(receive)
+        status = 503 if scope["path"] == "/readyz" and os.environ.get("UNREADY") == name else 200
         match scope["path"]:
             case "/readyz":
-                answer = b"{}"
+                answer = b'{"detail": "no model"}'
             case "/variables":
                 answer = json.dumps(dict(os.environ)).encode()
             case "/die":
@@ -43,7 +44,7 @@ def factory(name: str) -> Callable[[], ASGIApp]:
                 answer = b"a cat" if _is_signed_in(scope) and PICTURE in body else b"who are you?"
             case path:
                 raise AssertionError(path)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": answer})
 
     return create_app

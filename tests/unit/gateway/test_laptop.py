@@ -50,6 +50,11 @@ class Run:
                 return "".join(lines)
         raise AssertionError("".join(lines) + self.process.communicate(timeout=WAIT_SECONDS)[1])
 
+    def until_line(self, part: str) -> str:
+        """Return the first line that holds `part`."""
+        assert self.process.stdout is not None
+        return next(line for line in self.process.stdout if part in line)
+
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
         """Return exit status, standard output and standard error, after `number` was sent to it."""
         if number is not None:
@@ -149,6 +154,13 @@ def test_a_second_start_keeps_the_password_and_does_not_print_it(start: Start, t
     variables = json.loads(httpx.get(f"http://127.0.0.1:{second.port + 2}/variables").content)
     assert Path(variables["USERS_ADMIN_PASSWORD_FILE"]).read_text().strip() == password
     assert second.end(signal.SIGINT)[0] == 0
+
+
+def test_the_password_is_told_where_a_model_cannot_be_loaded(start: Start, tmp_path: Path) -> None:
+    run = start(UNREADY="inference")
+    told = run.until_line("The administrator is admin, with the password ")
+    assert told.split()[-1] == (tmp_path / ".pinhole" / "admin-password").read_text().strip()
+    assert run.end(signal.SIGINT)[0] == 0
 
 
 def test_ctrl_c_in_the_middle_of_the_start_stops_all(start: Start, tmp_path: Path) -> None:

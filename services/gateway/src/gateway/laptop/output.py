@@ -21,6 +21,8 @@ _NO_REASON = re.compile(
     """,
     re.VERBOSE,
 )
+_WARNING = re.compile(r".*?\[(?:warning|error|critical)\s*\]\s*(.+)")
+"""A line of the console format; what is behind the level is kept, for the time differs each time."""
 
 
 def say(text: str) -> None:
@@ -42,6 +44,7 @@ class Output:
         except OSError as error:
             raise CannotStart(f"cannot write to {error.filename}: {error.strerror}") from None
         self._last_lines = {name: deque[str](maxlen=_REMEMBERED_LINES) for name in self._files}
+        self._last_warnings = dict.fromkeys(self._files, "")
         self.is_shown = is_shown
 
     def __enter__(self) -> Self:
@@ -59,10 +62,16 @@ class Output:
             return
         line = message.data.decode("utf-8", "replace").rstrip()
         self._last_lines[message.name].append(line)
+        if warning := _WARNING.match(line):
+            self._last_warnings[message.name] = " ".join(warning[1].split())
         with contextlib.suppress(OSError):  # a full disk: the children tell of it themselves
             self._files[message.name].write(f"{line}\n")
         if self.is_shown:
             say(f"{message.name.ljust(self.width)} | {line}")
+
+    def last_warning(self, name: str) -> str:
+        """Return the last warning or error that a child printed in the console format, and nothing before one."""
+        return self._last_warnings[name]
 
     def reason(self, name: str) -> str:
         """Return why a child has stopped, by the last line that it printed."""

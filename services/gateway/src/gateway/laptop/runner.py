@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from honcho.manager import SIGNALS, Manager
@@ -13,7 +14,7 @@ from gateway.laptop.children import children, environment, observer_url
 from gateway.laptop.data_folder import DataFolder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.output import Output, say
-from gateway.laptop.readiness import report_readiness, welcome
+from gateway.laptop.readiness import administrator, report_readiness, welcome
 
 _RETRY_SECONDS = 0.05
 _ASKED_TO_STOP = {known["rc"] for known in SIGNALS.values()}
@@ -34,13 +35,25 @@ def run(port: int, folder: DataFolder, variables: Mapping[str, str], *, is_obser
     # Without a wish for logs, what is said on the way to readiness (auth is not up yet, ...) only looks like trouble.
     with Output((child.name for child in servers), folder, is_shown="LOG_LEVEL" in variables) as output:
 
-        def when_ready() -> None:
+        def when_ready(name: str) -> None:
+            # Not with the welcome: where a model cannot be loaded there is none, and no later start knows it.
+            if name == "users" and folder.new_password is not None:
+                say(administrator(folder, variables))
+
+        def when_all_are() -> None:
             if is_observed:
                 say(f"Traces and metrics are at {observer_url(port)}")
             say(welcome(port, folder, variables))
             output.is_shown = True
 
-        reporter = threading.Thread(target=report_readiness, args=(servers, stopping, when_ready, started))
+        report = partial(
+            report_readiness,
+            when_ready=when_ready,
+            when_all_are=when_all_are,
+            last_warning=output.last_warning,
+            started=started,
+        )
+        reporter = threading.Thread(target=report, args=(servers, stopping))
         processes = Processes(output, when_started=reporter.start)
         for child in servers:
             processes.add_process(child.name, child.command(child_variables["LOG_LEVEL"]), env=child_variables)
