@@ -42,6 +42,18 @@ def test_production_refuses_what_is_for_development(settings: tuple[str, ...], r
         (("inference.keda.enabled=true",), "keda.prometheusAddress"),
         (("global.publicUrl=http://[fd00::1]:8080",), "the host of a route is a name"),
         (("global.publicUrl=http://192.0.2.7",), "the host of a route is a name"),
+        *(
+            ((f"global.publicUrl={url}",), "has to be an origin")
+            for url in (
+                *("https://p.example.com/pinhole", "https://p.example.com?a", "https://p.example.com#a"),
+                *("p.example.com", "ftp://p.example.com", "https://", "https://me@p.example.com"),
+            )
+        ),
+        *(
+            ((f"{service}.tracing.endpoint={url}",), f"{service}: tracing.endpoint")
+            for service in ("auth", "users", "inference")
+            for url in ("collector", "collector:4318", "http:///v1/traces")
+        ),
         (("auth.fullnameOverride=ph-users", "users.authUrl=http://a", "inference.authUrl=http://a"), "called ph-users"),
     ],
 )
@@ -49,6 +61,13 @@ def test_what_cannot_work_is_refused_with_the_reason(settings: tuple[str, ...], 
     done = template(Flavour(settings=settings))
     assert done.returncode != 0
     assert reason in done.stderr
+
+
+@pytest.mark.parametrize(("chart", "settings"), [("auth", ("database.host=db",)), ("inference", ())])
+def test_a_service_alone_refuses_an_issuer_with_a_path(chart: str, settings: tuple[str, ...]) -> None:
+    done = template(Flavour(chart=chart, settings=(*settings, "global.publicUrl=https://p.example.com/pinhole")))
+    assert done.returncode != 0
+    assert "has to be an origin" in done.stderr
 
 
 @pytest.mark.parametrize("release", ["users-auth", "inference-users", "pinhole-auth"])

@@ -1,10 +1,6 @@
-{{- define "pinhole.publicUrl" -}}
-{{- tpl .Values.global.publicUrl . | trimSuffix "/" }}
-{{- end }}
-
 {{/* Host names of the routes, the first that of the public address. */}}
 {{- define "pinhole.hosts" -}}
-{{- $host := include "servicekit.hostOf" (include "pinhole.publicUrl" .root) }}
+{{- $host := include "servicekit.hostOf" (include "servicekit.publicUrl" .root) }}
 {{- if or (hasPrefix "[" $host) (regexMatch "^[0-9.]+$" $host) }}
 {{- fail (printf "global.publicUrl: the host of a route is a name, and %s is an address: name it, or switch ingress and httpRoute off" $host) }}
 {{- end }}
@@ -49,7 +45,7 @@
 {{- if .Values.postgresql.enabled }}
 {{- fail "global.production is set, and postgresql.enabled is for development: give auth.database and users.database a server of yours" }}
 {{- end }}
-{{- if not (hasPrefix "https://" (include "pinhole.publicUrl" .)) }}
+{{- if not (hasPrefix "https://" (include "servicekit.publicUrl" .)) }}
 {{- fail "global.production is set, so global.publicUrl has to be https://: tokens and passwords pass here" }}
 {{- end }}
 {{- end }}

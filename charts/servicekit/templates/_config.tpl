@@ -1,10 +1,19 @@
 {{/* What a service is told: a ConfigMap of variables, and files of secrets. */}}
 
+{{/* The origin that the world sees. A path would be in the issuer, and the routes would not lead there. */}}
+{{- define "servicekit.publicUrl" -}}
+{{- $url := tpl .Values.global.publicUrl . | trimSuffix "/" }}
+{{- if not (regexMatch "^https?://[^/?#@[:space:]]+$" $url) }}
+{{- fail (printf "global.publicUrl has to be an origin, as https://pinhole.example.com, with no path, and is %s" $url) }}
+{{- end }}
+{{- $url }}
+{{- end }}
+
 {{/* The variables, as a map. What `config` says wins over what follows from other values. */}}
 {{- define "servicekit.variables" -}}
 {{- $service := include "servicekit.service" . | fromYaml }}
 {{- $variables := dict }}
-{{- $_ := set $variables (printf "%s_ISSUER" $service.prefix) (tpl .Values.global.publicUrl . | trimSuffix "/") }}
+{{- $_ := set $variables (printf "%s_ISSUER" $service.prefix) (include "servicekit.publicUrl" .) }}
 {{- range $name, $url := $service.peers }}
 {{- $_ := set $variables (printf "%s_%s_URL" $service.prefix (upper $name)) $url }}
 {{- end }}
@@ -23,7 +32,11 @@
 {{- end }}
 {{- with .Values.tracing }}
 {{- if .endpoint }}
-{{- $_ := set $variables "OTEL_EXPORTER_OTLP_ENDPOINT" (tpl .endpoint $) }}
+{{- $endpoint := tpl .endpoint $ }}
+{{- if not (regexMatch "^https?://[^/]" $endpoint) }}
+{{- fail (printf "%s: tracing.endpoint has to be an address, as http://collector.telemetry.svc:4318, and is %s" $.Chart.Name $endpoint) }}
+{{- end }}
+{{- $_ := set $variables "OTEL_EXPORTER_OTLP_ENDPOINT" $endpoint }}
 {{- $_ := set $variables "OTEL_EXPORTER_OTLP_PROTOCOL" .protocol }}
 {{- $_ := set $variables "OTEL_TRACES_SAMPLER" .sampler }}
 {{- $_ := set $variables "OTEL_TRACES_SAMPLER_ARG" .samplerArg }}
