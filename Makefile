@@ -109,6 +109,11 @@ requirements/torch.txt: requirements/inference.txt requirements/dev.txt
 	@echo 'torch torchvision' | tr ' ' '\n' | $(COMPILE) - $(addprefix --no-emit-package ,$(OTHER_PACKAGES)) \
 		--constraints requirements/dev.txt --output-file $@
 
+# $(call needs,TOOL,WHAT TO DO) ends a recipe with one line where a program is not there.
+needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1), and it is not there: $(2)" >&2; exit 1; }
+NEEDS_KIND = $(call needs,kind,see https://kind.sigs.k8s.io)
+NEEDS_BUILDER = $(call needs,$(firstword $(BUILD)),install docker or podman; BUILD=... names another)
+
 # BUILD is called as `BUILD IMAGE FOLDER --file FILE --build-arg NAME=VALUE...`.
 BUILD ?= $(firstword $(shell command -v docker podman) docker) build --tag
 REGISTRY ?= localhost
@@ -121,22 +126,28 @@ IMAGE_ARGUMENTS = VERSION=$(VERSION) REVISION=$(shell git rev-parse --short HEAD
 images: $(addprefix image-,$(SERVICES)) ## Build the images (REGISTRY, TAG, TORCH_INDEX; BUILD='podman build --tag').
 
 image-auth image-users image-inference: image-%:
+	$(NEEDS_BUILDER)
 	$(BUILD) $(REGISTRY)/pinhole/$*:$(TAG) . --file services/$*/Dockerfile $(addprefix --build-arg ,$(IMAGE_ARGUMENTS)) \
 		$(if $(and $(TORCH_INDEX),$(filter inference,$*)),--build-arg TORCH_INDEX=$(TORCH_INDEX))
 
 image-postgres: ## Build what stands in for the official image of PostgreSQL, where that cannot be pulled.
+	$(NEEDS_BUILDER)
 	$(BUILD) docker.io/library/postgres:$(shell sed -nE 's/^ +tag: (.+-bookworm)$$/\1/p' charts/pinhole/values.yaml) tests/cluster/postgres \
 		$(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE))
 
 up: ## Start a cluster on this machine with kind, and an ingress controller on ports 8080 and 8443.
+	$(NEEDS_KIND)
+	$(call needs,helm,see https://helm.sh)
 	kind create cluster --config k8s/kind.yaml
 	helm upgrade traefik traefik --install --repo https://traefik.github.io/charts --namespace ingress --create-namespace \
 		--set service.type=NodePort --set ports.web.nodePort=30080 --set ports.websecure.nodePort=30443 --wait
 
 load: ## Put the images of `make images` into that cluster (REGISTRY, TAG as there).
+	$(NEEDS_KIND)
 	kind load docker-image --name pinhole $(SERVICES:%=$(REGISTRY)/pinhole/%:$(TAG))
 
 down: ## Remove that cluster, and all that is in it.
+	$(NEEDS_KIND)
 	kind delete cluster --name pinhole
 
 clean: ## Remove .venv, caches and what builds left. Accounts and keys in .pinhole stay.
