@@ -5,16 +5,19 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from inference_service.admission import Admission
 from inference_service.batching import DynamicBatcher
-from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady
+from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady, Overloaded
 from inference_service.failure_watch import FailureWatch
 from inference_service.heartbeat import Heartbeat
 from inference_service.metrics import InferenceMetrics
+from inference_service.pictures import EncodedPicture
 from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
+from inference_service.preprocessing import Preprocessing
 from inference_service.registry import ModelRegistry, ModelState, ServedModel
 from inference_service.shadowing import Shadows
 from inference_service.streams import Streams
@@ -23,7 +26,7 @@ from opentelemetry.trace import NoOpTracer
 from PIL import Image
 from prometheus_client import CollectorRegistry
 from servicekit.health import Readiness
-from torch import nn
+from torch import Tensor, nn
 
 from tests.unit.inference.networks import Colours, Gate, tiny_model, tiny_source
 from tests.unit.inference.pictures import encoded
@@ -125,6 +128,76 @@ async def test_a_bad_picture_fails_alone() -> None:
         assert [number for number, result in enumerate(results) if isinstance(result, InvalidImage)] == [3]
         assert (setup.count("ok"), setup.count("invalid")) == (7, 1)
         assert setup.measured == 7, "only what was answered has a duration"
+
+
+class Watched:
+    """A picture that tells when it is decoded, and is decoded when it may be."""
+
+    data, kind = RED, "watched"
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def prepare(self, preprocessing: Preprocessing, timings: StageTimings, *, max_pixels: int) -> Tensor:
+        self.entered.set()
+        with timings.measure("decode"):
+            assert self.opened.wait(30)
+        return EncodedPicture(RED).prepare(preprocessing, timings, max_pixels=max_pixels)
+
+
+async def test_pictures_of_one_request_are_let_in_together_or_none_of_them_is_decoded() -> None:
+    gate = Gate()
+    model = served(gate)
+    picture = Watched()
+    async with opened() as setup:
+        infer = partial(setup.pipeline.infer, served=model, timeout_seconds=30, timings=StageTimings())
+        first = asyncio.create_task(setup.classify(model))
+        await until(gate.entered)
+        with setup.batcher.take_place(model.require(), rows=62):
+            with pytest.raises(Overloaded):
+                await infer([picture] * 3)
+            assert not picture.entered.is_set()
+            two = asyncio.create_task(infer([picture] * 2))
+            await until(picture.entered)
+            assert setup.batcher.queue_size == 64
+            picture.opened.set()
+            gate.opened.set()
+            assert len((await two).logits) == 2
+        await first
+
+
+async def test_what_decoding_takes_is_expected_of_the_next_and_told_of_the_slowest() -> None:
+    model = served(Colours())
+    slow, timings = Watched(), StageTimings()
+    async with opened() as setup:
+        asking = asyncio.create_task(
+            setup.pipeline.infer([EncodedPicture(RED), slow], model, timeout_seconds=30, timings=timings)
+        )
+        await until(slow.entered)
+        await asyncio.sleep(0.1)  # so long it takes at least
+        slow.opened.set()
+        await asking
+        assert timings.seconds()["decode"] >= 0.1
+        with setup.batcher.take_place(model.require()):
+            with pytest.raises(Overloaded, match="the answer would take"):
+                setup.pipeline.check(model, timeout_seconds=0.02)
+            setup.pipeline.check(model, timeout_seconds=30)
+
+
+async def test_who_comes_while_a_picture_for_idle_times_is_decoded_goes_first() -> None:
+    model = served(Colours())
+    for comes in (False, True):
+        picture = Watched()
+        async with opened() as setup:
+            asking = asyncio.create_task(setup.pipeline.compute_when_idle(picture, model, timeout_seconds=30))
+            await until(picture.entered)
+            with setup.batcher.take_place(model.require()) if comes else contextlib.nullcontext():
+                picture.opened.set()
+                if comes:
+                    with pytest.raises(Overloaded, match="other work"):
+                        await asking
+                else:
+                    assert len(await asking) == 3
 
 
 async def test_a_model_that_is_not_loaded_says_so() -> None:

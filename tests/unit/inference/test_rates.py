@@ -50,6 +50,23 @@ async def test_the_bucket_fills_with_time() -> None:
             await asyncio.sleep(0)
 
 
+async def test_a_bucket_fills_as_time_has_passed_and_no_further_than_the_burst() -> None:
+    rates = limiter(1.0, burst=2)
+
+    async def take_after(seconds: float, times: int) -> None:
+        if seconds:
+            rates._buckets["ada"].filled_at -= seconds
+        for _ in range(times):
+            await rates.take("ada")
+        with pytest.raises(TooManyRequests):
+            await rates.take("ada")
+
+    await take_after(0, 2)
+    await take_after(1, 1)
+    await take_after(0, 0)
+    await take_after(1000, 2)
+
+
 async def test_without_a_rate_nobody_is_counted() -> None:
     rates = limiter(None)
     for _ in range(100):
@@ -64,6 +81,18 @@ async def test_the_callers_that_are_remembered_are_bounded() -> None:
     await rates.take("first")
     with pytest.raises(TooManyRequests):
         await rates.take(str(MAX_CALLERS - 1))
+
+
+async def test_who_was_silent_for_longest_is_forgotten_first() -> None:
+    rates = limiter(0.001, burst=2)
+    for number in range(MAX_CALLERS):
+        await rates.take(str(number))
+    await rates.take("0")
+    await rates.take("another")  # in place of 1
+    with pytest.raises(TooManyRequests):
+        await rates.take("0")
+    await rates.take("1")
+    await rates.take("1")
 
 
 @pytest.mark.parametrize("path", ["/predict", "/explain"])

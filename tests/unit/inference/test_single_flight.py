@@ -65,6 +65,31 @@ async def test_when_all_have_left_the_work_ends_and_who_comes_then_starts_anew()
     assert (work.started, work.cancelled) == (2, 1)
 
 
+async def test_who_comes_while_what_was_given_up_still_ends_starts_anew_and_is_joined() -> None:
+    ended = asyncio.Event()
+
+    async def given_up() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ended.wait()
+        raise AssertionError("nobody waits for it")
+
+    flights, work = SingleFlight[str](), Work()
+    leaving = asyncio.create_task(flights.start("key", given_up()).join())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    [first] = await started(1, flights, work)
+    ended.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    [second] = await started(1, flights, work)
+    work.done.set()
+    assert [await first, await second] == ["answer", "answer"]
+    assert work.started == 1
+
+
 async def test_what_it_raises_is_raised_to_all_and_not_kept() -> None:
     async def failing() -> str:
         await asyncio.sleep(0)
