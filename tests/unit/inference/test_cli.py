@@ -63,3 +63,22 @@ def test_what_cannot_be_done_is_status_1_with_the_reason(models: Path, model: st
     assert result.exit_code == 1
     assert reason in result.stderr
     assert not models.with_name("out").exists()
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(models: Path) -> None:
+    result = run("--model", "none", "--pictures", DATA, "--output", models.with_name("out") / "net")
+    assert (result.exit_code, result.stderr) == (1, f"there is no folder {models.with_name('out')} to write to\n")
+
+
+@pytest.mark.parametrize("broken", ["a.png", "b.png"])
+def test_a_picture_that_cannot_be_read_is_named(models: Path, tmp_path: Path, broken: str) -> None:
+    """Those that are learnt from, and those that are compared on."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    whole = (DATA / "chelsea.png").read_bytes()
+    for name in ("a.png", "b.png"):
+        (pictures / name).write_bytes(whole[: len(whole) // 2] if name == broken else whole)
+    result = run("--model", "net", "--pictures", pictures, "--output", models.with_name("out"))
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert f"cannot read {pictures / broken}: " in result.stderr
+    assert not models.with_name("out").exists()

@@ -115,6 +115,7 @@ def test_a_mistake_is_named_with_its_file_model_and_field(tmp_path: Path, entry:
     with pytest.raises(BadModelsFile) as caught:
         read_models_file(path)
     assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).count("\n") == 0
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from safetensors.torch import save_file
 from servicekit.background import running
 from servicekit.health import Readiness
+from structlog.testing import capture_logs
 
 from tests.unit.inference.networks import Colours, Gate, tiny_model
 from tests.unit.inference.pictures import DATA
@@ -79,6 +80,17 @@ async def test_a_version_that_fails_leaves_the_one_before_it_and_says_why() -> N
     assert (served.state, served.reason) == (ModelState.READY, "no weights")
     assert setup.readiness.missing == {}
     assert setup.metric("inference_model_loads_total", model="tiny", outcome="failed") == 1
+
+
+@pytest.mark.parametrize(("error", "has_traceback"), [(ModelUnavailable("no weights"), False), (KeyError("x"), True)])
+async def test_a_traceback_is_logged_of_our_own_faults_alone(error: Exception, has_traceback: bool) -> None:
+    def load() -> Model:
+        raise error
+
+    with capture_logs() as logged:
+        await loaded(source(load=load))
+    [failed] = [entry for entry in logged if entry["event"] == "model_failed"]
+    assert (failed["log_level"], bool(failed["exc_info"])) == ("error", has_traceback)
 
 
 async def test_a_changed_source_is_switched_to_and_its_reason_is_forgotten() -> None:

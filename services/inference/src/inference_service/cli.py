@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from servicekit.logs import configure_logs
@@ -22,6 +23,7 @@ from inference_service.models_file import BadModelsFile
 from inference_service.quantization import calibrate, quantized, save_ranges
 from inference_service.settings import InferenceSettings
 from inference_service.sources import read_sources
+from inference_service.weights import first_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _RUNS = 5
@@ -53,18 +55,21 @@ def calibrate_model(
     files = sorted(file for file in pictures.rglob("*") if file.suffix.lower() in SUFFIXES)
     if len(files) < 2:
         raise _failed(f"{pictures} has {len(files)} pictures ({', '.join(sorted(SUFFIXES))}), and two are the least")
+    if not output.parent.is_dir():  # told before the minutes that it takes
+        raise _failed(f"there is no folder {output.parent} to write to")
     size = settings.max_batch_size
     try:
         loaded = _source(settings, model, version).load()
         ranges = calibrate(loaded, _batches(loaded, size, files[::2], "learning"))
         in_int8 = quantized(loaded, ranges)
+        answers = [
+            (loaded.forward(batch), in_int8.forward(batch))
+            for batch in _batches(loaded, size, files[1::2], "comparing")
+        ]
+        save_ranges(output, ranges, digest=loaded.digest)
     except (ModelUnavailable, OSError) as error:
         raise _failed(str(error)) from None
-    answers = [
-        (loaded.forward(batch), in_int8.forward(batch)) for batch in _batches(loaded, size, files[1::2], "comparing")
-    ]
     agreement = compare(*(torch.cat(logits) for logits in zip(*answers, strict=True)))
-    save_ranges(output, ranges, digest=loaded.digest)
     report = {
         "pictures": len(files),
         "views": sum(len(logits) for logits, _ in answers),
@@ -92,7 +97,10 @@ def _source(settings: InferenceSettings, name: str, version: str | None) -> Mode
 def _batches(model: Model, size: int, files: Sequence[Path], what: str) -> Iterator[Tensor]:
     """Yield the views of the pictures, with a bar that grows by the picture."""
     for file in track(files, what, console=Console(stderr=True)):
-        yield from inputs(model, size, [file])
+        try:
+            yield from inputs(model, size, [file])
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow has it
+            raise _failed(f"cannot read {file}: {first_line(error)}") from None
 
 
 def _images_per_second(model: Model, size: int) -> float:

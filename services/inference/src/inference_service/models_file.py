@@ -214,6 +214,9 @@ def read_models_file(path: Path) -> tuple[ModelEntry, ...]:
         return ModelsFile.model_validate(content, context={"folder": path.parent}).models
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
+        # Where every model is bad, pydantic adds that none is left.
+        none_is_left = ("too_short", ("models",))
+        problems = [e for e in problems if (e["type"], e["loc"]) != none_is_left or len(problems) == 1]
         lines = [f"{path}: {_place(content, e['loc'])}{e['msg'].removeprefix('Value error, ')}" for e in problems]
         raise BadModelsFile("\n".join(lines)) from None
 

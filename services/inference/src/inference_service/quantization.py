@@ -17,7 +17,7 @@ from types import ModuleType
 import torch
 import torch.fx.config
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.fx import GraphModule
 
@@ -47,8 +47,12 @@ def calibrate(model: Model, batches: Iterable[Tensor]) -> dict[str, Tensor]:
 
 
 def save_ranges(path: Path, ranges: dict[str, Tensor], *, digest: str) -> None:
-    """Write ranges, bound to the weights with this digest."""
-    save_file(ranges, path, metadata={"format": _FORMAT, "weights_sha256": digest})
+    """Write ranges, bound to the weights with this digest.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    path.write_bytes(save(ranges, metadata={"format": _FORMAT, "weights_sha256": digest}))
 
 
 def read_ranges(path: Path, *, digest: str) -> dict[str, Tensor]:

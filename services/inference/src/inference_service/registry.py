@@ -203,7 +203,10 @@ class ModelRegistry:
             if served.model is None:
                 served.source, served.state = source, ModelState.FAILED
             self._metrics.versions.failed(source)
-            log.exception("model_failed", model=source.name, source=source.uri, reason=served.reason)
+            is_fault = not isinstance(error, ModelUnavailable)
+            log.error(  # noqa: TRY400 a traceback tells nobody more of a file that is missing
+                "model_failed", model=source.name, source=source.uri, reason=served.reason, exc_info=is_fault
+            )
         else:
             self._switch(served, source, model)
             self._resume(served)
