@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
 CODE := services tests charts k8s benchmarks examples
 
-# One process a CPU; the tests of a file stay in one, for they share what they start.
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# One process a CPU; the tests of a file stay in one, for they share what they start. In the order of the files, which
+# ends with quick ones: one with few tests that take minutes would be left for the end, and to one process.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 # Compiled here, the first start need not do it, four times over.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
