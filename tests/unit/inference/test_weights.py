@@ -9,8 +9,9 @@ import pytest
 import torch
 from inference_service.ending import Ending, ServiceEnds
 from inference_service.model import ModelUnavailable
-from inference_service.weights import fetch, read_tensors, without_secrets
+from inference_service.weights import fetch, read_tensors
 from safetensors.torch import save_file
+from servicekit.logs import without_secrets
 
 from tests.unit.inference.file_server import serve_files
 from tests.unit.inference.weight_files import Payload

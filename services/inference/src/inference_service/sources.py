@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
+from servicekit.logs import without_secrets
 from torch import nn
 
 from inference_service.builtin import GOLDEN, load_efficientnet_lite0
@@ -16,7 +17,7 @@ from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnav
 from inference_service.models_file import TORCHVISION, ModelEntry, PreprocessingEntry, read_models_file
 from inference_service.preprocessing import Preprocessing, grey_levels
 from inference_service.torchvision_models import build_classifier, published_weights
-from inference_service.weights import check_digest, fetch, read_tensors, without_secrets
+from inference_service.weights import check_digest, fetch, read_tensors
 
 
 def read_sources(models_file: Path, weights_folder: Path, ending: Ending | None = None) -> tuple[ModelSource, ...]:

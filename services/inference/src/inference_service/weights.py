@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from urllib.parse import urlsplit
 
 import httpx
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from servicekit.logs import without_secrets
 from torch import Tensor
 
 from inference_service.ending import Ending
@@ -78,12 +78,6 @@ def check_digest(path: Path, *, sha256: str | None, shown: str | None = None) ->
     if sha256 and not digest.startswith(sha256):
         raise ModelUnavailable(f"{shown or path} has the SHA-256 {digest}, not {sha256}")
     return digest
-
-
-def without_secrets(url: str) -> str:
-    """Return a URL without its query and user: a signed one carries its key there."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def read_tensors(path: Path) -> Mapping[str, Tensor]:

@@ -93,7 +93,7 @@ def get_audit_log() -> Any:
 
 
 def without_secrets(url: str) -> str:
-    """Return an address as a log may hold it: without a user, a password and a query."""
+    """Return an address as it may be shown: without a user, a password and a query, where a signed one has its key."""
     return _SECRETS_OF_URL.sub("", url)
 
 
