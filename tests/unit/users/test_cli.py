@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import pty
-import socket
 import stat
 import subprocess
 import sysconfig
@@ -269,36 +268,6 @@ def test_a_broken_trail_is_status_1(run: Run, database_url: str) -> None:
     broken = run("verify-audit", "--json")
     assert broken.exit_code == 1
     assert json.loads(broken.stdout) == {"ok": False, "detail": "event 1 is not as it was written"}
-
-
-@pytest.mark.parametrize(
-    "arguments", [("create-admin", "root", "root@example.com", "--password-stdin"), ("verify-audit",), ("export", "-")]
-)
-def test_no_database_is_made_where_no_service_has_one(
-    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, arguments, input=f"{PASSWORD}\n")
-    path = tmp_path / ".pinhole" / "users.db"
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == (
-        f"pinhole-users: there is no database {path}: name that of the service with USERS_DATABASE_URL\n"
-    )
-    assert not path.parent.exists()
-
-
-def test_a_server_that_is_away_is_one_sentence_without_the_password(
-    monkeypatch: pytest.MonkeyPatch, restored_logging: None
-) -> None:
-    with socket.socket() as taken:  # and nobody listens
-        taken.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{taken.getsockname()[1]}/users"
-        monkeypatch.setenv("USERS_DATABASE_URL", f"postgresql+asyncpg://ada:hunter2@{where}")
-        result = CliRunner().invoke(app, ["export", "-"])
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert f"cannot reach the database postgresql+asyncpg://ada:***@{where} of USERS_DATABASE_URL: " in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert "hunter2" not in result.stderr
 
 
 def test_a_file_that_is_no_database_is_one_sentence(

@@ -240,9 +240,7 @@ def _run(command: Callable[[Database, AuthSettings], Awaitable[T]]) -> T:
     configure_logs(settings.service, level="ERROR", format=settings.log_format)
 
     async def run() -> T:
-        async with open_existing_database(
-            settings.database_url, settings.connection_limits, variable="AUTH_DATABASE_URL"
-        ) as database:
+        async with open_existing_database(settings) as database:
             if settings.migrate_at_start:
                 await database.migrate("auth_service")
             return await command(database, settings)

@@ -8,8 +8,9 @@ from asyncpg import PostgresError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from servicekit.connections import ConnectionLimits
+from servicekit.connections import ConnectionSettings
 from servicekit.database import Database, open_database
+from servicekit.settings import variable_name
 
 
 class NoDatabase(Exception):
@@ -17,16 +18,17 @@ class NoDatabase(Exception):
 
 
 @contextlib.asynccontextmanager
-async def open_existing_database(url: str, limits: ConnectionLimits, *, variable: str) -> AsyncIterator[Database]:
-    """Yield the database at `url`, which answers; `variable` is where a user names another.
+async def open_existing_database(settings: ConnectionSettings) -> AsyncIterator[Database]:
+    """Yield the database that the settings name, which answers.
 
     Raises:
         NoDatabase: there is no such SQLite file, or the server cannot be reached.
     """
-    parsed = make_url(url)
+    variable = variable_name(type(settings), "database_url")
+    parsed = make_url(settings.database_url)
     if parsed.get_backend_name() == "sqlite":
         _require_file(Path(parsed.database or ""), variable)
-    async with open_database(url, limits) as database:
+    async with open_database(settings.database_url, settings.connection_limits) as database:
         try:
             async with database.engine.connect():
                 pass

@@ -143,9 +143,7 @@ def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
     configure_logs(settings.service, level="ERROR", format=settings.log_format)
 
     async def run() -> T:
-        async with open_existing_database(
-            settings.database_url, settings.connection_limits, variable="USERS_DATABASE_URL"
-        ) as database:
+        async with open_existing_database(settings) as database:
             if settings.migrate_at_start:
                 await database.migrate("users_service")
             return await command(database, settings)
