@@ -1,6 +1,7 @@
 """Many requests in one batch: each gets its own answer, and nobody spoils another's."""
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -63,7 +64,7 @@ async def test_a_lone_request_waits_less_than_a_millisecond() -> None:
             with setup.batcher.take_place(model) as place:
                 await place.infer(image, StageTimings())
             added.append(time.perf_counter() - started - direct)
-    assert min(added) < 0.001  # of any: on a machine that others use, most may wait for a core
+    assert statistics.median(added) < 0.001
 
 
 async def test_what_waits_while_a_batch_runs_is_computed_together() -> None:
