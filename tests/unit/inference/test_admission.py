@@ -24,10 +24,10 @@ from prometheus_client import CollectorRegistry
 from servicekit.health import Readiness
 from torch import Tensor, nn
 
+from tests.unit.clock import Clock
 from tests.unit.inference.batches import Setup, Watched, batching, until
 from tests.unit.inference.networks import tiny_model, tiny_source
 from tests.unit.inference.pictures import encoded
-from tests.unit.inference.test_patience import Clock
 
 MIB = 2**20
 
@@ -102,7 +102,7 @@ async def test_what_is_learnt_of_those_who_do_not_say_how_long_they_wait_is_for_
     network = Watched(gated=True)
     model = tiny_model(network)
     async with batching(max_batch_size=1) as setup:
-        doors, clock = admission(setup), Clock()
+        doors, clock = admission(setup), Clock(1000.0)
         doors._patience[Priority.INTERACTIVE]._clock = clock
 
         def leave(timeout_seconds: float | None) -> None:

@@ -7,15 +7,7 @@ import pytest
 from inference_service.errors import DeadlineExceeded, Overloaded
 from inference_service.patience import Patience
 
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.clock import Clock
 
 
 def test_nobody_is_taken_for_impatient_before_anybody_has_left() -> None:
@@ -69,7 +61,7 @@ def test_who_leaves_at_once_and_who_leaves_alone_say_nothing_of_others() -> None
 
 
 def test_what_was_seen_is_forgotten_so_that_longer_waits_are_tried_again() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     patience = Patience(clock)
     for _ in range(64):
         patience.left(2.0)
@@ -87,7 +79,7 @@ def test_any_time_has_its_place() -> None:
 
 
 async def test_who_cancels_has_left_and_who_is_answered_or_told_that_it_is_late_has_stayed() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     patience = Patience(clock)
 
     def ends(error: BaseException | None) -> None:

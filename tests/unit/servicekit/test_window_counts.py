@@ -4,22 +4,14 @@ import pytest
 from servicekit import window_counts
 from servicekit.window_counts import WindowCounts
 
+from tests.unit.clock import Clock
+
 SECONDS = 60
-
-
-class Clock:
-    """A time that a test sets, in seconds."""
-
-    def __init__(self) -> None:
-        self.now = 10.0 * SECONDS
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(10.0 * SECONDS)
 
 
 def allowed(counts: WindowCounts, caller: str = "ada", times: int = 20) -> int:

@@ -17,6 +17,7 @@ from users_service.passwords import Passwords
 from users_service.tables import AttemptCounter
 
 from tests.issuer import Issuer
+from tests.unit.clock import Clock
 from tests.unit.users.driver import PASSWORD, Users, assert_problem, serving, users_settings
 from tests.unit.users.test_credentials import CountingPasswords
 
@@ -24,19 +25,9 @@ LIMIT = 5
 HOME, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 
 
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture
@@ -100,7 +91,7 @@ async def use_up(guard: Guard, name: str = "ada", address: str = HOME, attempts:
 
 async def test_a_burst_of_wrong_guesses_gets_exactly_the_limit(database_url: str, database: Database) -> None:
     async with open_database(database_url) as other:
-        guards = [guard_of(database, Clock()), guard_of(other, Clock())]
+        guards = [guard_of(database, Clock(1_800_000_000.0)), guard_of(other, Clock(1_800_000_000.0))]
         tried = await asyncio.gather(*(try_one(guards[number % 2]) for number in range(60)))
     assert tried.count(True) == LIMIT
 
