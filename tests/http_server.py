@@ -1,5 +1,6 @@
 """HTTP servers of the tests: a handler in a thread of its own, on a free loopback port."""
 
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -35,13 +36,16 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Yield the URL of a server, without a slash at its end."""
+def serving(handler: Callable[..., BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Yield the URL of a server, without a slash at its end; over TLS, where that is given, its name is `localhost`."""
     with _Server(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            host = "http://127.0.0.1" if tls is None else "https://localhost"
+            yield f"{host}:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

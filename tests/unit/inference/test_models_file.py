@@ -80,6 +80,7 @@ def test_labels_are_a_list_or_a_file_or_those_of_imagenet(tmp_path: Path) -> Non
         (WEIGHTS.replace("[cat, other]", "none.txt"), 'model "cats": labels: cannot read none.txt: No such file'),
         (WEIGHTS.replace("[cat, other]", "[]"), 'model "cats": labels: '),
         (WEIGHTS.replace("[cat, other]", "['']"), 'model "cats": labels.0: '),
+        (WEIGHTS.replace("}", ", token_file: token}"), 'model "cats": token_file: has no meaning with this source'),
         (WEIGHTS.replace("}", ", sha256: abc}"), 'model "cats": sha256: String should match'),
         (
             WEIGHTS.replace("}", ", preprocessing: {crop_size: 8}}"),

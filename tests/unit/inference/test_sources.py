@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from tests.asgi import running
+from tests.certificates import Authority
+from tests.http_server import QuietHandler, serving
 from tests.unit.inference.conftest import until_ready
 from tests.unit.inference.pictures import read
 from tests.unit.inference.weight_files import exported
@@ -88,6 +90,29 @@ def test_a_digest_that_differs_is_an_error(tmp_path: Path, squeezenet: nn.Module
     save_file(squeezenet.state_dict(), tmp_path / "weights.safetensors")
     with pytest.raises(ModelUnavailable, match="has the SHA-256"):
         load(tmp_path, source="file:weights.safetensors", sha256="0" * 64, **SQUEEZENET)
+
+
+def test_a_file_of_a_private_store_is_fetched_with_the_token_beside_models_yaml(
+    tmp_path: Path, squeezenet: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(squeezenet.state_dict(), tmp_path / "weights.safetensors")
+    content = (tmp_path / "weights.safetensors").read_bytes()
+    (tmp_path / "token").write_text("secret\n")
+    authority = Authority()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.written(tmp_path)))
+
+    class Store(QuietHandler):
+        def do_GET(self) -> None:
+            is_known = self.headers["Authorization"] == "Bearer secret"
+            self.respond(200 if is_known else 401, content if is_known else b"")
+
+    with serving(Store, authority.server("localhost", tmp_path)) as url:
+        source = {"source": f"{url}/weights.safetensors", "sha256": hashlib.sha256(content).hexdigest(), **SQUEEZENET}
+        with pytest.raises(ModelUnavailable, match="the server answered 401"):
+            load(tmp_path, **source)
+        model = load(tmp_path, **source, token_file="token")
+    images = torch.rand(2, 3, 224, 224)
+    assert torch.allclose(model.forward(images), logits(squeezenet, images), atol=1e-5)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

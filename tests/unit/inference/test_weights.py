@@ -3,7 +3,9 @@
 import hashlib
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from inference_service.weights import fetch, read_tensors
 from safetensors.torch import save_file
 from servicekit.logs import without_secrets
 
+from tests.http_server import QuietHandler, serving
 from tests.unit.inference.file_server import serve_files
 from tests.unit.inference.weight_files import Payload
 
@@ -86,6 +89,69 @@ def test_a_folder_that_cannot_be_written_is_told(published: str, tmp_path: Path)
     (tmp_path / "file").touch()
     with pytest.raises(ModelUnavailable, match="File exists"):
         fetch(published, tmp_path / "file" / "weights.pth", sha256=DIGEST)
+
+
+class PrivateStore(QuietHandler):
+    """Gives `CONTENT` to who has the token, or sends them on to where it is."""
+
+    token = "hf_abc.DEF-1=="
+
+    def __init__(self, *args: Any, seen: list[str | None], leads_to: str | None = None) -> None:
+        self._seen = seen
+        self._leads_to = leads_to
+        super().__init__(*args)
+
+    def do_GET(self) -> None:
+        authorization = self.headers["Authorization"]
+        self._seen.append(authorization)
+        if self._leads_to is not None:
+            self.respond(302, b"", {"Location": self._leads_to})
+        elif authorization == f"Bearer {self.token}":
+            self.respond(200, CONTENT)
+        else:
+            self.respond(401, b"")
+
+
+def test_a_private_store_is_shown_the_token_in_the_file(tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    seen: list[str | None] = []
+    token_file.write_text(f"{PrivateStore.token}\n")
+    with serving(partial(PrivateStore, seen=seen)) as store:
+        url = f"{store}/weights.pth"
+        with pytest.raises(ModelUnavailable, match="the server answered 401"):
+            fetch(url, tmp_path / "kept", sha256=DIGEST)
+        assert fetch(url, tmp_path / "kept", sha256=DIGEST, token_file=token_file) == DIGEST
+        token_file.unlink()
+        assert fetch(url, tmp_path / "kept", sha256=DIGEST, token_file=token_file) == DIGEST
+    assert seen == [None, f"Bearer {PrivateStore.token}"]
+
+
+def test_no_other_host_is_shown_the_token(published: str, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    store_saw: list[str | None] = []
+    other_saw: list[str | None] = []
+    token_file.write_text(PrivateStore.token)
+    with (
+        serving(partial(PrivateStore, seen=other_saw, leads_to=published)) as other,
+        serving(partial(PrivateStore, seen=store_saw, leads_to=f"{other}/weights.pth")) as store,
+    ):
+        path = tmp_path / "kept"
+        assert fetch(f"{store}/weights.pth", path, sha256=DIGEST, token_file=token_file) == DIGEST
+    assert (store_saw, other_saw) == ([f"Bearer {PrivateStore.token}"], [None])
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"token\r\nX-Other: 1", b"\xff", "tökén".encode()])
+def test_a_token_file_without_a_token_is_named_and_not_shown(published: str, tmp_path: Path, content: bytes) -> None:
+    token_file = tmp_path / "hub-token"
+    token_file.write_bytes(content)
+    with pytest.raises(ModelUnavailable) as caught:
+        fetch(published, tmp_path / "kept", sha256=DIGEST, token_file=token_file)
+    assert str(caught.value) == f"token_file {token_file} must hold one bearer token, and nothing else"
+
+
+def test_a_token_file_that_is_not_there_is_told(published: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=f"cannot read token_file {tmp_path}/none: No such file"):
+        fetch(published, tmp_path / "kept", sha256=DIGEST, token_file=tmp_path / "none")
 
 
 def test_what_a_url_keeps_secret_is_not_shown() -> None:

@@ -110,6 +110,7 @@ class ModelEntry(_Strict):
     source: Annotated[str, AfterValidator(_check_source)]
     architecture: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    token_file: Annotated[str, StringConstraints(min_length=1)] | None = None
     labels: Labels | None = None
     preprocessing: PreprocessingEntry | None = None
     scaled_decoding: bool = False
@@ -157,13 +158,14 @@ class ModelEntry(_Strict):
         }
         unused = {
             "sha256": self.kind == "builtin",
+            "token_file": self.kind != "https",
             "labels": self.kind == "builtin",
             "architecture": not is_file or is_program,
             "preprocessing": self.kind == "builtin",
         }
-        for field in required:
+        for field in unused:
             given = getattr(self, field) is not None
-            if required[field] and not given:
+            if required.get(field) and not given:
                 raise ValueError(f"{field}: is required with this source")
             if unused[field] and given:
                 raise ValueError(f"{field}: has no meaning with this source")

@@ -97,7 +97,8 @@ def _load_file(entry: ModelEntry, folder: Path, weights_folder: Path, ending: En
     if entry.kind == "https":
         assert entry.sha256 is not None
         path = weights_folder / (entry.sha256 + Path(location.path).suffix)
-        digest = fetch(entry.source, path, sha256=entry.sha256, ending=ending)
+        token_file = folder / entry.token_file if entry.token_file else None
+        digest = fetch(entry.source, path, sha256=entry.sha256, token_file=token_file, ending=ending)
     else:
         path = _path(entry, folder)
         digest = check_digest(path, sha256=entry.sha256)

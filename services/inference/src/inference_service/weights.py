@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,20 +20,24 @@ from inference_service.model import ModelUnavailable
 
 _TIMEOUT = httpx.Timeout(30.0)
 _CHUNK_BYTES = 1 << 20
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""Of a bearer, as RFC 6750 section 2.1 has it."""
 
 
-def fetch(url: str, path: Path, *, sha256: str, ending: Ending | None = None) -> str:
+def fetch(url: str, path: Path, *, sha256: str, token_file: Path | None = None, ending: Ending | None = None) -> str:
     """Make sure that the file of `url` is at `path`, and return its SHA-256.
 
-    `sha256` is what that must be or begin with. A file that is there already is not fetched.
+    `sha256` is what that must be or begin with. A file that is there already is not fetched. The server is shown
+    what stands in `token_file`; one that it leads to elsewhere is not.
 
     Raises:
-        ModelUnavailable: it cannot be fetched or written, or is another file.
+        ModelUnavailable: it cannot be fetched or written, or is another file; or there is no token in `token_file`.
         ServiceEnds: the service ends meanwhile.
     """
     if path.exists():
         return check_digest(path, sha256=sha256)
     shown = without_secrets(url)
+    headers = {"Authorization": f"Bearer {_read_token(token_file)}"} if token_file else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside its place, so that the name appears at once and with the whole file.
@@ -40,7 +45,7 @@ def fetch(url: str, path: Path, *, sha256: str, ending: Ending | None = None) ->
         partial = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                _download(url, file.write, ending or Ending())
+                _download(url, headers, file.write, ending or Ending())
             digest = check_digest(partial, sha256=sha256, shown=shown)
             partial.replace(path)
         finally:
@@ -56,8 +61,20 @@ def fetch(url: str, path: Path, *, sha256: str, ending: Ending | None = None) ->
     raise ModelUnavailable(f"cannot fetch {shown}: {reason}; without a network, put the file at {path}")
 
 
-def _download(url: str, write: Callable[[bytes], object], ending: Ending) -> None:
-    with httpx.stream("GET", url, timeout=_TIMEOUT, follow_redirects=True) as response:
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read token_file {path}: {error.strerror}") from None
+    except UnicodeError:
+        token = ""
+    if not _TOKEN.fullmatch(token):
+        raise ModelUnavailable(f"token_file {path} must hold one bearer token, and nothing else")
+    return token
+
+
+def _download(url: str, headers: Mapping[str, str], write: Callable[[bytes], object], ending: Ending) -> None:
+    with httpx.stream("GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as response:
         response.raise_for_status()
         for chunk in response.iter_bytes(_CHUNK_BYTES):
             ending.check()
