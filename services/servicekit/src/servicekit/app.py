@@ -78,7 +78,7 @@ def build_app(
         },
     )
     app.state.readiness = readiness  # for the server, which is told first when it is to end
-    for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
+    for router in (*routers, health_router(readiness, stuck), metrics_router(registry)):
         app.include_router(router)
     install_problem_handlers(app, error_response)
     _replace_openapi(app)
