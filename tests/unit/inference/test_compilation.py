@@ -1,5 +1,6 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -120,6 +121,22 @@ def test_the_weights_of_a_compiled_network_are_in_memory_once(kept: Path) -> Non
     assert torch.allclose(compiled.forward(images), wide.forward(images), atol=1e-5)
     [library] = [path for path in kept.iterdir() if path.stat().st_size > 32_000_000]
     assert kilobytes_of(library) < 4_000
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["compile", "compile-bf16"])
+def test_no_batch_has_its_weights_laid_out_anew(
+    kept: Path, mode: ModeSetting, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compiled = search(kept, mode=mode).settle(convolutional(), None)
+    done = []
+    for rows in (1, 2, 3, 4):
+        images = torch.rand(rows, 3, 8, 8)
+        with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):  # type: ignore[no-untyped-call]
+            compiled.forward(images)
+        done += re.findall(r"exec,cpu,(\w+)", capfd.readouterr().out)
+    assert done.count("convolution") == 4
+    assert "reorder" not in done
 
 
 @pytest.mark.timeout(300)

@@ -13,12 +13,14 @@ import tempfile
 import time
 import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from inference_service.ending import Ending, ServiceEnds
-from inference_service.model import Model, ModelUnavailable
+from inference_service.model import Model, ModelUnavailable, batch_sizes
+from inference_service.packing import pack_weights
 from inference_service.tracing import tracing_lock
 from inference_service.weights import first_line
 
@@ -57,7 +59,7 @@ def compile_network(
                 with tracing_lock:
                     exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)
                 torch.export.save(exported, program)
-            _run(program, library, seconds, ending or Ending())
+            _run(program, library, max_batch_size, seconds, ending or Ending())
             library.replace(path)
     except (ModelUnavailable, ServiceEnds):
         raise
@@ -65,9 +67,10 @@ def compile_network(
         raise ModelUnavailable(f"it cannot be compiled: {first_line(error)}") from error
 
 
-def _run(program: Path, library: Path, seconds: float, ending: Ending) -> None:
+def _run(program: Path, library: Path, max_batch_size: int, seconds: float, ending: Ending) -> None:
     ends_at = time.monotonic() + seconds
-    command = [sys.executable, "-m", __name__, str(program), str(library), str(torch.get_num_threads())]
+    numbers = (str(torch.get_num_threads()), str(max_batch_size))
+    command = [sys.executable, "-m", __name__, str(program), str(library), *numbers]
     # A session of its own: the compiler runs in children, which have to end with it.
     with subprocess.Popen(  # noqa: S603 our own module and files
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -85,19 +88,26 @@ def _run(program: Path, library: Path, seconds: float, ending: Ending) -> None:
 
 
 def main() -> None:
-    """Compile a program into a library: both are named on the command line, and the number of threads."""
+    """Compile a program into a library: the command line names both, the number of threads and the largest batch."""
     from torch._inductor import aoti_compile_and_package
 
     os.nice(19)  # whoever waits for an answer comes first
-    program, library, threads = sys.argv[1:]
-    torch.set_num_threads(int(threads))
+    program, library = sys.argv[1:3]
+    threads, max_batch_size = map(int, sys.argv[3:])
+    torch.set_num_threads(threads)
     package = Path(program).with_name("package.pt2")
     with torch.no_grad():
         aoti_compile_and_package(
             torch.export.load(program),
             package_path=str(package),
-            # The threads are those of whoever calls: a batch may have all of them, or a part.
-            inductor_configs={"freezing": True, "cpp.dynamic_threads": True},
+            inductor_configs={
+                "freezing": True,
+                # The threads are those of whoever calls: a batch may have all of them, or a part.
+                "cpp.dynamic_threads": True,
+                "post_grad_custom_pre_pass": partial(
+                    pack_weights, rows=batch_sizes(max_batch_size), threads=range(1, threads + 1)
+                ),
+            },
         )
     _unpack(package, Path(library))
 

@@ -13,7 +13,7 @@ from inference_service.modes import Mode, ModeSetting
 from inference_service.precision import to_bfloat16
 from inference_service.traced_network import TracedNetwork
 
-REVISION = 3
+REVISION = 4
 """Of what a mode makes of a network, to be counted up with it: what an older one has kept is not loaded."""
 
 
