@@ -1,5 +1,6 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
+import gc
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from inference_service.mode_search import ModeSearch
 from inference_service.model import Model, ModelUnavailable
 from inference_service.modes import Mode, ModeSetting
 from inference_service.saliency import grad_cam, is_closed
+from inference_service.shared_weights import share_weights
 from torch import Tensor, nn
 
 from tests.unit.inference.networks import tiny_model
@@ -47,6 +49,14 @@ def kilobytes_of(path: Path) -> int:
         elif is_its and line.startswith("Rss:"):
             total += int(line.split()[1])
     return total
+
+
+def own_kilobytes() -> int:
+    """Return the memory that this process shares with nobody and has from no file."""
+    [line] = [
+        line for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if line.startswith("Anonymous:")
+    ]
+    return int(line.split()[1])
 
 
 @pytest.fixture(scope="module")
@@ -113,14 +123,42 @@ def test_a_cascade_of_compiled_networks_is_exact_where_classes_are_close(kept: P
         assert cascade.forward(images).equal(expected.forward(images))
 
 
+def wide() -> Model:
+    """Return a network with 32 MB of weights."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(100), nn.Flatten(), nn.Linear(80_000, 100, bias=False))
+    labels = tuple(map(str, range(100)))
+    return replace(tiny_model(nn.Sequential(*layers).eval(), labels=labels), digest="wide")
+
+
 @pytest.mark.timeout(600)
 def test_the_weights_of_a_compiled_network_are_in_memory_once(kept: Path) -> None:
-    layers = (nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(100), nn.Flatten(), nn.Linear(80_000, 100, bias=False))
-    wide = replace(tiny_model(nn.Sequential(*layers).eval()), digest="wide")
-    compiled, images = search(kept).settle(wide, None), torch.rand(4, 3, 8, 8)
-    assert torch.allclose(compiled.forward(images), wide.forward(images), atol=1e-5)
+    compiled, images = search(kept).settle(wide(), None), torch.rand(4, 3, 8, 8)
+    assert torch.allclose(compiled.forward(images), wide().forward(images), atol=1e-5)
     [library] = [path for path in kept.iterdir() if path.stat().st_size > 32_000_000]
     assert kilobytes_of(library) < 4_000
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["compile", "compile-bf16", "compile-cascade"])
+@pytest.mark.parametrize("streams", [1, 2])
+def test_workers_compute_with_one_copy_of_what_was_compiled(
+    kept: Path, tmp_path: Path, mode: ModeSetting, streams: int
+) -> None:
+    first, second = (search(kept, mode=mode, streams=streams).settle(wide(), None) for _ in range(2))
+    images = torch.rand(4, 3, 8, 8)
+    expected, before = first.forward(images), own_kilobytes()
+    for worker in (first, second):
+        share_weights(worker, tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert own_kilobytes() < before - 1.8 * size / 1024
+    assert len(list(tmp_path.iterdir())) == len(first.mode.parts)
+    assert [worker.forward(images).tolist() for worker in (first, second)] == [expected.tolist()] * 2
+    del worker, first
+    assert second.forward(images).equal(expected)
+    del second
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.timeout(600)

@@ -11,20 +11,16 @@ import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import torch
 from torch import Tensor, nn
 
-# The first is of `aoti_runtime/interface.h` of torch, the others are of Python's C interface.
+from inference_service.compiled_weights import CompiledWeights
+from inference_service.tensor_handles import given, taken
+
+# Of `aoti_runtime/interface.h` of torch.
 _HANDLES = ctypes.POINTER(ctypes.c_void_p)
 _RUN_TYPES = (ctypes.c_void_p, _HANDLES, ctypes.c_size_t, _HANDLES, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)
-_pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-_capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
-    ("PyCapsule_New", ctypes.pythonapi)
-)
 
 
 class CompiledNetwork(nn.Module):
@@ -40,11 +36,14 @@ class CompiledNetwork(nn.Module):
     def __init__(self, path: Path, input_shape: Sequence[int], *, streams: int = 1) -> None:
         super().__init__()
         self._input_shape = tuple(input_shape)
+        self._file = path.stat()
         library = ctypes.CDLL(os.fspath(path))
         self._container = ctypes.c_void_p()
         create = library.AOTInductorModelContainerCreateWithDevice
         _check(create(ctypes.byref(self._container), ctypes.c_size_t(streams), b"cpu", None), "start")
         _release_pages(path)
+        self._weights = CompiledWeights(library, self._container)
+        self._mapped: Tensor | None = None
         self._run = library.AOTInductorModelContainerRun
         self._run.argtypes = _RUN_TYPES
         # The library stays mapped, for the loader unloads none with symbols that are unique in a process, as templates
@@ -61,11 +60,27 @@ class CompiledNetwork(nn.Module):
         if tuple(images.shape[1:]) != self._input_shape:
             raise ValueError(f"expected inputs of {list(self._input_shape)}, got {list(images.shape[1:])}")
         # The library takes what is behind the first handle, and gives what is behind the second.
-        given = _handles(_pointer_of(torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(images), None))
-        taken = _handles(None)
-        _check(self._run(self._container, given, 1, taken, 1, None, None), "compute")
-        logits: Tensor = torch._C._aoti.alloc_tensor_by_stealing_from_void_ptr(_capsule_of(taken[0], None, None))
-        return logits
+        inputs, outputs = _handles(given(images)), _handles(None)
+        _check(self._run(self._container, inputs, 1, outputs, 1, None, None), "compute")
+        return taken(outputs[0])
+
+    @property
+    def library_id(self) -> str:
+        """Return what is the same for those who have loaded the same library, and for nobody else."""
+        return f"{self._file.st_dev}-{self._file.st_ino}-{self._file.st_mtime_ns}"
+
+    def write_weights(self, file: BinaryIO) -> None:
+        """Write the weights for `map_weights`."""
+        self._weights.write(file)
+
+    def map_weights(self, path: Path) -> None:
+        """Compute with the weights in a file, without a copy of them.
+
+        Raises:
+            OSError: it cannot be read, or is not of this network.
+            RuntimeError: the library does not take them.
+        """
+        self._mapped = self._weights.map(path)
 
 
 def _release_pages(path: Path) -> None:

@@ -3,11 +3,16 @@
 import os
 import tempfile
 import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from servicekit.logs import get_logger
+from torch import nn
 
+from inference_service.compiled_network import CompiledNetwork
 from inference_service.model import Model
 from inference_service.modes import Mode
 from inference_service.weights import first_line
@@ -24,25 +29,37 @@ def share_weights(model: Model, folder: Path) -> None:
     """
     if model.device != "cpu" or not model.digest or model.mode is Mode.INT8:
         return  # what is computed in 8 bits is packed, and no tensor of a state dict
-    path = folder / f"{model.digest}-{model.dtype_name}-{model.mode}.pt"
+    compiled = [part for part in model.network.modules() if isinstance(part, CompiledNetwork)]
     try:
-        if not path.exists():
-            _write(model, path)
-        weights = torch.load(path, mmap=True, weights_only=True)
+        for part in compiled:
+            _map(part, folder / part.library_id, part.write_weights, part.map_weights)
+        if not compiled:
+            network = model.network
+            path = folder / f"{model.digest}-{model.dtype_name}-{model.mode}.pt"
+            _map(network, path, lambda file: torch.save(network.state_dict(), file), partial(_assign, network))
     except (OSError, RuntimeError) as error:  # torch has its own words for a disk that is full
         log.warning("weights_not_shared", reason=first_line(error))
-        return
-    model.network.load_state_dict(weights, assign=True)
+
+
+def _map(network: nn.Module, path: Path, write: Callable[[BinaryIO], None], use: Callable[[Path], None]) -> None:
+    """Have a network use the file at `path`, which is written where it is not there."""
+    if not path.exists():
+        _write(path, write)
+    use(path)
     # Not at the end of this process: the others go on.
-    weakref.finalize(model.network, path.unlink, missing_ok=True).atexit = False
+    weakref.finalize(network, path.unlink, missing_ok=True).atexit = False
 
 
-def _write(model: Model, path: Path) -> None:
+def _assign(network: nn.Module, path: Path) -> None:
+    network.load_state_dict(torch.load(path, mmap=True, weights_only=True), assign=True)
+
+
+def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write whole or not at all. Of two who do it at once the first wins: only one file is mapped by all."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            torch.save(model.network.state_dict(), file)
+            write(file)
         path.hardlink_to(name)
     except FileExistsError:
         pass
