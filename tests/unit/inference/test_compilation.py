@@ -19,6 +19,7 @@ from inference_service.saliency import grad_cam, is_closed
 from inference_service.shared_weights import share_weights
 from torch import Tensor, nn
 
+from tests.unit.inference.memory import anonymous_kilobytes
 from tests.unit.inference.networks import tiny_model
 
 
@@ -49,14 +50,6 @@ def kilobytes_of(path: Path) -> int:
         elif is_its and line.startswith("Rss:"):
             total += int(line.split()[1])
     return total
-
-
-def own_kilobytes() -> int:
-    """Return the memory that this process shares with nobody and has from no file."""
-    [line] = [
-        line for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if line.startswith("Anonymous:")
-    ]
-    return int(line.split()[1])
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +140,11 @@ def test_workers_compute_with_one_copy_of_what_was_compiled(
 ) -> None:
     first, second = (search(kept, mode=mode, streams=streams).settle(wide(), None) for _ in range(2))
     images = torch.rand(4, 3, 8, 8)
-    expected, before = first.forward(images), own_kilobytes()
+    expected, before = first.forward(images), anonymous_kilobytes()
     for worker in (first, second):
         share_weights(worker, tmp_path)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert own_kilobytes() < before - 1.8 * size / 1024
+    assert anonymous_kilobytes() < before - 1.8 * size / 1024
     assert len(list(tmp_path.iterdir())) == len(first.mode.parts)
     assert [worker.forward(images).tolist() for worker in (first, second)] == [expected.tolist()] * 2
     del worker, first

@@ -34,7 +34,7 @@ def is_mapped(folder: Path) -> bool:
 
 @pytest.mark.parametrize("mode", [Mode.EAGER, Mode.CHANNELS_LAST])
 def test_the_weights_are_those_of_the_file_and_the_logits_as_before(mode: Mode, tmp_path: Path) -> None:
-    model = in_mode(convolving(), mode, max_batch_size=2)
+    model = in_mode(convolving(), mode, max_batch_size=2, shares_weights=True)
     expected = logits(model)
     share_weights(model, tmp_path)
     assert is_mapped(tmp_path)

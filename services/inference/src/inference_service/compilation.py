@@ -20,7 +20,7 @@ import torch
 
 from inference_service.ending import Ending, ServiceEnds
 from inference_service.model import Model, ModelUnavailable, batch_sizes
-from inference_service.packing import pack_weights
+from inference_service.packing import Batches, pack_constants
 from inference_service.tracing import tracing_lock
 from inference_service.weights import first_line
 
@@ -105,7 +105,7 @@ def main() -> None:
                 # The threads are those of whoever calls: a batch may have all of them, or a part.
                 "cpp.dynamic_threads": True,
                 "post_grad_custom_pre_pass": partial(
-                    pack_weights, rows=batch_sizes(max_batch_size), threads=range(1, threads + 1)
+                    pack_constants, batches=Batches(batch_sizes(max_batch_size), range(1, threads + 1))
                 ),
             },
         )

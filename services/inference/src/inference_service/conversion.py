@@ -4,14 +4,20 @@ import copy
 from dataclasses import replace
 
 import torch
+from servicekit.logs import get_logger
+from torch import nn
 
 from inference_service.compilation import missing_compiler
 from inference_service.cuda import RecordedNetwork
 from inference_service.folding import fold_batch_norms
 from inference_service.model import Model, batch_sizes
 from inference_service.modes import Mode, ModeSetting
+from inference_service.packing import Batches, pack_convolutions
 from inference_service.precision import to_bfloat16
 from inference_service.traced_network import TracedNetwork
+from inference_service.weights import first_line
+
+log = get_logger(__name__)
 
 REVISION = 4
 """Of what a mode makes of a network, to be counted up with it: what an older one has kept is not loaded."""
@@ -45,10 +51,12 @@ def dtype_in(model: Model, mode: Mode) -> torch.dtype:
     return torch.bfloat16 if mode.is_bf16 else model.dtype
 
 
-def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False) -> Model:
+def in_mode(
+    model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False, shares_weights: bool = False
+) -> Model:
     """Return an eager model in a mode of one part, or as it is compiled for it.
 
-    With `keep` a copy of its network is changed.
+    With `keep` a copy of its network is changed. With `shares_weights` they stay tensors that workers can share.
     """
     if mode is Mode.EAGER:
         return model
@@ -59,5 +67,16 @@ def in_mode(model: Model, mode: Mode, *, max_batch_size: int, keep: bool = False
     if model.is_on_gpu:
         network = RecordedNetwork(network, batch_sizes(max_batch_size))
     elif not mode.is_compiled:
+        if not shares_weights:
+            _pack(network, model, dtype_in(model, mode), max_batch_size)
         network = TracedNetwork(network)
     return replace(model, network=network, dtype=dtype_in(model, mode), mode=mode, batch_seconds={})
+
+
+def _pack(network: nn.Module, model: Model, dtype: torch.dtype, max_batch_size: int) -> None:
+    side = model.preprocessing.input_size
+    image = torch.zeros(1, 3, side, side, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    try:
+        pack_convolutions(network, image, Batches(batch_sizes(max_batch_size), range(1, torch.get_num_threads() + 1)))
+    except Exception as error:  # it runs the network's own Python, which may raise anything
+        log.info("convolutions_not_packed", reason=first_line(error))

@@ -109,6 +109,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     max_batch_size=settings.max_batch_size,
                     streams=streams.count,
                     ending=ending,
+                    shares_weights=settings.workers_dir is not None,
                 ),
                 ending=ending,
                 prepare=set_compute_threads,

@@ -49,7 +49,8 @@ class _Margin(BaseModel):
 class ModeSearch:
     """Brings models into their modes. What is found is kept in `folder`, for this model on such a machine.
 
-    A search ends after `budget_seconds`, but for the batch that runs then; with 0 there is none.
+    A search ends after `budget_seconds`, but for the batch that runs then; with 0 there is none. With `shares_weights`
+    they are left so that workers can share them.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class ModeSearch:
         streams: int = 1,
         missing: Callable[[Mode, str], str | None] = missing_for,
         ending: Ending | None = None,
+        shares_weights: bool = False,
     ) -> None:
         self._setting = setting
+        self._shares_weights = shares_weights
         self._missing = missing
         self._budget_seconds = budget_seconds
         self._folder = folder
@@ -160,7 +163,9 @@ class ModeSearch:
         if mode.is_cascade:
             return self._cascade(model, mode, seconds, margin)
         if not mode.is_compiled:
-            return in_mode(model, mode, max_batch_size=self._max_batch_size, keep=keep)
+            return in_mode(
+                model, mode, max_batch_size=self._max_batch_size, keep=keep, shares_weights=self._shares_weights
+            )
         path, side = self._library(model, mode), model.preprocessing.input_size
         with locked(path.with_suffix(".lock"), self._ending):
             if not path.exists():

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from inference_service.cuda import RecordedNetwork
 from inference_service.model import Model
 from inference_service.modes import Mode
+from inference_service.packing import PackedConvolution
 from inference_service.traced_network import TracedNetwork
 
 CELLS = 8
@@ -42,7 +43,7 @@ def has_feature_map(network: nn.Module) -> bool:
     Attention mixes the places; and the programs of `torch.export` have no modules to look into.
     """
     modules = list(network.modules())
-    convolves = any(isinstance(module, nn.Conv2d) for module in modules)
+    convolves = any(isinstance(module, nn.Conv2d | PackedConvolution) for module in modules)
     return convolves and not any(isinstance(module, nn.MultiheadAttention) for module in modules)
 
 
@@ -85,7 +86,8 @@ def grad_cam(images: Tensor, model: Model, network: nn.Module, target: int | Non
     handle = register_module_forward_hook(cut)  # type: ignore[arg-type]
     try:
         with torch.no_grad():
-            inputs = model.inputs(images).to(next(network.parameters()).dtype)  # which that of a closed one may not be
+            inputs = model.inputs(images)
+            inputs = inputs.to(next(network.parameters(), inputs).dtype)  # which that of a closed one may not be
             logits: Tensor = network(inputs)
             shown = logits.detach().float() if answer is None else answer.to(logits.device)
             index = int(shown[0].argmax()) if target is None else target
