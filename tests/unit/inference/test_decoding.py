@@ -145,6 +145,20 @@ def test_a_jpeg_whose_scans_never_end_is_invalid() -> None:
         decode(data[:last] + data[last:-2] * MAX_JPEG_SCANS + data[-2:], max_pixels=MAX_PIXELS)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_the_end_of_a_jpeg_is_not_taken_for_scans(progressive: bool) -> None:
+    """Phones put a video there, in whose bytes the marker of a scan is once in 64 KB."""
+    data = encoded(SMALL, "JPEG", progressive=progressive, restart_marker_blocks=1)
+    alone = decode(data, max_pixels=MAX_PIXELS)
+    followed = decode(data + b"a video \xff\xda\x00\x0c" * 2 * MAX_JPEG_SCANS, max_pixels=MAX_PIXELS)
+    assert np.array_equal(np.asarray(followed), np.asarray(alone))
+
+
+def test_what_the_segments_of_a_jpeg_hold_is_not_taken_for_scans() -> None:
+    data = encoded(SMALL, "JPEG", comment=b"\xff\xda\x00\x0c" * 2 * MAX_JPEG_SCANS)
+    assert decode(data, max_pixels=MAX_PIXELS).size == SMALL.size
+
+
 def test_one_pixel_over_the_limit_is_too_many() -> None:
     data = encoded(Image.new("RGB", (20, 10)), "PNG")
     assert decode(data, max_pixels=200).size == (20, 10)
