@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from inference_service.errors import InvalidImage, NotAnImage
 
@@ -23,6 +23,10 @@ _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _SCAN, _END = b"\xda", b"\xd9"
 MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over all pixels, however short it is."""
+
+# One text or colour profile may be as long as Pillow lets all be together: by itself it refuses each over 1 MB, and
+# editors write more of what was done to a picture.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # What Pillow's readers raise on files that are not as they should be.
 _DAMAGE = (
