@@ -1,14 +1,20 @@
 """Models that administrators load and unload, over REST and over gRPC alike."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 from inference_service.main import create_app
+from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelUnavailable
+from inference_service.model_control import ModelControl
+from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.settings import InferenceSettings
+from prometheus_client import CollectorRegistry
+from servicekit.health import Readiness
 
 from tests.asgi import running
 from tests.issuer import Issuer
@@ -102,6 +108,29 @@ async def test_models_yaml_is_read_again(
     assert loaded.status_code == 200
     assert entries == [("first", "READY", ""), ("tiny", "READY", "")]
     assert_error(broken, 400, "models")
+
+
+async def test_a_load_goes_on_when_its_caller_has_left() -> None:
+    """As in Triton: clients give up after some seconds, over gRPC at their deadline, and loading takes longer."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def load() -> Model:
+        begun.set()
+        assert goes_on.wait(30)
+        return tiny_model()
+
+    source = tiny_source(load=load)
+    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    call = asyncio.create_task(ModelControl(models, lambda: [source], is_on=True).load("tiny"))
+    assert await asyncio.to_thread(begun.wait, 30)
+    call.cancel()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    async with asyncio.timeout(30):
+        while models.get().state is ModelState.LOADING:  # noqa: ASYNC110 its state alone tells
+            await asyncio.sleep(0.005)
+    assert models.get().state is ModelState.READY
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
