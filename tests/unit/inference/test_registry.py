@@ -291,6 +291,38 @@ async def test_a_program_is_freed_though_it_refers_to_itself(tmp_path: Path) -> 
     assert network() is None
 
 
+async def test_a_program_that_is_unloaded_is_freed(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    setup = await loaded(source(load=lambda: tiny_model(read_program(path))))
+    network = weakref.ref(setup.models.get().require().network)
+    await setup.models.unload("tiny")
+    assert network() is None
+
+
+async def test_a_program_that_is_loaded_anew_is_freed(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    setup = await loaded(source(load=lambda: tiny_model(read_program(path))))
+    network = weakref.ref(setup.models.get().require().network)
+    await setup.models.reload([source(load=lambda: tiny_model(read_program(path)))])
+    assert network() is None
+
+
+async def test_a_program_is_freed_when_a_faster_mode_takes_its_place(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path / "modes", max_batch_size=1)
+    sources = [source(load=lambda: tiny_model(read_program(path)))]
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), modes=modes)
+    await models.load(sources)
+    network = weakref.ref(models.get().require().network)
+    found_elsewhere = modes._path(models.get().require(), "auto")
+    found_elsewhere.parent.mkdir()
+    found_elsewhere.write_text('{"mode": "channels-last", "measurements": [{"mode": "channels-last"}]}')
+    async with running(models.search_modes(), "search-modes"), asyncio.timeout(60):
+        while network() is not None:  # noqa: ASYNC110 nothing else tells
+            await asyncio.sleep(0.005)
+    assert models.get().require().mode is Mode.CHANNELS_LAST
+
+
 @pytest.mark.parametrize(
     ("picture", "label", "reason"),
     [
