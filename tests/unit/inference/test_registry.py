@@ -262,6 +262,14 @@ async def test_a_start_that_failed_is_mended_by_an_administrator() -> None:
     assert setup.readiness.missing == {}
 
 
+async def test_what_was_unloaded_is_not_waited_for() -> None:
+    setup = await loaded(source(), source(name="broken", load=failing), source(name="other", load=failing))
+    await setup.models.unload("broken")
+    assert setup.readiness.missing == {MODEL_NEED: "other: no weights"}
+    await setup.models.reload([source(name="other")])
+    assert setup.readiness.missing == {}
+
+
 async def test_the_next_model_answers_by_default_while_a_program_is_freed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,7 @@ class ModelRegistry:
                 self._metrics.versions.gone(served.source, served.model)
                 served.model, served.state, served.reason = None, ModelState.UNLOADED, None
                 log.info("model_unloaded", model=name, version=served.source.version)
+            self._tell_readiness()
 
     async def _serve(self, sources: Sequence[ModelSource]) -> None:
         wanted = {(source.name, source.version): source for source in sources}
@@ -176,7 +177,7 @@ class ModelRegistry:
         self._tell_readiness()
 
     def _tell_readiness(self) -> None:
-        failures = [f"{served.source.name}: {served.reason}" for served in self if served.model is None]
+        failures = [f"{served.source.name}: {served.reason}" for served in self if served.state is ModelState.FAILED]
         if not failures:
             self._readiness.is_met(MODEL_NEED)
         elif MODEL_NEED in self._readiness.missing:
