@@ -103,6 +103,15 @@ async def test_a_changed_source_is_switched_to_and_its_reason_is_forgotten() -> 
     assert (served.state, served.reason, served.source.fingerprint) == (ModelState.READY, None, "changed again")
 
 
+async def test_a_change_that_failed_and_was_taken_back_is_no_reason_any_more() -> None:
+    setup = await loaded(part("1"), part("2", weight=5))
+    setup.models.get(version="2").stop("it fails")
+    await setup.models.load([source("1", fingerprint="changed", load=failing), part("2", weight=5)])
+    assert setup.models.get().reason == "no weights"
+    await setup.models.load([part("1"), part("2", weight=5)])
+    assert [served.reason for served in setup.models.versions()] == ["it fails", None]
+
+
 async def test_batches_of_each_size_are_computed_before_the_switch() -> None:
     network = Sizes()
     sources = [source(load=lambda: tiny_model(network))]

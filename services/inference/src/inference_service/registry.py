@@ -171,6 +171,8 @@ class ModelRegistry:
             served = self._models.setdefault(key, ServedModel(source))
             if served.model is None or served.source != source:
                 await self._load(served, source)
+            elif not served.stopped:
+                served.reason = None  # of a change that failed and was taken back
         self._take_over(wanted)
         self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
         self._default = sources[0].name
