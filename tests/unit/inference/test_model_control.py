@@ -5,12 +5,14 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from inference_service.main import create_app
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelUnavailable
 from inference_service.model_control import ModelControl
+from inference_service.oip import protocol_pb2 as pb
 from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.settings import InferenceSettings
 from prometheus_client import CollectorRegistry
@@ -20,6 +22,7 @@ from tests.asgi import running
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import serving, until_ready
 from tests.unit.inference.networks import Gate, tiny_model, tiny_source
+from tests.unit.inference.oip.grpc_caller import calling, refused
 from tests.unit.inference.oip.messages import INFER, RED, assert_error, infer_body
 
 LOAD, UNLOAD = "/v2/repository/models/tiny/load", "/v2/repository/models/tiny/unload"
@@ -57,6 +60,20 @@ async def test_a_model_goes_and_comes_back(settings: InferenceSettings, administ
     assert ready.status_code == 200  # it was asked for
     assert back == [("tiny", "READY", ""), ("other", "READY", "")]
     assert answered.status_code == 200
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+async def test_a_model_that_was_unloaded_has_no_statistics_over_rest_and_grpc_alike(
+    settings: InferenceSettings, issuer: Issuer, administrator: Mapping[str, str], version: str
+) -> None:
+    path = f"/v2/models/tiny/versions/{version}/stats" if version else "/v2/models/tiny/stats"
+    asked = pb.ModelStatisticsRequest(name="tiny", version=version)
+    async with calling(settings, issuer, tiny_source(), tiny_source(name="other")) as call:
+        await call.http.post(UNLOAD, headers=administrator)
+        assert_error(await call.http.get(path, headers=administrator), 503, "tiny: unloaded")
+        await refused(call("ModelStatistics", asked), grpc.StatusCode.UNAVAILABLE, "tiny: unloaded")
+        everything = await call("ModelStatistics", pb.ModelStatisticsRequest())
+    assert [found.name for found in everything.model_stats] == ["other"]
 
 
 async def test_who_has_begun_is_answered_by_the_model_that_goes(
