@@ -242,6 +242,7 @@ class ModelRegistry:
         else:
             if served.model is model and served in self._models.values():
                 async with self._freeing():
+                    self._metrics.statistics.go_on(model.network, found.network)
                     self._switch(served, served.source, found)
                     del model
 
