@@ -287,13 +287,17 @@ def test_a_file_that_cannot_be_read_is_searched_for_anew(tmp_path: Path) -> None
     assert loaded(tmp_path, model()).mode is Mode.BF16
 
 
-def test_a_compiled_network_that_is_damaged_is_done_without(tmp_path: Path) -> None:
-    loaded(tmp_path, model())
-    [kept] = tmp_path.iterdir()
-    kept.write_text('{"mode": "compile", "measurements": []}')
+def test_a_compiled_network_that_is_damaged_is_done_without_and_compiled_anew_by_the_next_search(
+    tmp_path: Path,
+) -> None:
     modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=4)
-    modes._library(model(), Mode.COMPILE).write_bytes(b"no library")
-    assert modes.settle(model(), None).mode is Mode.EAGER
+    modes._path(model(), "auto").write_text('{"mode": "compile", "measurements": [{"mode": "compile"}]}')
+    library = modes._library(model(), Mode.COMPILE)
+    library.write_bytes(b"no library")
+    settled = modes.settle(model(), None)
+    assert settled.mode is Mode.EAGER
+    assert modes.is_open(settled, None)
+    assert not library.exists()
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_next_search(tmp_path: Path) -> None:
