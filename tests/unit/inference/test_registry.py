@@ -176,6 +176,14 @@ async def test_a_version_that_was_stopped_takes_part_again_when_it_is_loaded_ane
     assert setup.metric("inference_rollout_stopped", model="tiny", version="2") == 0
 
 
+async def test_a_version_that_was_stopped_and_is_unloaded_is_no_alert_any_more() -> None:
+    setup = await loaded(part("1"), part("2", weight=5))
+    canary = setup.models.get(version="2")
+    canary.stop("it fails")
+    await setup.models.unload("tiny")
+    assert setup.metric("inference_rollout_stopped", model="tiny", version="2") == 0
+
+
 async def test_the_old_version_answers_until_the_new_one_is_ready_and_is_then_let_go_of() -> None:
     setup = await loaded(source("1"))
     entered, opened = threading.Event(), threading.Event()

@@ -161,7 +161,8 @@ class ModelRegistry:
         async with self._changing, self._freeing():
             for served in self.versions(name):
                 self._metrics.versions.gone(served.source, served.model)
-                served.model, served.state, served.reason = None, ModelState.UNLOADED, None
+                self._resume(served)
+                served.model, served.state = None, ModelState.UNLOADED
                 log.info("model_unloaded", model=name, version=served.source.version)
             self._tell_readiness()
 
