@@ -77,6 +77,13 @@ def wide_model() -> Model:
     return tiny_model(Wide(), labels=tuple(map(str, range(WIDE))))
 
 
+class Overflowing(nn.Module):
+    """Gives no finite numbers for the pictures of callers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) * (1 if is_warm_up(images) else torch.inf)
+
+
 class Failing(nn.Module):
     """Fails on the pictures of callers."""
 

@@ -1,8 +1,10 @@
 """Networks compiled for this machine. They need a C++ compiler, as `tests/install-requisites` has it."""
 
 import gc
+import os
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +55,11 @@ def kilobytes_of(path: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the compiled network is: the first test that needs it waits for it."""
-    return tmp_path_factory.mktemp("modes")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the compiled network is: the first test that needs it waits for it. The temporary folder is its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        yield tmp_path_factory.mktemp("modes")
 
 
 @pytest.mark.timeout(600)
@@ -65,6 +69,7 @@ def test_a_compiled_network_says_the_same_for_every_batch_and_is_kept(kept: Path
     compiled = search(kept).settle(convolutional(), None)
     assert (compiled.mode, compiled.dtype_name) == (Mode.COMPILE, "float32")
     [library] = kept.iterdir()
+    assert not list(Path(os.environ["TMPDIR"]).iterdir()), "what the compiler has made on its way"
     written = library.stat().st_mtime_ns
     for rows in (1, 2, 3, 4):
         images = torch.rand(rows, 3, 8, 8)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inference_service.decoding import MAX_JPEG_SCANS, decode_picture
 from inference_service.decoding import decode as decode_with_pillow
 from inference_service.errors import InvalidImage, NotAnImage
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, PngImagePlugin
 
 from tests.unit.inference.pictures import bombs, encoded, photo, png, see_through, sixteen_bit, turned
 
@@ -143,6 +143,40 @@ def test_a_jpeg_whose_scans_never_end_is_invalid() -> None:
     last = data.rindex(b"\xff\xda")
     with pytest.raises(InvalidImage, match=f"more than {MAX_JPEG_SCANS} scans"):
         decode(data[:last] + data[last:-2] * MAX_JPEG_SCANS + data[-2:], max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_the_end_of_a_jpeg_is_not_taken_for_scans(progressive: bool) -> None:
+    """Phones put a video there, in whose bytes the marker of a scan is once in 64 KB."""
+    data = encoded(SMALL, "JPEG", progressive=progressive, restart_marker_blocks=1)
+    alone = decode(data, max_pixels=MAX_PIXELS)
+    followed = decode(data + b"a video \xff\xda\x00\x0c" * 2 * MAX_JPEG_SCANS, max_pixels=MAX_PIXELS)
+    assert np.array_equal(np.asarray(followed), np.asarray(alone))
+
+
+def test_what_the_segments_of_a_jpeg_hold_is_not_taken_for_scans() -> None:
+    data = encoded(SMALL, "JPEG", comment=b"\xff\xda\x00\x0c" * 2 * MAX_JPEG_SCANS)
+    assert decode(data, max_pixels=MAX_PIXELS).size == SMALL.size
+
+
+def described(name: str, megabytes: int) -> bytes:
+    """Return a PNG with so long a text or profile, compressed as editors write it."""
+    text, long = PngImagePlugin.PngInfo(), "ab" * (megabytes << 19)
+    match name:
+        case "text":
+            text.add_text("Raw profile type 8bim", long, zip=True)
+        case "international text":
+            text.add_itxt("XML:com.adobe.xmp", long, zip=True)
+        case "colour profile":
+            return encoded(SMALL, "PNG", icc_profile=long.encode())
+    return encoded(SMALL, "PNG", pnginfo=text)
+
+
+@pytest.mark.parametrize("name", ["text", "international text", "colour profile"])
+def test_a_png_with_much_text_or_a_large_colour_profile_is_read_up_to_a_limit(name: str) -> None:
+    assert not ImageChops.difference(decode(described(name, 3), max_pixels=MAX_PIXELS), SMALL).getbbox()
+    with pytest.raises(InvalidImage):
+        decode(described(name, 65), max_pixels=MAX_PIXELS)
 
 
 def test_one_pixel_over_the_limit_is_too_many() -> None:

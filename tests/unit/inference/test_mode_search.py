@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import is_warm_up, tiny_model
+from tests.unit.inference.oip.messages import RED
 from tests.unit.inference.pictures import DATA
 
 
@@ -286,13 +287,17 @@ def test_a_file_that_cannot_be_read_is_searched_for_anew(tmp_path: Path) -> None
     assert loaded(tmp_path, model()).mode is Mode.BF16
 
 
-def test_a_compiled_network_that_is_damaged_is_done_without(tmp_path: Path) -> None:
-    loaded(tmp_path, model())
-    [kept] = tmp_path.iterdir()
-    kept.write_text('{"mode": "compile", "measurements": []}')
+def test_a_compiled_network_that_is_damaged_is_done_without_and_compiled_anew_by_the_next_search(
+    tmp_path: Path,
+) -> None:
     modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=4)
-    modes._library(model(), Mode.COMPILE).write_bytes(b"no library")
-    assert modes.settle(model(), None).mode is Mode.EAGER
+    modes._path(model(), "auto").write_text('{"mode": "compile", "measurements": [{"mode": "compile"}]}')
+    library = modes._library(model(), Mode.COMPILE)
+    library.write_bytes(b"no library")
+    settled = modes.settle(model(), None)
+    assert settled.mode is Mode.EAGER
+    assert modes.is_open(settled, None)
+    assert not library.exists()
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_next_search(tmp_path: Path) -> None:
@@ -351,8 +356,12 @@ async def test_a_model_is_served_eagerly_first_and_faster_later_and_all_of_it_is
     source = ModelSource("tiny", "1", "test:tiny", lambda: candidate)
     searching = settings.model_copy(update={"mode": "auto-fp32", "modes_dir": tmp_path, "mode_search_seconds": 59})
     async with serving(searching, source) as client:
+        asked = await client.post("/predict", files={"file": RED}, headers=bearer)
         found = await until_mode(client, bearer, "channels-last")
+        statistics = (await client.get("/v2/models/tiny/stats", headers=bearer)).json()["model_stats"]
         metrics = (await client.get("/metrics")).text
+    assert asked.status_code == 200
+    assert [each["inference_stats"]["success"]["count"] for each in statistics] == [1]  # since it was loaded
     assert [measured["mode"] for measured in found["modes"]] == ["eager", "channels-last", "compile"]
     assert found["modes"][2]["reason"] == "compiling needs a search of 60 s or more"
     assert found["modes"][1]["agreement"] == 1.0

@@ -1,19 +1,28 @@
 """Models that administrators load and unload, over REST and over gRPC alike."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from inference_service.main import create_app
+from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelUnavailable
+from inference_service.model_control import ModelControl
+from inference_service.oip import protocol_pb2 as pb
+from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.settings import InferenceSettings
+from prometheus_client import CollectorRegistry
+from servicekit.health import Readiness
 
 from tests.asgi import running
 from tests.issuer import Issuer
 from tests.unit.inference.conftest import serving, until_ready
 from tests.unit.inference.networks import Gate, tiny_model, tiny_source
+from tests.unit.inference.oip.grpc_caller import calling, refused
 from tests.unit.inference.oip.messages import INFER, RED, assert_error, infer_body
 
 LOAD, UNLOAD = "/v2/repository/models/tiny/load", "/v2/repository/models/tiny/unload"
@@ -51,6 +60,20 @@ async def test_a_model_goes_and_comes_back(settings: InferenceSettings, administ
     assert ready.status_code == 200  # it was asked for
     assert back == [("tiny", "READY", ""), ("other", "READY", "")]
     assert answered.status_code == 200
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+async def test_a_model_that_was_unloaded_has_no_statistics_over_rest_and_grpc_alike(
+    settings: InferenceSettings, issuer: Issuer, administrator: Mapping[str, str], version: str
+) -> None:
+    path = f"/v2/models/tiny/versions/{version}/stats" if version else "/v2/models/tiny/stats"
+    asked = pb.ModelStatisticsRequest(name="tiny", version=version)
+    async with calling(settings, issuer, tiny_source(), tiny_source(name="other")) as call:
+        await call.http.post(UNLOAD, headers=administrator)
+        assert_error(await call.http.get(path, headers=administrator), 503, "tiny: unloaded")
+        await refused(call("ModelStatistics", asked), grpc.StatusCode.UNAVAILABLE, "tiny: unloaded")
+        everything = await call("ModelStatistics", pb.ModelStatisticsRequest())
+    assert [found.name for found in everything.model_stats] == ["other"]
 
 
 async def test_who_has_begun_is_answered_by_the_model_that_goes(
@@ -102,6 +125,29 @@ async def test_models_yaml_is_read_again(
     assert loaded.status_code == 200
     assert entries == [("first", "READY", ""), ("tiny", "READY", "")]
     assert_error(broken, 400, "models")
+
+
+async def test_a_load_goes_on_when_its_caller_has_left() -> None:
+    """As in Triton: clients give up after some seconds, over gRPC at their deadline, and loading takes longer."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def load() -> Model:
+        begun.set()
+        assert goes_on.wait(30)
+        return tiny_model()
+
+    source = tiny_source(load=load)
+    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    call = asyncio.create_task(ModelControl(models, lambda: [source], is_on=True).load("tiny"))
+    assert await asyncio.to_thread(begun.wait, 30)
+    call.cancel()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    async with asyncio.timeout(30):
+        while models.get().state is ModelState.LOADING:  # noqa: ASYNC110 its state alone tells
+            await asyncio.sleep(0.005)
+    assert models.get().state is ModelState.READY
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])

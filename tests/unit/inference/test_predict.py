@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tests.asgi import running
 from tests.issuer import Issuer, serve_issuer
 from tests.unit.inference.conftest import SCOPE, serving, until_ready
-from tests.unit.inference.networks import LABELS, Gate, is_warm_up, tiny_model, tiny_source
+from tests.unit.inference.networks import LABELS, Gate, Overflowing, is_warm_up, tiny_model, tiny_source
 from tests.unit.inference.pictures import bombs, encoded, photo
 
 RED = encoded(Image.new("RGB", (20, 20), (250, 10, 5)), "PNG")
@@ -375,6 +375,17 @@ async def test_a_model_that_fails_is_500(settings: InferenceSettings, bearer: Ma
             response = await client.post("/predict", files={"file": RED}, headers=bearer)
     assert_problem(response, 500, "inference-failed")
     assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+async def test_a_model_that_gives_no_finite_numbers_has_failed(
+    settings: InferenceSettings, bearer: Mapping[str, str], path: str
+) -> None:
+    async with serving(settings, tiny_source(Overflowing())) as client:
+        response = await client.post(path, files={"file": RED}, headers=bearer)
+        metrics = (await client.get("/metrics")).text
+    assert_problem(response, 500, "inference-failed")
+    assert 'inference_requests_total{model="tiny",outcome="error"} 1.0' in metrics
 
 
 async def test_no_answer_in_time_is_504(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:

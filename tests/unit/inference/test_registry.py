@@ -103,6 +103,15 @@ async def test_a_changed_source_is_switched_to_and_its_reason_is_forgotten() -> 
     assert (served.state, served.reason, served.source.fingerprint) == (ModelState.READY, None, "changed again")
 
 
+async def test_a_change_that_failed_and_was_taken_back_is_no_reason_any_more() -> None:
+    setup = await loaded(part("1"), part("2", weight=5))
+    setup.models.get(version="2").stop("it fails")
+    await setup.models.load([source("1", fingerprint="changed", load=failing), part("2", weight=5)])
+    assert setup.models.get().reason == "no weights"
+    await setup.models.load([part("1"), part("2", weight=5)])
+    assert [served.reason for served in setup.models.versions()] == ["it fails", None]
+
+
 async def test_batches_of_each_size_are_computed_before_the_switch() -> None:
     network = Sizes()
     sources = [source(load=lambda: tiny_model(network))]
@@ -164,6 +173,14 @@ async def test_a_version_that_was_stopped_takes_part_again_when_it_is_loaded_ane
     assert still == (0, "it fails")
     assert anew == (50, None)
     assert (canary.stopped, canary.reason) == (False, None)
+    assert setup.metric("inference_rollout_stopped", model="tiny", version="2") == 0
+
+
+async def test_a_version_that_was_stopped_and_is_unloaded_is_no_alert_any_more() -> None:
+    setup = await loaded(part("1"), part("2", weight=5))
+    canary = setup.models.get(version="2")
+    canary.stop("it fails")
+    await setup.models.unload("tiny")
     assert setup.metric("inference_rollout_stopped", model="tiny", version="2") == 0
 
 
@@ -262,6 +279,14 @@ async def test_a_start_that_failed_is_mended_by_an_administrator() -> None:
     assert setup.readiness.missing == {}
 
 
+async def test_what_was_unloaded_is_not_waited_for() -> None:
+    setup = await loaded(source(), source(name="broken", load=failing), source(name="other", load=failing))
+    await setup.models.unload("broken")
+    assert setup.readiness.missing == {MODEL_NEED: "other: no weights"}
+    await setup.models.reload([source(name="other")])
+    assert setup.readiness.missing == {}
+
+
 async def test_the_next_model_answers_by_default_while_a_program_is_freed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +314,38 @@ async def test_a_program_is_freed_though_it_refers_to_itself(tmp_path: Path) -> 
     network = weakref.ref(setup.models.get().require().network)
     await setup.models.load([source(fingerprint="changed")])
     assert network() is None
+
+
+async def test_a_program_that_is_unloaded_is_freed(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    setup = await loaded(source(load=lambda: tiny_model(read_program(path))))
+    network = weakref.ref(setup.models.get().require().network)
+    await setup.models.unload("tiny")
+    assert network() is None
+
+
+async def test_a_program_that_is_loaded_anew_is_freed(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    setup = await loaded(source(load=lambda: tiny_model(read_program(path))))
+    network = weakref.ref(setup.models.get().require().network)
+    await setup.models.reload([source(load=lambda: tiny_model(read_program(path)))])
+    assert network() is None
+
+
+async def test_a_program_is_freed_when_a_faster_mode_takes_its_place(tmp_path: Path) -> None:
+    path = exported(tmp_path / "program.pt2")
+    modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path / "modes", max_batch_size=1)
+    sources = [source(load=lambda: tiny_model(read_program(path)))]
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), modes=modes)
+    await models.load(sources)
+    network = weakref.ref(models.get().require().network)
+    found_elsewhere = modes._path(models.get().require(), "auto")
+    found_elsewhere.parent.mkdir()
+    found_elsewhere.write_text('{"mode": "channels-last", "measurements": [{"mode": "channels-last"}]}')
+    async with running(models.search_modes(), "search-modes"), asyncio.timeout(60):
+        while network() is not None:  # noqa: ASYNC110 nothing else tells
+            await asyncio.sleep(0.005)
+    assert models.get().require().mode is Mode.CHANNELS_LAST
 
 
 @pytest.mark.parametrize(

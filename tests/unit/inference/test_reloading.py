@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ import httpx
 import torch
 import yaml
 from inference_service.main import create_app
+from inference_service.metrics import InferenceMetrics
+from inference_service.registry import MODEL_NEED, ModelRegistry, ModelState
+from inference_service.reloading import digest_of, follow_models_file
 from inference_service.settings import InferenceSettings
+from inference_service.sources import read_sources
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from servicekit.background import running as in_background
+from servicekit.health import Readiness
 from structlog.testing import capture_logs
 from torch import Tensor, nn
 
@@ -153,6 +161,35 @@ async def test_models_change_under_load_with_no_error_and_no_mixed_batch(
     assert set(askers.statuses) == {200}
     assert set(askers.answers) == {("1", "one"), ("2", "two"), ("4", "four")}
     assert batches_of_several(metrics) > 0
+
+
+class Watched(type(Path())):  # type: ignore[misc]  # the class of this system
+    """A file that tells how often it was read."""
+
+    reads = 0
+
+    def read_bytes(self) -> bytes:
+        type(self).reads += 1
+        return super().read_bytes()  # type: ignore[no-any-return]
+
+
+async def test_what_an_administrator_unloads_stays_away_until_the_file_changes(tmp_path: Path) -> None:
+    models_file = Watched(tmp_path / "models.yaml")
+    exported(tmp_path / "program.pt2")
+    write(models_file, PROGRAM)
+    seen = digest_of(models_file)
+    read = partial(read_sources, models_file, tmp_path)
+    models = ModelRegistry(read(), Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    await models.load(read())
+    await models.unload("program")
+    looked = Watched.reads
+    following = follow_models_file(models, models_file, read, poll_seconds=0.001, seen=seen)
+    async with in_background(following, "follow"):
+        await until_true(lambda: Watched.reads > looked + 2)
+        away = models.get().state
+        write(models_file, {**PROGRAM, "version": 2})
+        await until_true(lambda: [served.source.version for served in models] == ["2"])
+    assert away is ModelState.UNLOADED
 
 
 async def test_weights_of_a_rollout_change_without_loading_anything(

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from torch import Tensor, nn, tensor
 
 from tests.unit.inference.conftest import serving
-from tests.unit.inference.networks import LABELS, Failing, Gate, tiny_model, tiny_source
+from tests.unit.inference.networks import LABELS, Failing, Gate, Overflowing, tiny_model, tiny_source
 from tests.unit.inference.oip.messages import infer_body
 from tests.unit.inference.test_predict import RED
 
@@ -57,8 +57,11 @@ async def test_an_answer_is_compared_and_the_caller_gets_the_stable_one(
     assert 'inference_requests_total{model="tiny",outcome="ok"} 2.0' in metrics  # the shadow's are not counted
 
 
-async def test_a_shadow_that_fails_is_stopped(settings: InferenceSettings, bearer: Mapping[str, str]) -> None:
-    sources = tiny_source(), tiny_source(Failing(), version="2", shadow=100)
+@pytest.mark.parametrize("network", [Failing(), Overflowing()])
+async def test_a_shadow_that_fails_is_stopped(
+    settings: InferenceSettings, bearer: Mapping[str, str], network: nn.Module
+) -> None:
+    sources = tiny_source(), tiny_source(network, version="2", shadow=100)
     few = settings.model_copy(update={"rollout_window": 2})
     with capture_logs():
         async with serving(few, *sources) as client:

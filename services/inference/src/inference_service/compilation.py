@@ -50,7 +50,8 @@ def compile_network(
     sizes = ({0: torch.export.Dim("images", min=1, max=max_batch_size)},) if max_batch_size > 1 else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True)
+        with temporary as folder, torch.no_grad():
             program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
             example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
             with warnings.catch_warnings():
@@ -71,9 +72,11 @@ def _run(program: Path, library: Path, max_batch_size: int, seconds: float, endi
     ends_at = time.monotonic() + seconds
     numbers = (str(torch.get_num_threads()), str(max_batch_size))
     command = [sys.executable, "-m", __name__, str(program), str(library), *numbers]
+    # What it makes on its way goes with the program: in a pod, /tmp would soon be full.
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(program.with_name("cache"))}
     # A session of its own: the compiler runs in children, which have to end with it.
     with subprocess.Popen(  # noqa: S603 our own module and files
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
             while process.poll() is None:
@@ -107,6 +110,7 @@ def main() -> None:
                 "post_grad_custom_pre_pass": partial(
                     pack_constants, batches=Batches(batch_sizes(max_batch_size), range(1, threads + 1))
                 ),
+                "aot_inductor.precompile_headers": False,  # 290 MB, to be read once
             },
         )
     _unpack(package, Path(library))

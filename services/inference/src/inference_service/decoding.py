@@ -1,5 +1,6 @@
 """Encoded pictures to pixels."""
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from inference_service.errors import InvalidImage, NotAnImage
 
@@ -16,9 +17,16 @@ Levels = NDArray[np.uint8]
 """Grey levels of red, green and blue, [H, W, 3]."""
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF")
-_JPEG_SCAN = b"\xff\xda"
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+"""Those that a segment with its length follows, and the end of the picture; the others are inside of a scan."""
+
+_SCAN, _END = b"\xda", b"\xd9"
 MAX_JPEG_SCANS = 100
 """A progressive JPEG has about ten. Each one costs a pass over all pixels, however short it is."""
+
+# One text or colour profile may be as long as Pillow lets all be together: by itself it refuses each over 1 MB, and
+# editors write more of what was done to a picture.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # What Pillow's readers raise on files that are not as they should be.
 _DAMAGE = (
@@ -65,7 +73,7 @@ def decode_picture(data: bytes, *, max_pixels: int, min_side: int | None = None)
         NotAnImage: `data` is not in one of `FORMATS`.
         InvalidImage: it is empty, damaged, cut short, or has more than `max_pixels`.
     """
-    if _format(data) == "JPEG" and data.count(_JPEG_SCAN) <= MAX_JPEG_SCANS:
+    if _format(data) == "JPEG" and not _has_too_many_scans(data):
         levels = _jpeg_levels(data, max_pixels, min_side or 0)
         if levels is not None:
             return levels
@@ -86,7 +94,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
     file_format = _format(data)
     if file_format is None:
         raise NotAnImage(f"expected one of {', '.join(FORMATS)}")
-    if file_format == "JPEG" and data.count(_JPEG_SCAN) > MAX_JPEG_SCANS:
+    if file_format == "JPEG" and _has_too_many_scans(data):
         raise InvalidImage(f"the JPEG has more than {MAX_JPEG_SCANS} scans")
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=[file_format])  # reads the header only
@@ -115,6 +123,18 @@ def _jpeg_levels(data: bytes, max_pixels: int, min_side: int) -> Levels | None:
     except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
     return _turned(levels, orientation)
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """Tell whether a JPEG has more scans than are decoded, as libjpeg goes through it.
+
+    What its segments hold and what follows its end is not the picture: phones put seconds of video there.
+    """
+    scans, at = 0, 2
+    while scans <= MAX_JPEG_SCANS and (marker := _JPEG_MARKER.search(data, at)) and marker[1] != _END:
+        scans += marker[1] == _SCAN
+        at = marker.end() + max(2, int.from_bytes(data[marker.end() : marker.end() + 2]))
+    return scans > MAX_JPEG_SCANS
 
 
 def _turned(stored: Levels, orientation: int) -> Levels:

@@ -19,6 +19,7 @@ from inference_service.model import Model, ModelSource
 from inference_service.overlay import draw_overlay
 from inference_service.pictures import EncodedPicture
 from inference_service.pipeline import Pipeline, in_time
+from inference_service.postprocessing import finite
 from inference_service.registry import ServedModel
 from inference_service.saliency import (
     WINDOWS,
@@ -98,7 +99,7 @@ class Explainer:
         forward = network and partial(grad_cam, model=model, network=network, target=request.target)
         with self._admit(request) as place:
             image = await self._pipeline.prepare(request.picture, model, timings)
-            [row] = await place.infer(image.unsqueeze(0), timings, forward)
+            [row] = finite(await place.infer(image.unsqueeze(0), timings, forward))
             method: Method = "grad-cam" if len(row) > len(model.labels) else "occlusion"
             if method == "grad-cam":
                 saliency = read_grad_cam(row, len(model.labels), request.target)
@@ -124,7 +125,7 @@ class Explainer:
             images = occluded(image, range(start, min(start + at_once, WINDOWS)))
             with self._admit(request, rows=len(images)) as place:
                 logits.append(await place.infer(images, request.timings))
-        return torch.cat(logits)
+        return finite(torch.cat(logits))
 
     def _admit(self, request: "_Request", rows: int = 1) -> Place:
         return self._admission.admit(

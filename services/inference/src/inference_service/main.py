@@ -45,7 +45,7 @@ from inference_service.pipeline import Pipeline
 from inference_service.probing import Prober
 from inference_service.rates import open_rate_limiter
 from inference_service.registry import MODEL_NEED, ModelRegistry
-from inference_service.reloading import follow_models_file
+from inference_service.reloading import digest_of, follow_models_file
 from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
@@ -66,6 +66,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         settings = load_settings(InferenceSettings)
         configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     ending = Ending()
+    follow = _follower(settings, ending) if sources is None else None  # made first: it sees what changes from now on
     chosen = _configured_sources(settings, ending) if sources is None else sources
     registry = new_registry()
     telemetry = Telemetry(settings, version=version("pinhole-inference"), registry=registry)
@@ -114,7 +115,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ending=ending,
                 prepare=set_compute_threads,
                 workers_dir=settings.workers_dir,
-                follow=_follower(settings, ending) if sources is None else None,
+                follow=follow,
             ) as served_models,
             DynamicBatcher(
                 model_threads,
@@ -241,4 +242,5 @@ def _follower(settings: InferenceSettings, ending: Ending) -> Callable[[ModelReg
         read=partial(read_sources, settings.models_file, settings.weights_dir, ending),
         models_file=settings.models_file,
         poll_seconds=settings.models_poll_seconds,
+        seen=digest_of(settings.models_file),
     )

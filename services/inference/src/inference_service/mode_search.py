@@ -174,6 +174,8 @@ class ModeSearch:
         try:
             network = CompiledNetwork(path, (3, side, side), streams=self._streams)
         except (RuntimeError, OSError) as error:
+            with suppress(OSError):
+                path.unlink()  # nobody would compile it anew otherwise
             raise ModelUnavailable(f"what was compiled cannot be loaded: {first_line(error)}") from error
         return replace(model, network=network, dtype=dtype_in(model, mode), mode=mode, batch_seconds={})
 

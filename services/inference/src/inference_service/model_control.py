@@ -21,9 +21,12 @@ class ModelControl:
         self._models = models
         self._read_sources = read_sources
         self._is_on = is_on
+        self._loading: set[asyncio.Task[None]] = set()
 
     async def load(self, name: str, parameters: Iterable[str] = ()) -> None:
         """Load every version of a model anew. One that fails leaves what was served before in place.
+
+        It goes on where its caller leaves meanwhile.
 
         Raises:
             ModelControlOff: the setting does not allow it.
@@ -37,7 +40,10 @@ class ModelControl:
             raise ModelNotLoaded(str(error)) from None
         if not sources:
             raise UnknownModel(f"there is no model named {name}")
-        await self._models.reload(sources)
+        loading = asyncio.create_task(self._models.reload(sources), name="load-model")
+        self._loading.add(loading)  # the loop alone would not keep it
+        loading.add_done_callback(self._loading.discard)
+        await asyncio.shield(loading)
         versions = {source.version for source in sources}
         failed = [
             f"version {served.source.version}: {served.reason}"

@@ -18,8 +18,8 @@ from inference_service.errors import DeadlineExceeded, InvalidImage, InvalidItem
 from inference_service.failure_watch import FailureWatch
 from inference_service.metrics import CacheOutcome, InferenceMetrics
 from inference_service.model import Model
-from inference_service.pictures import EncodedPicture, Picture
-from inference_service.postprocessing import Prediction, top_predictions
+from inference_service.pictures import EncodedPicture, Picture, PreparedPicture
+from inference_service.postprocessing import Prediction, finite, top_predictions
 from inference_service.registry import ServedModel
 from inference_service.shadowing import Shadows
 from inference_service.single_flight import SingleFlight
@@ -134,7 +134,7 @@ class Pipeline:
             ModelNotReady: the model is not loaded.
             Overloaded: the queue is full, or the answer would come too late; nothing was decoded.
             ShuttingDown: no more pictures are taken.
-            InferenceFailed: the model failed on the batch of this picture.
+            InferenceFailed: the model failed on the batch of this picture, or gives no finite numbers for it.
             DeadlineExceeded: there is no result within `timeout_seconds`, or the default where none are given.
         """
         model = served.require()
@@ -240,7 +240,9 @@ class Pipeline:
 
     async def _forward(self, image: Tensor, task: "_Task", place: Place) -> Tensor:
         with self._watch.judging(task.served, task.model):
-            return (await place.infer(image.unsqueeze(0), task.timings))[0]
+            logits = (await place.infer(image.unsqueeze(0), task.timings))[0]
+            # What a caller has prepared may be too much for any model, and is no failure of this one.
+            return logits if isinstance(task.picture, PreparedPicture) else finite(logits)
 
     async def prepare(self, picture: Picture, model: Model, timings: StageTimings) -> Tensor:
         """Return the input [3, H, W] of `model`; until a thread is free, the request is waiting."""

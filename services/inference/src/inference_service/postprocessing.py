@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from inference_service.errors import InferenceFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,17 @@ class Prediction:
     index: int
     label: str
     score: float
+
+
+def finite(numbers: Tensor) -> Tensor:
+    """Return what a model gives for a picture.
+
+    Raises:
+        InferenceFailed: some of it is infinite or no number, as where a dtype is too narrow for the values in between.
+    """
+    if not torch.isfinite(numbers).all():
+        raise InferenceFailed("the model gives no finite numbers for a picture")
+    return numbers
 
 
 def top_predictions(logits: Tensor, labels: Sequence[str], top_k: int) -> list[Prediction]:

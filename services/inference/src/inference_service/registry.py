@@ -3,7 +3,8 @@
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -141,12 +142,12 @@ class ModelRegistry:
 
         A version that fails leaves the one before it in place, also one that `sources` no longer name.
         """
-        async with self._changing:
+        async with self._changing, self._freeing():
             await self._serve(sources)
 
     async def reload(self, sources: Sequence[ModelSource]) -> None:
         """Load what `sources` name anew, whether it has changed or not; what they do not name stays as it is."""
-        async with self._changing:
+        async with self._changing, self._freeing():
             for source in sources:
                 await self._load(self._models.setdefault((source.name, source.version), ServedModel(source)), source)
             self._tell_readiness()
@@ -157,34 +158,45 @@ class ModelRegistry:
         Raises:
             UnknownModel: there is none of that name.
         """
-        async with self._changing:
+        async with self._changing, self._freeing():
             for served in self.versions(name):
                 self._metrics.versions.gone(served.source, served.model)
-                served.model, served.state, served.reason = None, ModelState.UNLOADED, None
+                self._resume(served)
+                served.model, served.state = None, ModelState.UNLOADED
                 log.info("model_unloaded", model=name, version=served.source.version)
+            self._tell_readiness()
 
     async def _serve(self, sources: Sequence[ModelSource]) -> None:
         wanted = {(source.name, source.version): source for source in sources}
-        programs = [weakref.ref(program) for program in self._programs()]
         for key, source in wanted.items():
             served = self._models.setdefault(key, ServedModel(source))
             if served.model is None or served.source != source:
                 await self._load(served, source)
+            elif not served.stopped:
+                served.reason = None  # of a change that failed and was taken back
         self._take_over(wanted)
         self._models = {key: self._models[key] for key in (*wanted, *(self._models.keys() - wanted.keys()))}
         self._default = sources[0].name
-        if any(program() not in (None, *self._programs()) for program in programs):
-            # A program refers to itself: nothing else frees it soon.
-            await asyncio.to_thread(settle)
         self._tell_readiness()
 
     def _tell_readiness(self) -> None:
-        failures = [f"{served.source.name}: {served.reason}" for served in self if served.model is None]
+        failures = [f"{served.source.name}: {served.reason}" for served in self if served.state is ModelState.FAILED]
         if not failures:
             self._readiness.is_met(MODEL_NEED)
         elif MODEL_NEED in self._readiness.missing:
             # A process that has been ready stays so: the others it serves as before.
             self._readiness.is_missing(MODEL_NEED, "; ".join(failures))
+
+    @asynccontextmanager
+    async def _freeing(self) -> AsyncIterator[None]:
+        """Free the programs that were served before the block and are not after it.
+
+        A program refers to itself, and what is there since the last load is left out of collections.
+        """
+        programs = [weakref.ref(program) for program in self._programs()]
+        yield
+        if any(program() not in (None, *self._programs()) for program in programs):
+            await asyncio.to_thread(settle)
 
     def _programs(self) -> list[GraphModule]:
         networks = [served.model.network for served in self if served.model]
@@ -230,7 +242,10 @@ class ModelRegistry:
             log.exception("mode_search_failed", model=served.source.name)
         else:
             if served.model is model and served in self._models.values():
-                self._switch(served, served.source, found)
+                async with self._freeing():
+                    self._metrics.statistics.go_on(model.network, found.network)
+                    self._switch(served, served.source, found)
+                    del model
 
     def _switch(self, served: ServedModel, source: ModelSource, model: Model) -> None:
         self._metrics.versions.gone(served.source, served.model)

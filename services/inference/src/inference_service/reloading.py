@@ -15,17 +15,21 @@ log = get_logger(__name__)
 
 
 async def follow_models_file(
-    models: ModelRegistry, models_file: Path, read: Callable[[], Sequence[ModelSource]], *, poll_seconds: float
+    models: ModelRegistry,
+    models_file: Path,
+    read: Callable[[], Sequence[ModelSource]],
+    *,
+    poll_seconds: float,
+    seen: bytes | None,
 ) -> None:
     """Load what `read` finds in the file whenever its content changes. A file that cannot be used changes nothing.
 
-    Its content is compared, not its time: a mounted ConfigMap is replaced by links with any time. The
-    first look always counts, as the file may have changed while the models were loaded.
+    Its content is compared, not its time: a mounted ConfigMap is replaced by links with any time. `seen` is
+    the digest of what it was before it was read for the start.
     """
-    seen: bytes | None = b""
     while True:
         await asyncio.sleep(poll_seconds)
-        digest = await asyncio.to_thread(_digest, models_file)
+        digest = await asyncio.to_thread(digest_of, models_file)
         if digest == seen:
             continue
         seen = digest
@@ -37,7 +41,8 @@ async def follow_models_file(
             await models.load(sources)
 
 
-def _digest(path: Path) -> bytes | None:
+def digest_of(path: Path) -> bytes | None:
+    """Return what tells whether a file has changed; None where it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError:

@@ -91,3 +91,7 @@ class StatisticsBook:
     def of(self, network: nn.Module) -> ModelStatistics:
         """Return what one network has done."""
         return self._by_network.setdefault(network, ModelStatistics())
+
+    def go_on(self, network: nn.Module, successor: nn.Module) -> None:
+        """Count what `successor` does with what `network` has done, which is the same model in another mode."""
+        self._by_network[successor] = self.of(network)

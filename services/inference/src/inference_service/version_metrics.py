@@ -39,7 +39,7 @@ class VersionMetrics:
         )
         self._rollout_stopped = Gauge(
             "inference_rollout_stopped",
-            "1 for a canary or a shadow that was stopped as it has failed, 0 once it is loaded anew.",
+            "1 for a canary or a shadow that was stopped as it has failed, 0 once it is loaded anew or unloaded.",
             ["model", "version"],
             multiprocess_mode="livemax",
             registry=registry,

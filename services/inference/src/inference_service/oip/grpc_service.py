@@ -33,6 +33,7 @@ from inference_service.oip.metadata import (
     loaded_statistics,
     model_config,
     model_metadata,
+    named_statistics,
     server_metadata,
 )
 from inference_service.receiving import MAX_TIMEOUT_SECONDS
@@ -87,11 +88,12 @@ class InferenceService:
         self, request: pb.ModelStatisticsRequest, _context: Context
     ) -> pb.ModelStatisticsResponse:
         """Say what models have done since they were loaded."""
-        if request.version:
-            models = [self._served(request.name, request.version)]
-        else:
-            models = self._state["models"].versions(request.name) if request.name else list(self._state["models"])
-        return write_statistics(loaded_statistics(models, self._state["statistics"]))
+        models, book = self._state["models"], self._state["statistics"]
+        if not request.name and not request.version:
+            return write_statistics(loaded_statistics(models, book))
+        served = self._served(request.name, request.version)
+        versions = [served] if request.version else models.versions(request.name)
+        return write_statistics(named_statistics(versions, book))
 
     async def RepositoryIndex(  # noqa: N802
         self, request: pb.RepositoryIndexRequest, _context: Context

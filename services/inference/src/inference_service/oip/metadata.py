@@ -1,6 +1,6 @@
 """What the protocol tells of the server and its models."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from inference_service.oip.inputs import INPUT
 from inference_service.oip.outputs import OUTPUTS
@@ -113,6 +113,17 @@ def index_entry(served: ServedModel) -> IndexEntry:
 def loaded_statistics(models: Iterable[ServedModel], book: StatisticsBook) -> list[ModelStatisticsOut]:
     """Say what those models that are loaded have done."""
     return [model_statistics(served, book.of(served.model.network)) for served in models if served.model is not None]
+
+
+def named_statistics(versions: Sequence[ServedModel], book: StatisticsBook) -> list[ModelStatisticsOut]:
+    """Say what those of some versions of one model that are loaded have done.
+
+    Raises:
+        ModelNotReady: none of them is.
+    """
+    if not any(served.model for served in versions):
+        versions[0].require()
+    return loaded_statistics(versions, book)
 
 
 def model_statistics(served: ServedModel, found: ModelStatistics) -> ModelStatisticsOut:

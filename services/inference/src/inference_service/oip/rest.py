@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from servicekit.health import Readiness
-from servicekit.problem import Forbidden, InvalidRequest, ServiceUnavailable, Unauthorized
+from servicekit.problem import Forbidden, InvalidRequest, Unauthorized
 
 from inference_service.dependencies import (
     Caller,
@@ -20,7 +20,13 @@ from inference_service.dependencies import (
 )
 from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.oip.errors import PREFIX, BadRequest, error_responses
-from inference_service.oip.metadata import loaded_statistics, model_config, model_metadata, server_metadata
+from inference_service.oip.metadata import (
+    loaded_statistics,
+    model_config,
+    model_metadata,
+    named_statistics,
+    server_metadata,
+)
 from inference_service.oip.repository import repository_router
 from inference_service.oip.rest_infer import InferParameters, VersionInferParameters, infer_router
 from inference_service.oip.schemas import (
@@ -118,15 +124,14 @@ def _statistics_router() -> APIRouter:
         """Say what all models have done since they were loaded."""
         return Statistics(model_stats=loaded_statistics(models, book))
 
-    @router.get("/{name}/stats", responses=error_responses(*_MODEL))
+    @router.get("/{name}/stats", responses=error_responses(*_MODEL, ModelNotReady))
     async def get_model_statistics(versions: NamedVersionsDep, book: StatisticsDep) -> Statistics:
         """Say what each version of a model has done since it was loaded."""
-        return Statistics(model_stats=loaded_statistics(versions, book))
+        return Statistics(model_stats=named_statistics(versions, book))
 
-    @router.get("/{name}/versions/{version}/stats", responses=error_responses(*_MODEL, ServiceUnavailable))
+    @router.get("/{name}/versions/{version}/stats", responses=error_responses(*_MODEL, ModelNotReady))
     async def get_version_statistics(served: NamedVersionDep, book: StatisticsDep) -> Statistics:
         """Say what one version of a model has done since it was loaded."""
-        served.require()
-        return Statistics(model_stats=loaded_statistics([served], book))
+        return Statistics(model_stats=named_statistics([served], book))
 
     return router
