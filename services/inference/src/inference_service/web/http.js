@@ -16,8 +16,16 @@ export class Refusal extends Error {
   }
 }
 
+/** Ways to read an answer; `tagged` keeps what `If-Match` needs for a later change. */
+const READERS = {
+  json: (response) => response.json(),
+  blob: (response) => response.blob(),
+  nothing: () => null,
+  tagged: async (response) => ({ tag: response.headers.get("ETag"), body: await response.json() }),
+};
+
 /**
- * Send one request and return the body of its answer, read as `json` or `blob`.
+ * Send one request and return its answer, read in one of the ways above.
  * There is no time limit here: the server has its own.
  * Throws a `Refusal`, or the signal's AbortError when the caller gave up.
  */
@@ -25,7 +33,7 @@ export async function send(path, { read = "json", ...init } = {}) {
   try {
     const response = await fetch(path, init);
     if (!response.ok) throw await readRefusal(response);
-    return await response[read]();
+    return await READERS[read](response);
   } catch (error) {
     if (error instanceof Refusal || init.signal?.aborted) throw error;
     throw new Refusal(0);

@@ -26,8 +26,12 @@ export function mayPass(refusal) {
 export function explain(refusal, words = {}) {
   const [title, reason] = words[refusal.status] ?? WORDS[refusal.status] ?? ["That was refused"];
   const { retryAfterSeconds: wait } = refusal;
-  const advice = mayPass(refusal) ? ` Try again ${wait > 1 ? `in ${wait} seconds` : "soon"}.` : "";
+  const advice = mayPass(refusal) ? ` Try again ${wait > 1 ? `in ${duration(wait)}` : "soon"}.` : "";
   return { title, reason: (reason ?? serverReason(refusal)) + advice };
+}
+
+function duration(seconds) {
+  return seconds < 120 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`;
 }
 
 function serverReason({ detail, status, errors }) {
