@@ -43,6 +43,7 @@ function leave(notice, action = null) {
 
 entry.addEventListener("entered", enter);
 session.addEventListener("ended", () => leave(ENDED));
+camera.addEventListener("taken", ({ detail: name }) => account.tell(`${name} was taken. Close this to see it.`));
 account.addEventListener("left", ({ detail }) => {
   session.signOut();
   leave(detail);

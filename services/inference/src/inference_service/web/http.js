@@ -1,5 +1,7 @@
 /** Requests to this origin. Whatever is not a good answer becomes a `Refusal`. */
 
+import { upload } from "./upload.js";
+
 /** Why a request was not granted. `status` is 0 where no answer came at all. */
 export class Refusal extends Error {
   /**
@@ -25,13 +27,14 @@ const READERS = {
 };
 
 /**
- * Send one request and return its answer, read in one of the ways above.
+ * Send one request and return its answer, read in one of the ways above. `onUpload` is told how much of
+ * the body was sent; it needs a `signal`.
  * There is no time limit here: the server has its own.
  * Throws a `Refusal`, or the signal's AbortError when the caller gave up.
  */
-export async function send(path, { read = "json", ...init } = {}) {
+export async function send(path, { read = "json", onUpload, ...init } = {}) {
   try {
-    const response = await fetch(path, init);
+    const response = await (onUpload ? upload(path, init, onUpload) : fetch(path, init));
     if (!response.ok) throw await readRefusal(response);
     return await READERS[read](response);
   } catch (error) {

@@ -38,9 +38,10 @@ function serverReason({ detail, status, errors }) {
   return sentence(errors[0]?.detail ?? detail ?? `the server answered with status ${status}`);
 }
 
-/** The server writes details without a capital and a full stop. */
+/** The server writes details without a capital and a full stop, and numbers without commas. */
 export function sentence(detail) {
-  return detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? "" : ".");
+  const text = detail.replace(/\d{5,}(?= pixels)/, (number) => Number(number).toLocaleString("en"));
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
 /** Fill a notice, with a button where there is something to do about it; `null` empties it. */
