@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.page.conftest import ended, own_client, part
 from tests.e2e.visit import Scheme, Visit, find_violations, refuse
@@ -94,6 +94,8 @@ def test_a_user_changes_their_address_and_name(visit: Visit, username: str) -> N
     expect(profile.get_by_label("mail")).to_have_value(f"new-{username}@example.com")
     visit.fill_in("Profile", Full_name="")
     expect(profile.get_by_role("status")).to_have_text("Saved.")
+    with own_client(visit, username) as other:
+        assert other.get("/users/me").json()["full_name"] is None
     visit.page.keyboard.press("Escape")
     expect(visit.page.get_by_role("button", name=f"Account of {username}")).to_be_visible()
 
@@ -123,6 +125,19 @@ def test_who_changed_the_account_elsewhere_is_told_before_it_is_overwritten(visi
     visit.expected_refusals = [("/users/me", 412)]
 
 
+def test_a_proxy_that_compresses_keeps_nobody_from_a_change(visit: Visit) -> None:
+    def weaken(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, headers={**response.headers, "etag": f"W/{response.headers['etag']}"})
+
+    username = visit.sign_in()
+    visit.page.route("**/users/me", weaken)
+    visit.open_account()
+    expect(part(visit, "Profile").get_by_label("mail")).to_have_value(f"{username}@example.com")
+    visit.fill_in("Profile", Full_name="Ada")
+    expect(part(visit, "Profile").get_by_role("status")).to_have_text("Saved.")
+
+
 def test_what_was_typed_outlives_a_server_that_is_away(visit: Visit, username: str) -> None:
     profile = part(visit, "Profile")
     expect(profile.get_by_label("mail")).not_to_have_value("")
@@ -144,6 +159,8 @@ def test_a_profile_that_could_not_be_read_can_be_asked_for_again(visit: Visit) -
     visit.open_account()
     profile = part(visit, "Profile")
     expect(profile.get_by_role("alert")).to_contain_text("Something broke")
+    profile.get_by_label("mail").focus()
+    expect(profile.get_by_label("mail")).not_to_be_focused()  # nothing can be typed that would be overwritten
     profile.get_by_role("button", name="Try again").click()
     expect(profile.get_by_label("mail")).to_have_value(f"{username}@example.com")
     expect(profile.get_by_role("alert")).to_be_empty()

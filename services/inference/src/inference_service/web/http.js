@@ -18,12 +18,15 @@ export class Refusal extends Error {
   }
 }
 
-/** Ways to read an answer; `tagged` keeps what `If-Match` needs for a later change. */
+/** Ways to read an answer; `tagged` keeps what `If-Match` needs, which a proxy that compresses has made weak. */
 const READERS = {
   json: (response) => response.json(),
   blob: (response) => response.blob(),
   nothing: () => null,
-  tagged: async (response) => ({ tag: response.headers.get("ETag"), body: await response.json() }),
+  tagged: async (response) => ({
+    tag: response.headers.get("ETag")?.replace(/^W\//, ""),
+    body: await response.json(),
+  }),
 };
 
 /**

@@ -5,7 +5,7 @@ import { Part } from "./part.js";
 
 const WORDS = {
   429: ["Too many attempts", "Passwords can be tried a few times only."],
-  503: ["The password cannot be changed now", "It is still the one that you had."],
+  503: ["The password cannot be changed now", "The accounts do not answer."],
 };
 const WRONG = { current_password: "This is not your current password." };
 

@@ -24,12 +24,12 @@ export class Profile {
 
   open(signal) {
     this.#signal = signal;
+    this.#form.inert = true; // what comes from the server must not take the place of what is typed
     this.#load();
   }
 
   close() {
     this.#part.clear();
-    this.#tag = null;
     this.#username.textContent = "";
   }
 
@@ -40,6 +40,7 @@ export class Profile {
       this.#username.textContent = `Your username is ${user.username}.`;
       this.#form.elements.namedItem("email").value = user.email;
       this.#form.elements.namedItem("full_name").value = user.full_name ?? "";
+      this.#form.inert = false;
     }, { action });
   }
 
@@ -54,7 +55,6 @@ export class Profile {
   }
 
   #save({ email, full_name }) {
-    if (this.#tag === null) return this.#load(); // what it would change was never read
     return this.#part.attempt(async () => {
       try {
         this.#take(await this.#session.send("/users/me", {

@@ -19,6 +19,6 @@ export function upload(path, { method, headers = {}, body, signal }, onProgress)
 
 function asResponse(request) {
   const lines = request.getAllResponseHeaders().trim().split("\r\n");
-  const headers = lines.map((line) => line.split(/: (.*)/, 2));
+  const headers = lines.map((line) => line.split(/: *(.*)/, 2));
   return new Response(request.response, { status: request.status, headers });
 }
