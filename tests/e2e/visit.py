@@ -65,6 +65,16 @@ class Visit:
             region.get_by_label(label.replace("_", " ")).fill(value)
         region.get_by_role("button").click()
 
+    def open_account(self) -> None:
+        self.page.get_by_role("button", name="Account of").click()
+        expect(self.page.get_by_role("dialog", name="Your account")).to_be_visible()
+
+    def open_account_again(self) -> None:
+        """Have the account read anew."""
+        self.page.keyboard.press("Escape")
+        expect(self.page.get_by_role("dialog")).to_be_hidden()
+        self.open_account()
+
     def choose(self, name: str, content: bytes) -> None:
         """Take a file through the file chooser."""
         chooser = self.page.locator("input[type=file]")

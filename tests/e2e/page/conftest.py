@@ -1,13 +1,15 @@
 """Visits of the web page in Chromium."""
 
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from uuid import uuid4
 
+import httpx
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
 from tests.e2e.conftest import DATA, Pinhole
 from tests.e2e.visit import Scheme, Visit
@@ -65,3 +67,32 @@ def cat() -> bytes:
     with Image.open(DATA / "chelsea.png") as picture:
         picture.save(file, "PNG", pnginfo=comment)
     return file.getvalue()
+
+
+@pytest.fixture
+def username(visit: Visit) -> str:
+    """Who has opened their account in `visit`."""
+    username = visit.sign_in()
+    visit.open_account()
+    expect(part(visit, "Profile").get_by_label("mail")).to_have_value(f"{username}@example.com")
+    return username
+
+
+def part(visit: Visit, name: str) -> Locator:
+    """Return a part of the account."""
+    return visit.page.get_by_role("dialog", name="Your account").get_by_role("region", name=name)
+
+
+def own_client(visit: Visit, username: str) -> httpx.Client:
+    """Return another session of the one who is signed in."""
+    return visit.pinhole.client(username, f"correct horse {username}")
+
+
+def ended(client: httpx.Client) -> bool:
+    """Return whether a client's session ends in time."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if client.get("/users/me").status_code == 401:
+            return True
+        time.sleep(0.05)
+    return False

@@ -99,9 +99,14 @@ def test_text_can_be_spaced_out_on_a_narrow_screen(open_visit: Callable[..., Vis
     visit = open_visit(width=320, height=640)
     visit.sign_in()
     visit.answer_of(visit.page.get_by_role("button", name="Try the cat").click)
+    visit.open_account()
+    account = visit.page.get_by_role("dialog")
+    expect(account.get_by_role("listitem")).to_have_count(2)
     visit.page.evaluate("""() => {
         for (const { style } of document.querySelectorAll("body *")) {
             Object.assign(style, { lineHeight: "1.5", letterSpacing: "0.12em", wordSpacing: "0.16em" });
         }
     }""")  # what WCAG 1.4.12 names
+    assert account.evaluate("account => account.scrollWidth - account.clientWidth") == 0
+    visit.page.keyboard.press("Escape")
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 320

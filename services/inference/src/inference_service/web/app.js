@@ -1,5 +1,6 @@
 /** The page: the entry for those who are not signed in, the camera for those who are. */
 
+import { Account } from "./account.js";
 import { Camera } from "./camera.js";
 import { Entry } from "./entry.js";
 import { Refusal } from "./http.js";
@@ -11,20 +12,18 @@ const ENDED = { title: "Your session has ended", reason: "Sign in again to go on
 const session = new Session();
 const entry = new Entry(session);
 const camera = new Camera(session);
-const account = document.getElementById("account");
-const accountName = document.getElementById("account-name");
+const account = new Account(session);
 
 let stay = new AbortController();
 
 /** Show the camera to the one who is signed in; who that is may take a moment. */
 async function enter() {
-  account.hidden = false;
+  account.show();
   entry.close();
   camera.open();
   const { signal } = stay;
   try {
-    const user = await session.send("/users/me", { signal });
-    accountName.textContent = user.full_name || user.username;
+    account.name(await session.send("/users/me", { signal }));
   } catch (error) {
     if (signal.aborted || error instanceof SignedOut) return;
     if (!(error instanceof Refusal)) throw error;
@@ -37,14 +36,18 @@ async function enter() {
 function leave(notice, action = null) {
   stay.abort();
   stay = new AbortController();
-  account.hidden = true;
-  accountName.textContent = "";
+  account.hide();
   camera.close();
   entry.open(notice, action).focus();
 }
 
 entry.addEventListener("entered", enter);
 session.addEventListener("ended", () => leave(ENDED));
+camera.addEventListener("taken", ({ detail: name }) => account.tell(`${name} was taken. Close this to see it.`));
+account.addEventListener("left", ({ detail }) => {
+  session.signOut();
+  leave(detail);
+});
 document.getElementById("sign-out").addEventListener("click", () => {
   session.signOut();
   leave(null);

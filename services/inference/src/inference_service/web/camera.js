@@ -7,6 +7,7 @@ import { Light } from "./light.js";
 import { explain, mayPass, showNotice } from "./notices.js";
 import { onPicture } from "./pictures.js";
 import { Preview, formatSize } from "./preview.js";
+import { Progress } from "./progress.js";
 import { SignedOut } from "./session.js";
 
 /** The server's own limit. What is larger is not sent at all. */
@@ -22,7 +23,10 @@ const WORDS = {
   503: ["Pinhole cannot answer now", undefined],
 };
 
-export class Camera {
+const CANCELLED = { title: "Cancelled", reason: "There is no answer for this picture." };
+
+/** Fires `taken`, with the name of a picture, when one has come in. */
+export class Camera extends EventTarget {
   #session;
   #section = document.getElementById("camera");
   #title = document.getElementById("camera-title");
@@ -35,6 +39,7 @@ export class Camera {
   #modelField = document.getElementById("model-field");
   #model = document.getElementById("model");
   #status = document.getElementById("status");
+  #progress = new Progress(() => this.#tellOfWait(), () => this.#cancel());
   #heat;
   #light;
   #file = null;
@@ -42,6 +47,7 @@ export class Camera {
   #request = new AbortController();
 
   constructor(session) {
+    super();
     this.#session = session;
     this.#heat = new Heat(session, this.#preview, (notice, action) => showNotice(this.#notice, notice, action));
     this.#light = new Light(this.#section, () => this.#beams());
@@ -104,6 +110,7 @@ export class Camera {
 
   async #take(file, count = 1) {
     const signal = this.#begin();
+    this.dispatchEvent(new CustomEvent("taken", { detail: file.name }));
     this.#file = file;
     this.#clear("working");
     this.#preview.show(file, count);
@@ -116,6 +123,7 @@ export class Camera {
     this.#waiting.textContent = "Looking…";
     this.#waiting.scrollIntoView({ block: "nearest" }); // on a narrow screen it is below the picture
     this.#status.textContent = count > 1 ? `Looking at ${file.name}, the first of ${count}` : `Looking at ${file.name}`;
+    this.#progress.begin();
     const startedMs = performance.now();
     try {
       const answer = await this.#classify(file, signal);
@@ -132,7 +140,19 @@ export class Camera {
     if (!this.#modelField.hidden) query.set("model", this.#model.value);
     const body = new FormData();
     body.set("file", file);
-    return this.#session.send(`/predict?${query}`, { method: "POST", body, signal });
+    const onUpload = (part) => this.#progress.update(part);
+    return this.#session.send(`/predict?${query}`, { method: "POST", body, signal, onUpload });
+  }
+
+  #tellOfWait() {
+    this.#status.textContent = `Sending ${this.#file.name} takes a while. It can be cancelled.`;
+    document.getElementById("cancel").scrollIntoView({ block: "nearest" });
+  }
+
+  #cancel() {
+    const file = this.#file;
+    this.#request.abort();
+    this.#refuse(CANCELLED, { name: "Send it again", run: () => this.#take(file) });
   }
 
   #show(answer, roundTripSeconds) {
@@ -164,6 +184,8 @@ export class Camera {
   }
 
   #clear(state) {
+    if (document.activeElement?.id === "cancel") this.#answerTitle.focus(); // the button is about to go
+    this.#progress.end();
     this.#section.dataset.state = state;
     this.#answerTitle.textContent = state === "refused" ? "No answer" : "Most likely";
     this.#answer = null;

@@ -1,5 +1,7 @@
 /** Requests to this origin. Whatever is not a good answer becomes a `Refusal`. */
 
+import { upload } from "./upload.js";
+
 /** Why a request was not granted. `status` is 0 where no answer came at all. */
 export class Refusal extends Error {
   /**
@@ -16,16 +18,28 @@ export class Refusal extends Error {
   }
 }
 
+/** Ways to read an answer; `tagged` keeps what `If-Match` needs, which a proxy that compresses has made weak. */
+const READERS = {
+  json: (response) => response.json(),
+  blob: (response) => response.blob(),
+  nothing: () => null,
+  tagged: async (response) => ({
+    tag: response.headers.get("ETag")?.replace(/^W\//, ""),
+    body: await response.json(),
+  }),
+};
+
 /**
- * Send one request and return the body of its answer, read as `json` or `blob`.
+ * Send one request and return its answer, read in one of the ways above. `onUpload` is told how much of
+ * the body was sent; it needs a `signal`.
  * There is no time limit here: the server has its own.
  * Throws a `Refusal`, or the signal's AbortError when the caller gave up.
  */
-export async function send(path, { read = "json", ...init } = {}) {
+export async function send(path, { read = "json", onUpload, ...init } = {}) {
   try {
-    const response = await fetch(path, init);
+    const response = await (onUpload ? upload(path, init, onUpload) : fetch(path, init));
     if (!response.ok) throw await readRefusal(response);
-    return await response[read]();
+    return await READERS[read](response);
   } catch (error) {
     if (error instanceof Refusal || init.signal?.aborted) throw error;
     throw new Refusal(0);

@@ -26,17 +26,22 @@ export function mayPass(refusal) {
 export function explain(refusal, words = {}) {
   const [title, reason] = words[refusal.status] ?? WORDS[refusal.status] ?? ["That was refused"];
   const { retryAfterSeconds: wait } = refusal;
-  const advice = mayPass(refusal) ? ` Try again ${wait > 1 ? `in ${wait} seconds` : "soon"}.` : "";
+  const advice = mayPass(refusal) ? ` Try again ${wait > 1 ? `in ${duration(wait)}` : "soon"}.` : "";
   return { title, reason: (reason ?? serverReason(refusal)) + advice };
+}
+
+function duration(seconds) {
+  return seconds < 120 ? `${seconds} seconds` : `${Math.ceil(seconds / 60)} minutes`;
 }
 
 function serverReason({ detail, status, errors }) {
   return sentence(errors[0]?.detail ?? detail ?? `the server answered with status ${status}`);
 }
 
-/** The server writes details without a capital and a full stop. */
+/** The server writes details without a capital and a full stop, and numbers without commas. */
 export function sentence(detail) {
-  return detail.charAt(0).toUpperCase() + detail.slice(1) + (/[.!?]$/.test(detail) ? "" : ".");
+  const text = detail.replace(/\d{5,}(?= pixels)/, (number) => Number(number).toLocaleString("en"));
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
 
 /** Fill a notice, with a button where there is something to do about it; `null` empties it. */

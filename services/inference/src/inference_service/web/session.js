@@ -2,13 +2,7 @@
 
 import { Refusal, send } from "./http.js";
 import { Siblings } from "./siblings.js";
-
-/**
- * What survives a reload stands in the tab's own storage, and is gone with the tab: the refresh token,
- * when it came, and the name by which the tabs of one session know each other. The access token is
- * kept in memory alone.
- */
-const STORAGE_KEY = "pinhole.session";
+import * as storage from "./storage.js";
 
 /** An access token this close to its end is renewed before it is used. */
 const RENEW_BEFORE_MS = 30_000;
@@ -25,7 +19,7 @@ export class Session extends EventTarget {
 
   constructor() {
     super();
-    const kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY));
+    const kept = storage.read();
     if (kept !== null) this.#begin(kept.name, { ...kept.tokens, accessToken: null, expiresAt: 0 });
   }
 
@@ -54,7 +48,7 @@ export class Session extends EventTarget {
 
   #begin(name, tokens) {
     this.#name = name;
-    this.#siblings = new Siblings(`${STORAGE_KEY}.${name}`, {
+    this.#siblings = new Siblings(`pinhole.session.${name}`, {
       current: () => this.#tokens,
       take: (tokens) => this.#take(tokens),
       end: () => this.#leave(),
@@ -62,10 +56,15 @@ export class Session extends EventTarget {
     this.#keep(tokens);
   }
 
+  /**
+   * What survives a reload stands in the tab's own storage, and is gone with the tab: the refresh token,
+   * when it came, and the name by which the tabs of one session know each other. The access token is
+   * kept in memory alone.
+   */
   #keep(tokens) {
     this.#tokens = tokens;
     const { refreshToken, issuedAt } = tokens;
-    sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ name: this.#name, tokens: { refreshToken, issuedAt } }));
+    storage.keep({ name: this.#name, tokens: { refreshToken, issuedAt } });
   }
 
   /** Keep what another tab has unless it is older, and return whether it was kept. */
@@ -79,7 +78,7 @@ export class Session extends EventTarget {
     this.#siblings?.close();
     this.#siblings = null;
     this.#tokens = null;
-    sessionStorage.removeItem(STORAGE_KEY);
+    storage.forget();
   }
 
   /**

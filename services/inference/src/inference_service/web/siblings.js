@@ -15,8 +15,8 @@ export class Siblings {
    * is told those of another and returns whether they are news, and `end` is told of a sign-out.
    */
   constructor(name, { current, take, end }) {
-    this.#channel = new BroadcastChannel(name);
-    this.#channel.addEventListener("message", ({ data }) => {
+    this.#channel = openChannel(name);
+    this.#channel?.addEventListener("message", ({ data }) => {
       if (data.type === "question") this.tell(current());
       else if (data.type === "end") end();
       else if (take(data.tokens)) this.#stopWaiting?.(true);
@@ -25,11 +25,12 @@ export class Siblings {
 
   /** Give the others what this tab has: nothing, where a reload has left it no access token. */
   tell(tokens) {
-    if (tokens.accessToken !== null) this.#channel.postMessage({ type: "tokens", tokens });
+    if (tokens.accessToken !== null) this.#channel?.postMessage({ type: "tokens", tokens });
   }
 
   /** Return whether the others had news; wait a moment for it at most. */
   ask() {
+    if (this.#channel === null) return Promise.resolve(false);
     this.#channel.postMessage({ type: "question" });
     return new Promise((resolve) => {
       this.#stopWaiting = resolve;
@@ -38,10 +39,19 @@ export class Siblings {
   }
 
   end() {
-    this.#channel.postMessage({ type: "end" });
+    this.#channel?.postMessage({ type: "end" });
   }
 
   close() {
-    this.#channel.close();
+    this.#channel?.close();
+  }
+}
+
+/** Return null where the browser forbids it, as some do with storage: no tab is a copy of another there. */
+function openChannel(name) {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
   }
 }
