@@ -163,6 +163,17 @@ def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:
         assert not [pod for pod in pods("a release named like the chart") if selects(service["spec"]["selector"], pod)]
 
 
+def test_common_labels_and_annotations_are_on_every_object() -> None:
+    common = {"commonLabels": {"team": "vision"}, "commonAnnotations": {"example.com/owner": "vision"}}
+    document = yaml.safe_dump(common | dict.fromkeys(SERVICES, common))
+    done = template(Flavour(("production", "gpu"), ("global.production=false", "postgresql.enabled=true"), document))
+    assert done.returncode == 0, done.stderr
+    for found in yaml.safe_load_all(done.stdout):
+        metadata = found["metadata"]
+        assert metadata["labels"]["team"] == "vision", (found["kind"], metadata["name"])
+        assert metadata.get("annotations", {}).get("example.com/owner") == "vision", (found["kind"], metadata["name"])
+
+
 def test_extras_are_everywhere_and_templates_are_rendered() -> None:
     name = "extras"
     for chart in ("auth", "users", "inference"):

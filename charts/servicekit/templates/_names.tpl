@@ -41,14 +41,15 @@ app.kubernetes.io/part-of: pinhole
 {{- end }}
 
 {{/*
-name, namespace, labels and annotations of an object: (dict "root" $ "suffix" "-migrate" "annotations" (dict)). It has the
-`name` that is given, or that of the release's service with the suffix.
+name, namespace, labels and annotations of an object: (dict "root" $ "suffix" "-models" "annotations" (dict)). It has the
+`name` that is given, or that of the release's service with the suffix, and the labels of the service, or those of the
+template `labelsOf`.
 */}}
 {{- define "servicekit.metadata" -}}
 name: {{ .name | default (printf "%s%s" (include "servicekit.fullname" .root) (.suffix | default "")) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include "servicekit.labels" .root | nindent 2 }}
+  {{- include (.labelsOf | default "servicekit.labels") .root | nindent 2 }}
   {{- with .labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

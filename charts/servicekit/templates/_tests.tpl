@@ -3,13 +3,8 @@
 apiVersion: v1
 kind: Pod
 metadata:
-  name: {{ include "servicekit.fullname" . }}-test
-  namespace: {{ .Release.Namespace }}
-  labels:
-    {{- include "servicekit.testLabels" . | nindent 4 }}
-  annotations:
-    helm.sh/hook: test
-    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  {{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" }}
+  {{- include "servicekit.metadata" (dict "root" . "suffix" "-test" "labelsOf" "servicekit.testLabels" "annotations" $hook) | nindent 2 }}
 spec:
   {{- include "servicekit.testPodSpec" . | trim | nindent 2 }}
   containers:
@@ -31,10 +26,7 @@ spec:
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: {{ include "servicekit.fullname" . }}-test
-  namespace: {{ .Release.Namespace }}
-  labels:
-    {{- include "servicekit.testLabels" . | nindent 4 }}
+  {{- include "servicekit.metadata" (dict "root" . "suffix" "-test" "labelsOf" "servicekit.testLabels") | nindent 2 }}
 spec:
   podSelector:
     matchLabels:
