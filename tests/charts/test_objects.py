@@ -20,6 +20,7 @@ from tests.charts.flavours import (
     selects,
     template,
 )
+from tests.charts.tools import assert_valid
 
 SERVICES = ("auth", "users", "inference")
 LONGEST = {"Service": 63, "StatefulSet": 52}
@@ -172,6 +173,23 @@ def test_common_labels_and_annotations_are_on_every_object() -> None:
         metadata = found["metadata"]
         assert metadata["labels"]["team"] == "vision", (found["kind"], metadata["name"])
         assert metadata.get("annotations", {}).get("example.com/owner") == "vision", (found["kind"], metadata["name"])
+
+
+def test_a_label_of_all_and_of_some_is_there_once_as_some_have_it() -> None:
+    common = {"commonLabels": {"release": "all"}}
+    service = common | {
+        "podLabels": {"release": "pods"},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "m"}},
+    }
+    rules = {"prometheusRule": {"enabled": True, "labels": {"release": "rules"}}}
+    done = template(Flavour(document=yaml.safe_dump(common | rules | dict.fromkeys(SERVICES, service))))
+    assert done.returncode == 0, done.stderr
+    assert_valid(done.stdout)  # refuses a key that is there twice
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    labels = {each["kind"]: each["metadata"]["labels"]["release"] for each in found}
+    assert (labels["ServiceMonitor"], labels["PrometheusRule"], labels["Deployment"]) == ("m", "rules", "all")
+    templates = [each["spec"]["template"] for each in found if each["kind"] == "Deployment"]
+    assert {pod["metadata"]["labels"]["release"] for pod in templates} == {"pods"}
 
 
 def test_extras_are_everywhere_and_templates_are_rendered() -> None:

@@ -49,10 +49,8 @@ template `labelsOf`.
 name: {{ .name | default (printf "%s%s" (include "servicekit.fullname" .root) (.suffix | default "")) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include (.labelsOf | default "servicekit.labels") .root | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- $labels := include (.labelsOf | default "servicekit.labels") .root | fromYaml }}
+  {{- mergeOverwrite $labels (.labels | default dict) | toYaml | nindent 2 }}
 {{- with mergeOverwrite (dict) (.root.Values.commonAnnotations | default dict) (.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -20,10 +20,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "servicekit.labels" . | nindent 8 }}
-        {{- with .Values.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- mergeOverwrite (include "servicekit.labels" . | fromYaml) .Values.podLabels | toYaml | nindent 8 }}
       annotations:
         checksum/config: {{ include "servicekit.configMap" . | sha256sum }}
         {{- with include "servicekit.givenSecrets" . }}
