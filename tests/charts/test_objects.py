@@ -206,4 +206,7 @@ def test_extras_are_everywhere_and_templates_are_rendered() -> None:
         # What the migrations may need comes first.
         first = [each["name"] for each in spec["initContainers"]]
         assert first == (["proxy"] if chart == "inference" else ["proxy", "migrate"])
+        # Where a service may not go its image may not run: what tests it goes the same way.
+        tests = named(name, "Pod", f"ph-{chart}-test")["spec"]
+        assert (tests["nodeSelector"], tests["tolerations"]) == (spec["nodeSelector"], spec["tolerations"])
         assert named(name, "ConfigMap", f"more-{chart}")["data"] == {"a": chart}

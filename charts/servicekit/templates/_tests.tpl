@@ -54,6 +54,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "servicekit.commonLabels" . }}
 {{- end }}
 
+{{/* On nodes that the service may go to, for its image may run on no others; they need no GPU. */}}
 {{- define "servicekit.testPodSpec" -}}
 {{- include "servicekit.imagePullSecrets" . }}
 restartPolicy: Never
@@ -62,6 +63,14 @@ enableServiceLinks: false
 terminationGracePeriodSeconds: 5
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "servicekit.testContainer" -}}
