@@ -29,6 +29,8 @@ OBJECTS: Schema = {"type": "array", "items": {"type": "object"}}
 STRINGS: Schema = {"type": "array", "items": STRING}
 MAP: Schema = {"type": "object", "additionalProperties": STRING}
 """Labels, annotations and node selectors."""
+LABELS: Schema = MAP | {"patternProperties": {"^(app\\.kubernetes\\.io|helm\\.sh)/": False}}
+"""Labels beside those of the charts, which Services, Deployments and NetworkPolicies select pods by."""
 
 ELSEWHERE = {
     *("database_url", "migrate_at_start", "users_url", "auth_url"),
@@ -100,7 +102,7 @@ OF_ANY_CHART: dict[str, Schema] = {
     "global": GLOBAL,
     "nameOverride": STRING,
     "fullnameOverride": STRING,
-    "commonLabels": MAP,
+    "commonLabels": LABELS,
     "commonAnnotations": MAP,
     "extraObjects": {"type": "array", "items": {"type": ["object", "string"]}},
     # Helm's own: the condition of a dependency, and what a library chart leaves under its name.
@@ -128,7 +130,7 @@ OF_SERVICES: dict[str, Schema] = {
     "serviceAccount": section(create=BOOLEAN, automount=BOOLEAN, annotations=MAP, name=STRING),
     "service": section(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=MAP),
     "podAnnotations": MAP,
-    "podLabels": MAP,
+    "podLabels": LABELS,
     "podSecurityContext": ANY,
     "securityContext": ANY,
     "resources": ANY,

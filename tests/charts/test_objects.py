@@ -20,6 +20,7 @@ from tests.charts.flavours import (
     selects,
     template,
 )
+from tests.charts.tools import assert_valid
 
 SERVICES = ("auth", "users", "inference")
 LONGEST = {"Service": 63, "StatefulSet": 52}
@@ -163,6 +164,34 @@ def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:
         assert not [pod for pod in pods("a release named like the chart") if selects(service["spec"]["selector"], pod)]
 
 
+def test_common_labels_and_annotations_are_on_every_object() -> None:
+    common = {"commonLabels": {"team": "vision"}, "commonAnnotations": {"example.com/owner": "vision"}}
+    document = yaml.safe_dump(common | dict.fromkeys(SERVICES, common))
+    done = template(Flavour(("production", "gpu"), ("global.production=false", "postgresql.enabled=true"), document))
+    assert done.returncode == 0, done.stderr
+    for found in yaml.safe_load_all(done.stdout):
+        metadata = found["metadata"]
+        assert metadata["labels"]["team"] == "vision", (found["kind"], metadata["name"])
+        assert metadata.get("annotations", {}).get("example.com/owner") == "vision", (found["kind"], metadata["name"])
+
+
+def test_a_label_of_all_and_of_some_is_there_once_as_some_have_it() -> None:
+    common = {"commonLabels": {"release": "all"}}
+    service = common | {
+        "podLabels": {"release": "pods"},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "m"}},
+    }
+    rules = {"prometheusRule": {"enabled": True, "labels": {"release": "rules"}}}
+    done = template(Flavour(document=yaml.safe_dump(common | rules | dict.fromkeys(SERVICES, service))))
+    assert done.returncode == 0, done.stderr
+    assert_valid(done.stdout)  # refuses a key that is there twice
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    labels = {each["kind"]: each["metadata"]["labels"]["release"] for each in found}
+    assert (labels["ServiceMonitor"], labels["PrometheusRule"], labels["Deployment"]) == ("m", "rules", "all")
+    templates = [each["spec"]["template"] for each in found if each["kind"] == "Deployment"]
+    assert {pod["metadata"]["labels"]["release"] for pod in templates} == {"pods"}
+
+
 def test_extras_are_everywhere_and_templates_are_rendered() -> None:
     name = "extras"
     for chart in ("auth", "users", "inference"):
@@ -177,4 +206,7 @@ def test_extras_are_everywhere_and_templates_are_rendered() -> None:
         # What the migrations may need comes first.
         first = [each["name"] for each in spec["initContainers"]]
         assert first == (["proxy"] if chart == "inference" else ["proxy", "migrate"])
+        # Where a service may not go its image may not run: what tests it goes the same way.
+        tests = named(name, "Pod", f"ph-{chart}-test")["spec"]
+        assert (tests["nodeSelector"], tests["tolerations"]) == (spec["nodeSelector"], spec["tolerations"])
         assert named(name, "ConfigMap", f"more-{chart}")["data"] == {"a": chart}

@@ -59,6 +59,19 @@ def test_a_pod_has_the_time_that_its_end_takes(name: str) -> None:
         assert sleep > 0
 
 
+def test_who_wants_no_sleep_before_the_end_gets_none() -> None:
+    # Kubernetes takes one of 0 s from 1.33 on.
+    spec = of_inference("inference.shutdown.preStopSleepSeconds=0")["template"]["spec"]
+    assert "lifecycle" not in spec["containers"][0]
+    assert spec["terminationGracePeriodSeconds"] == 35
+
+
+def test_tests_run_where_their_service_may_and_need_no_gpu() -> None:
+    with_gpu = [pod["spec"] for pod in pods("gpu") if pod["spec"].get("restartPolicy") == "Never"]
+    assert with_gpu
+    assert not [spec for spec in with_gpu if {"nodeSelector", "tolerations"} & spec.keys()]
+
+
 @every_flavour
 def test_the_probes_are_those_of_the_services(name: str) -> None:
     for deployment in of_kind(name, "Deployment"):

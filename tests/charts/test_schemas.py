@@ -75,6 +75,10 @@ def test_lint_has_nothing_to_say(chart: str) -> None:
         ("users", "config.passwordMinScore=high", "passwordMinScore"),
         ("auth", "config.signingAlgorithm=HS256", "signingAlgorithm"),
         ("auth", "shutdown.gracefulTimeoutSeconds=2", "gracefulTimeoutSeconds"),
+        # By these pods are selected: services would not reach each other.
+        ("pinhole", r"auth.commonLabels.app\.kubernetes\.io/part-of=shop", "commonLabels"),
+        ("pinhole", r"commonLabels.app\.kubernetes\.io/name=shop", "commonLabels"),
+        ("users", r"podLabels.app\.kubernetes\.io/instance=shop", "podLabels"),
     ],
 )
 def test_a_value_that_is_misspelt_or_of_another_type_is_refused(chart: str, setting: str, place: str) -> None:

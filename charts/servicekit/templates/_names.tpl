@@ -41,17 +41,16 @@ app.kubernetes.io/part-of: pinhole
 {{- end }}
 
 {{/*
-name, namespace, labels and annotations of an object: (dict "root" $ "suffix" "-migrate" "annotations" (dict)). It has the
-`name` that is given, or that of the release's service with the suffix.
+name, namespace, labels and annotations of an object: (dict "root" $ "suffix" "-models" "annotations" (dict)). It has the
+`name` that is given, or that of the release's service with the suffix, and the labels of the service, or those of the
+template `labelsOf`.
 */}}
 {{- define "servicekit.metadata" -}}
 name: {{ .name | default (printf "%s%s" (include "servicekit.fullname" .root) (.suffix | default "")) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include "servicekit.labels" .root | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- $labels := include (.labelsOf | default "servicekit.labels") .root | fromYaml }}
+  {{- mergeOverwrite $labels (.labels | default dict) | toYaml | nindent 2 }}
 {{- with mergeOverwrite (dict) (.root.Values.commonAnnotations | default dict) (.annotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -3,13 +3,8 @@
 apiVersion: v1
 kind: Pod
 metadata:
-  name: {{ include "servicekit.fullname" . }}-test
-  namespace: {{ .Release.Namespace }}
-  labels:
-    {{- include "servicekit.testLabels" . | nindent 4 }}
-  annotations:
-    helm.sh/hook: test
-    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+  {{- $hook := dict "helm.sh/hook" "test" "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" }}
+  {{- include "servicekit.metadata" (dict "root" . "suffix" "-test" "labelsOf" "servicekit.testLabels" "annotations" $hook) | nindent 2 }}
 spec:
   {{- include "servicekit.testPodSpec" . | trim | nindent 2 }}
   containers:
@@ -31,10 +26,7 @@ spec:
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: {{ include "servicekit.fullname" . }}-test
-  namespace: {{ .Release.Namespace }}
-  labels:
-    {{- include "servicekit.testLabels" . | nindent 4 }}
+  {{- include "servicekit.metadata" (dict "root" . "suffix" "-test" "labelsOf" "servicekit.testLabels") | nindent 2 }}
 spec:
   podSelector:
     matchLabels:
@@ -62,6 +54,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "servicekit.commonLabels" . }}
 {{- end }}
 
+{{/* On nodes that the service may go to, for its image may run on no others; they need no GPU. */}}
 {{- define "servicekit.testPodSpec" -}}
 {{- include "servicekit.imagePullSecrets" . }}
 restartPolicy: Never
@@ -70,6 +63,14 @@ enableServiceLinks: false
 terminationGracePeriodSeconds: 5
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "servicekit.testContainer" -}}

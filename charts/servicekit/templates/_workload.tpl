@@ -20,10 +20,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "servicekit.labels" . | nindent 8 }}
-        {{- with .Values.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- mergeOverwrite (include "servicekit.labels" . | fromYaml) .Values.podLabels | toYaml | nindent 8 }}
       annotations:
         checksum/config: {{ include "servicekit.configMap" . | sha256sum }}
         {{- with include "servicekit.givenSecrets" . }}
@@ -94,11 +91,13 @@ containers:
       {{- toYaml .Values.readinessProbe | nindent 6 }}
     livenessProbe:
       {{- toYaml .Values.livenessProbe | nindent 6 }}
+    {{- with .Values.shutdown.preStopSleepSeconds }}
     lifecycle:
       # Until nobody sends requests here any more: the server closes its socket at SIGTERM.
       preStop:
         sleep:
-          seconds: {{ .Values.shutdown.preStopSleepSeconds }}
+          seconds: {{ . }}
+    {{- end }}
     resources:
       {{- mergeOverwrite (deepCopy .Values.resources) ($service.resources | default dict) | toYaml | nindent 6 }}
   {{- with .Values.sidecars }}

@@ -1,6 +1,7 @@
 """What the children are told, and what is kept for them."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,17 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match=r"cannot write to the data folder .*/file/data: Not a directory"):
         prepare_data_folder(tmp_path / "file" / "data", {})
+
+
+def test_a_full_disk_leaves_no_empty_password_to_later_starts(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # files can be made, and nothing written to them
+    try:
+        with pytest.raises(CannotStart, match="cannot write to the data folder"):
+            prepare_data_folder(tmp_path, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder = prepare_data_folder(tmp_path, {})
+    assert folder.new_password
+    assert folder.password_file.read_text().strip() == folder.new_password
+    assert folder.password_file.stat().st_mode & 0o777 == 0o600

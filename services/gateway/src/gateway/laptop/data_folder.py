@@ -62,5 +62,8 @@ def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
 
 
 def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+    """Write a file that is there whole or not at all: on a full disk an empty one would be kept for a password."""
+    unfinished = path.with_suffix(".unfinished")
+    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)
+    unfinished.rename(path)
