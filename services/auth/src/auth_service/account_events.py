@@ -13,7 +13,7 @@ from servicekit.background import running
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_audit_log, get_logger
 from servicekit.metrics import Readings
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
@@ -168,6 +168,10 @@ async def was_ended(transaction: AsyncSession, subject: str, *, events_seen: int
 
 
 async def _lock_feed(transaction: AsyncSession, *, shared: bool = False) -> AccountFeed:
+    if not shared and transaction.get_bind().dialect.name == "postgresql":
+        # Who comes to share a row goes ahead of who waits to have it alone, so that sign-ins one over the other would
+        # keep events waiting without an end. For a table they wait in turn, and who shares the row shares the table.
+        await transaction.execute(text("LOCK TABLE account_feed IN EXCLUSIVE MODE"))
     return (await transaction.scalars(select(AccountFeed).with_for_update(read=shared))).one()
 
 
