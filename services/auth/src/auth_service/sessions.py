@@ -11,7 +11,7 @@ from uuid import UUID
 
 from servicekit.database import Database, new_id, utc_now
 from servicekit.logs import get_audit_log
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.account_events import was_ended
@@ -208,6 +208,12 @@ class Sessions:
 
     def _expiry(self, created_at: datetime, now: datetime) -> datetime:
         return min(now + self._lifetimes.idle, created_at + self._lifetimes.absolute)
+
+
+async def longest_lifetime(transaction: AsyncSession, *, at_least_seconds: int) -> timedelta:
+    """Return how long an access token that is about may live: where the setting was longer before, some do longer."""
+    longest = await transaction.scalar(select(func.max(SessionRow.access_token_seconds))) or 0
+    return timedelta(seconds=max(longest, at_least_seconds))
 
 
 async def _live_session(transaction: AsyncSession, refresh_token: str) -> SessionRow | None:
