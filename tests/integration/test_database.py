@@ -79,6 +79,25 @@ async def test_connections_that_the_server_has_closed_are_replaced_unnoticed(url
         assert (await session.execute(text("SELECT 1"))).scalar() == 1
 
 
+async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(url: str, database: Database) -> None:
+    """The standby has taken over: who is still connected to the server of before, or was led there, writes in vain."""
+
+    async def write() -> None:
+        async with database.begin() as session:
+            await session.execute(text("UPDATE notes SET body = 'two'"))
+
+    async with open_database(url) as other, other.begin() as session:
+        name = (await session.execute(text("SELECT current_database()"))).scalar_one()
+        await session.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    await database.engine.dispose()
+    with pytest.raises(DatabaseUnavailable):
+        await write()
+    async with open_database(url) as other, other.begin() as session:
+        await session.execute(text("SET TRANSACTION READ WRITE"))
+        await session.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+    await write()
+
+
 async def test_a_server_that_is_away_is_unavailable() -> None:
     async with open_database("postgresql+asyncpg://postgres@127.0.0.1:9/none", LIMITS) as database:
         with pytest.raises(DatabaseUnavailable) as refused:

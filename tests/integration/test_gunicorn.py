@@ -153,6 +153,13 @@ def test_a_trailer_does_not_take_the_place_of_what_a_proxy_has_said() -> None:
     assert answer.endswith(b'"1.1.1.1"')
 
 
+def test_a_proxy_with_an_address_of_ipv4_is_trusted_where_the_socket_takes_both_kinds() -> None:
+    with serving("tests.integration.echoing_app:echoing()", {"HOST": "::"}) as server:
+        eventually(lambda: is_listening(server.port))
+        for forwarded, address in (({}, "127.0.0.1"), ({"X-Forwarded-For": "1.1.1.1"}, "1.1.1.1")):
+            assert httpx.post(server.url, headers=forwarded).json() == address
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_metrics_of_two_workers_are_as_they_are_listed_for_one(
     service: Service, tmp_path: Path, issuer: Issuer

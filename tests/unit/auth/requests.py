@@ -1,12 +1,14 @@
 """What the tests send to auth, and what they read from its answers."""
 
 import base64
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal
 
 import httpx
+import pytest
+import servicekit.database
 from auth_service.settings import AuthSettings
 from auth_service.tables import RefreshTokenRow, SessionRow
 from servicekit.database import open_database
@@ -91,6 +93,20 @@ async def verified(client: httpx.AsyncClient, token: str) -> Claims:
     """Return what `token` says to a service that has the published keys."""
     document = (await client.get("/.well-known/jwks.json")).json()
     return await TokenVerifier(PublishedKeys(document), issuer=ISSUER, audience=AUDIENCE).verify(token)
+
+
+@contextmanager
+def clock_off(by: timedelta) -> Iterator[None]:
+    """Let the clock of this process, but for that of the tokens, be wrong."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + by
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servicekit.database, "datetime", Wrong)
+        yield
 
 
 @asynccontextmanager

@@ -92,7 +92,7 @@ def test_the_service_token_is_renewed_when_its_end_is_near(
 def test_the_service_token_is_renewed_when_its_key_is_given_up(tokens: AccessTokens, ring: KeyRing) -> None:
     service_token, request = ServiceToken(tokens), httpx.Request("GET", "http://users")
     first = next(service_token.auth_flow(request)).headers["Authorization"]
-    ring.replace([new_key()])
+    ring.replace([new_key()], overlap=timedelta(minutes=16))
     second = next(service_token.auth_flow(request)).headers["Authorization"]
     assert read(second.removeprefix("Bearer "))[0]["kid"] == ring.current.key_id
     assert second != first

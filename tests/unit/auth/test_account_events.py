@@ -1,5 +1,6 @@
 """What happens to accounts ends the sessions that were opened before, and no others."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -7,14 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
-from auth_service.account_events import ENDINGS_KEPT, AccountEvents, follow_account_events
+from auth_service.account_events import ENDINGS_KEPT, AccountEvents, follow_account_events, was_ended
 from auth_service.errors import InvalidGrant
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 from prometheus_client import CollectorRegistry, generate_latest
 from servicekit.database import Database, open_database, utc_now
-from sqlalchemy import event, func, select, update
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.orm import Session
 
 from tests.asgi import running
@@ -158,6 +159,44 @@ async def test_a_database_that_fails_is_asked_again(settings: AuthSettings, user
             await database.migrate("auth_service")
             await events.catch_up()
             assert await position(database) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_sign_ins_one_over_the_other_keep_no_event_waiting(settings: AuthSettings, users: FakeUsers) -> None:
+    """SQLite lets one in at a time."""
+    users.tell("password.reset")
+    first_may_end, second_is_in, taken = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    async with follower(settings) as events, open_database(settings.database_url) as database:
+
+        async def sign_in_until(end: asyncio.Event, is_in: asyncio.Event) -> None:
+            async with database.begin() as transaction:
+                await was_ended(transaction, ADA, events_seen=0)
+                is_in.set()
+                await end.wait()
+
+        async def take() -> None:
+            await events.catch_up()
+            taken.set()
+
+        async def waiting() -> int:
+            async with database.begin() as transaction:
+                return await transaction.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")) or 0
+
+        async def event_waits() -> bool:
+            return await waiting() == 1
+
+        async def second_waits_or_is_in() -> bool:
+            return second_is_in.is_set() or await waiting() == 2
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            tasks.create_task(sign_in_until(first_may_end, first_is_in := asyncio.Event()))
+            await first_is_in.wait()
+            tasks.create_task(take())
+            await eventually(event_waits)
+            tasks.create_task(sign_in_until(taken, second_is_in))
+            await eventually(second_waits_or_is_in)
+            first_may_end.set()
+        assert await position(database) == 1
 
 
 async def position(database: Database) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 from auth_service.clients import ConfiguredClient
+from auth_service.configured_clients import adopt_configured_clients
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
+from servicekit.database import open_database
 from servicekit.settings import load_settings
 
 from tests.asgi import running
@@ -40,6 +42,13 @@ def test_clients_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert (client.id, client.token_endpoint_auth_method) == ("robot", "client_secret_basic")
 
 
+POD = {
+    "id": "pod",
+    "name": "Pod",
+    "scopes": ["users:read"],
+    "token_endpoint_auth_method": "private_key_jwt",
+    "service_account": "reports:nightly",
+}
 ROBOT = {"id": "robot", "name": "Robot", "scopes": ["users:read"], "secret_sha256": [sha256("x")]}
 
 
@@ -49,6 +58,7 @@ ROBOT = {"id": "robot", "name": "Robot", "scopes": ["users:read"], "secret_sha25
         ("{", "AUTH_CLIENTS: .*expected a list"),
         ("1", "AUTH_CLIENTS"),
         (json.dumps([ROBOT, ROBOT]), "AUTH_CLIENTS: .*each id once"),
+        (json.dumps([POD, POD | {"id": "other"}]), "AUTH_CLIENTS: .*each ServiceAccount once"),
         (json.dumps([ROBOT | {"secret_sha256": []}]), "AUTH_CLIENTS.0: .*secret_sha256"),
         (json.dumps([ROBOT | {"secret_sha256": ["plain"]}]), "AUTH_CLIENTS.0.secret_sha256.0"),
         (json.dumps([ROBOT, ROBOT | {"id": "pinhole-web"}]), "AUTH_CLIENTS.1: .*own"),
@@ -112,3 +122,35 @@ async def test_a_configured_client_takes_the_place_of_a_registered_one(settings:
     async with running(create_app(with_clients(settings, taken))) as client:
         assert_oauth_error(await ask_as_client(client, f"nightly:{secret}"), 401, "invalid_client")
         assert (await ask_as_client(client, f"nightly:{SECRET}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"one": "a:a", "two": "a:b"}, {"one": "a:b", "two": "a:a"}),
+        ({"one": "a:a"}, {"two": "a:a"}),
+        ({"one": "a:a"}, {"two": "a:a", "one": "a:b"}),
+        ({"two": "a:a"}, {"one": "a:a", "two": "a:b"}),
+    ],
+    ids=["exchanged", "renamed", "to a new one before it", "to a new one of an earlier id"],
+)
+async def test_a_service_account_goes_from_one_configured_client_to_another(
+    settings: AuthSettings, before: dict[str, str], after: dict[str, str]
+) -> None:
+    for accounts in (before, after):
+        clients = [
+            ConfiguredClient.model_validate(POD | {"id": name, "service_account": account})
+            for name, account in accounts.items()
+        ]
+        async with running(create_app(with_clients(settings, *clients))) as client:
+            listed = (await client.get("/clients", headers=bearer((await sign_in(client, "root")).json()))).json()
+    assert {row["id"]: row["service_account"] for row in listed["clients"]} == after
+
+
+async def test_a_service_account_of_a_registered_client_stops_the_start_with_a_word(settings: AuthSettings) -> None:
+    own = {name: value for name, value in POD.items() if name not in {"id", "name"}}
+    async with running(create_app(settings)) as client:
+        await register(client, "registered", **own)
+    async with open_database(settings.database_url) as database:
+        with pytest.raises(SystemExit, match=r"AUTH_CLIENTS: .*reports:nightly.*registered"):
+            await adopt_configured_clients(database, [ConfiguredClient.model_validate(POD)])

@@ -15,8 +15,9 @@ from auth_service.key_rotation import SigningKeys
 from auth_service.key_sealing import KeySealing, UnreadableKey
 from auth_service.main import create_app
 from auth_service.metrics import AuthMetrics
+from auth_service.sessions import Lifetimes, Sessions
 from auth_service.settings import AuthSettings
-from auth_service.signing_keys import states
+from auth_service.signing_keys import KeyRing, states
 from auth_service.tables import SigningKeyRow
 from cryptography.fernet import Fernet
 from servicekit.database import Database, open_database, utc_now
@@ -30,9 +31,11 @@ from sqlalchemy import select, update
 from tests.asgi import running
 from tests.eventually import eventually
 from tests.issuer import AUDIENCE, ISSUER
+from tests.unit.auth.fake_users import ADA
 from tests.unit.auth.requests import sign_in
 
 OVERLAP = timedelta(minutes=16)
+TOKEN_SECONDS = 900
 PUBLISHED_FOR = timedelta(minutes=10)
 
 
@@ -46,7 +49,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def keys_in(database: Database, algorithm: Algorithm = "ES256", *sealing: str) -> SigningKeys:
     return SigningKeys(
-        database, algorithm=algorithm, publish_for=PUBLISHED_FOR, overlap=OVERLAP, sealing=KeySealing(sealing)
+        database,
+        algorithm=algorithm,
+        publish_for=PUBLISHED_FOR,
+        token_seconds=TOKEN_SECONDS,
+        sealing=KeySealing(sealing),
     )
 
 
@@ -98,6 +105,22 @@ async def test_a_key_is_published_activated_retired_and_removed(database: Databa
     await keys.remove_over()
     assert await states_in(database) == {old: "retiring", new: "active"}
     await let_pass(database, OVERLAP)
+    await keys.remove_over()
+    assert await states_in(database) == {new: "active"}
+
+
+async def test_a_shorter_life_of_tokens_removes_no_key_before_those_that_live_longer(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (old,) = await states_in(database)
+    longer = Lifetimes(timedelta(hours=1), idle=timedelta(days=1), absolute=timedelta(days=1), grace=timedelta(0))
+    sessions = Sessions(database, longer, AuthMetrics(None))
+    await sessions.start(subject=ADA, client_id="one", scopes=frozenset({"profile"}))
+    new = await keys.publish(active_in=timedelta(0))
+    await let_pass(database, timedelta(minutes=59))
+    await keys.remove_over()
+    assert {*KeyRing(await keys.load(), overlap=keys.overlap).key_ids} == {old, new}
+    await let_pass(database, timedelta(minutes=2))
     await keys.remove_over()
     assert await states_in(database) == {new: "active"}
 

@@ -13,12 +13,13 @@ from servicekit.revocations import RevocationPage
 from sqlalchemy import insert, select
 
 from tests.asgi import running
-from tests.unit.auth.fake_users import ADA
+from tests.unit.auth.fake_users import ADA, FakeUsers
 from tests.unit.auth.requests import (
     ask_as_client,
     assert_oauth_error,
     basic,
     bearer,
+    clock_off,
     let_pass,
     refresh,
     register,
@@ -28,6 +29,7 @@ from tests.unit.auth.requests import (
     stored,
     verified,
 )
+from tests.unit.auth.test_account_events import catch_up
 from tests.unit.auth.test_sessions import GRACE, sessions_in
 
 
@@ -137,6 +139,33 @@ async def test_the_services_are_told_of_an_ended_session_for_as_long_as_its_toke
     assert (await told(client)).revocations == []
 
 
+@pytest.mark.parametrize("how", ["signed out", "signed out everywhere", "reuse", "an event", "deleted"])
+async def test_an_end_by_a_replica_whose_clock_is_behind_is_told(
+    client: httpx.AsyncClient, settings: AuthSettings, users: FakeUsers, how: str
+) -> None:
+    tokens = (await sign_in(client)).json()
+    if how == "reuse":
+        await refresh(client, tokens["refresh_token"])
+    known = (await told(client)).next
+    with clock_off(-2 * OVERLAP):
+        match how:
+            case "signed out":
+                await revoke(client, tokens["refresh_token"])
+            case "signed out everywhere":
+                await client.delete("/sessions", headers=bearer(tokens))
+            case "reuse":
+                await let_pass(settings, GRACE + timedelta(seconds=1))
+                await refresh(client, tokens["refresh_token"])
+            case "an event":
+                users.tell("password.reset")
+                await catch_up(settings)
+            case "deleted":
+                users.roles.pop(ADA)
+                await refresh(client, tokens["refresh_token"])
+    claims = await verified(client, tokens["access_token"])
+    assert [revocation.sid for revocation in (await told(client, after=known)).revocations] == [claims.session_id]
+
+
 @pytest.mark.parametrize("given", ["at the sign-in", "by a refresh", "by a retry", "to a client"])
 async def test_a_shorter_life_of_tokens_ends_no_telling_of_those_that_live_longer(
     settings: AuthSettings, given: str
@@ -184,7 +213,7 @@ async def test_many_ends_are_told_page_by_page_each_once(client: httpx.AsyncClie
             columns = {column.key: getattr(row, column.key) for column in SessionRow.__table__.columns}
             rows = [columns | {"id": new_id()} for _ in range(PAGE_SIZE + 1)]
             await transaction.execute(insert(SessionRow), rows)
-        await Revocations(database, access_token_seconds=900).end_all(ADA)  # all with one time
+        await Revocations(database, access_token_seconds=900).end_all(ADA)  # on SQLite all with one time
     first = await told(client)
     second = await told(client, after=first.next)
     assert (first.has_more, second.has_more) == (True, False)

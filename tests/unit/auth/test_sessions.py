@@ -18,7 +18,16 @@ from sqlalchemy import func, select
 
 from tests.asgi import running
 from tests.unit.auth.fake_users import ADA, FakeUsers
-from tests.unit.auth.requests import assert_oauth_error, let_pass, refresh, sign_in, signed_in, stored, verified
+from tests.unit.auth.requests import (
+    assert_oauth_error,
+    clock_off,
+    let_pass,
+    refresh,
+    sign_in,
+    signed_in,
+    stored,
+    verified,
+)
 
 GRACE = timedelta(seconds=30)
 
@@ -45,6 +54,13 @@ async def test_a_retry_within_the_grace_gets_the_same_successor(
     retry = await refresh(client, token)
     assert retry.status_code == 200
     assert retry.json()["refresh_token"] == first.json()["refresh_token"]
+
+
+async def test_a_retry_at_a_replica_whose_clock_is_ahead_is_no_reuse(client: httpx.AsyncClient) -> None:
+    token = await signed_in(client)
+    successor = (await refresh(client, token)).json()["refresh_token"]
+    with clock_off(GRACE * 2):
+        assert (await refresh(client, token)).json()["refresh_token"] == successor
 
 
 async def test_reuse_after_the_grace_ends_the_session(client: httpx.AsyncClient, settings: AuthSettings) -> None:

@@ -54,7 +54,7 @@ async def test_a_ring_publishes_what_may_verify_and_nothing_private() -> None:
     assert await ring.get(retiring.times.id)
     assert await ring.get("stranger") is None
     before = await ring.get(retiring.times.id)
-    ring.replace([retiring, active])
+    ring.replace([retiring, active], overlap=OVERLAP)
     assert await ring.get(retiring.times.id) is before
     assert await ring.get(published.times.id) is None
 

@@ -136,6 +136,19 @@ async def test_a_bcrypt_hash_lets_in_once_and_is_then_argon2id(database_url: str
         assert await read_hash(database_url, "ada") == upgraded
 
 
+async def test_a_sign_in_that_replaces_an_imported_hash_leaves_the_account_as_it_was_read(
+    database_url: str, issuer: Issuer
+) -> None:
+    async with serving(users_settings(database_url, issuer), issuer) as users:
+        path = f"/users/{(await users.create('ada'))['id']}"
+        imported = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
+        await set_hash(database_url, "ada", imported)
+        tag = (await users.http.get(path, headers=users.admin)).headers["etag"]
+        assert await users.sign_in("ada") is not None
+        assert await read_hash(database_url, "ada") != imported
+        assert (await users.http.get(path, headers={**users.admin, "If-None-Match": tag})).status_code == 304
+
+
 async def test_the_internal_routes_refuse_what_is_no_request(users: Users) -> None:
     for body in ({}, {"username": "ada"}, {"username": 1, "password": "x"}, {"username": "x" * 1025, "password": "x"}):
         response = await users.http.post("/internal/credentials/verify", json=body, headers=users.auth)

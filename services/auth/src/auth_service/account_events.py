@@ -13,9 +13,10 @@ from servicekit.background import running
 from servicekit.database import Database, utc_now
 from servicekit.logs import get_audit_log, get_logger
 from servicekit.metrics import Readings
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, delete, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from auth_service.shared_clock import shared_now
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 
 EVENTS_PATH = "/internal/events"
@@ -149,7 +150,7 @@ class AccountEvents:
             await transaction.execute(
                 update(SessionRow)
                 .where(SessionRow.events_seen > last, SessionRow.ended_at.is_(None))
-                .values(ended_at=utc_now())
+                .values(ended_at=shared_now())
             )
             feed.sequence = last
         self._position = last
@@ -168,13 +169,17 @@ async def was_ended(transaction: AsyncSession, subject: str, *, events_seen: int
 
 
 async def _lock_feed(transaction: AsyncSession, *, shared: bool = False) -> AccountFeed:
+    if not shared and transaction.get_bind().dialect.name == "postgresql":
+        # Who comes to share a row goes ahead of who waits to have it alone, so that sign-ins one over the other would
+        # keep events waiting without an end. For a table they wait in turn, and who shares the row shares the table.
+        await transaction.execute(text("LOCK TABLE account_feed IN EXCLUSIVE MODE"))
     return (await transaction.scalars(select(AccountFeed).with_for_update(read=shared))).one()
 
 
 async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> list[UUID]:
     """End the sessions that an account had before an event, but for the one that the event came from."""
-    now, subject = utc_now(), str(event.account_id)
-    transaction.add(AccountEnding(sequence=event.sequence, subject=subject, at=now))
+    subject = str(event.account_id)
+    transaction.add(AccountEnding(sequence=event.sequence, subject=subject, at=utc_now()))
     before = or_(
         SessionRow.events_seen < event.sequence,
         and_(SessionRow.events_seen.is_(None), SessionRow.created_at < event.at),  # of the version before
@@ -182,7 +187,9 @@ async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> list[
     which = [SessionRow.subject == subject, SessionRow.ended_at.is_(None), before]
     if event.details.session_id is not None:
         which.append(SessionRow.id != event.details.session_id)
-    ended = await transaction.scalars(update(SessionRow).where(*which).values(ended_at=now).returning(SessionRow.id))
+    ended = await transaction.scalars(
+        update(SessionRow).where(*which).values(ended_at=shared_now()).returning(SessionRow.id)
+    )
     if event.type == "account.erased":
         await transaction.execute(update(SessionRow).where(SessionRow.subject == subject).values(device=None))
     return list(ended)

@@ -19,16 +19,31 @@ async def adopt_configured_clients(database: Database, configured: Sequence[Conf
 
     A registered client with the id of a configured one makes way for it. A secret that stays keeps
     its sessions. What is taken away ends sessions, as if an administrator did it.
+
+    Raises:
+        SystemExit: a client that was registered under another id has the ServiceAccount of one.
     """
     async with database.begin() as transaction:
         if transaction.get_bind().dialect.name == "postgresql":
             # Replicas that start together take turns; SQLite's transactions always do.
             await transaction.execute(text("LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE"))
         wanted = {client.id: client for client in configured}
-        query = select(ClientRow).where(ClientRow.is_configured | ClientRow.id.in_(wanted))
+        accounts = {client.service_account for client in configured if client.service_account is not None}
+        query = select(ClientRow).where(
+            ClientRow.is_configured | ClientRow.id.in_(wanted) | ClientRow.service_account.in_(accounts)
+        )
         rows = {row.id: row for row in await transaction.scalars(query)}
         for client_id in rows.keys() - wanted.keys():
+            if not rows[client_id].is_configured:
+                raise SystemExit(
+                    f"AUTH_CLIENTS: the ServiceAccount {rows[client_id].service_account} is that of {client_id}, "
+                    "which was registered: delete that client first, or use its id"
+                )
             await remove(transaction, rows[client_id])
+        for client_id in rows.keys() & wanted.keys():
+            if rows[client_id].service_account != wanted[client_id].service_account:
+                rows[client_id].service_account = None  # another may get it, and two never have the same
+        await transaction.flush()
         for client in configured:
             row = rows.get(client.id)
             if row is None:

@@ -44,7 +44,7 @@ async def _follow(keys: SigningKeys, ring: KeyRing, metrics: AuthMetrics, rotati
             if rotation_days > 0:
                 await keys.rotate_if_older(timedelta(days=rotation_days))
             loaded = await keys.load()
-            ring.replace(loaded)
+            ring.replace(loaded, overlap=keys.overlap)
             metrics.show_signing_key(ring.created_at)
             if "over" in states([key.times for key in loaded], utc_now(), overlap=keys.overlap).values():
                 await keys.remove_over()

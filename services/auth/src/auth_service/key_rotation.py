@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from auth_service.access_tokens import SERVICE_TOKEN_SECONDS
 from auth_service.errors import SigningKeyNotFound
 from auth_service.key_sealing import KeySealing
+from auth_service.sessions import longest_lifetime
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import KeyTimes, RingKey, states
 from auth_service.tables import SigningKeyRow
@@ -38,21 +39,23 @@ class SigningKeys:
         *,
         algorithm: Algorithm,
         publish_for: timedelta,
-        overlap: timedelta,
+        token_seconds: int,
         sealing: KeySealing,
     ) -> None:
-        """Take how long a key is `publish`ed before it signs, and tokens live after it did."""
+        """Take how long a key is `publish`ed before it signs, and tokens live that are made now."""
         self._database = database
         self._algorithm = algorithm
         self._publish_for = publish_for
         self._sealing = sealing
         self._known: dict[str, SigningKey] = {}
-        self.overlap = overlap
+        self._token_seconds = token_seconds
+        self.overlap = timedelta(seconds=token_seconds) + CLOCK_MARGIN
+        """How long tokens outlive the change of their key, as the keys were read last."""
 
     async def list_times(self) -> list[KeyTimes]:
         """Return the keys that were not revoked, without their secrets."""
         async with self._database.begin() as transaction:
-            return await _read_times(transaction)
+            return await self._read_times(transaction)
 
     async def load(self) -> list[RingKey]:
         """Return the keys that were not revoked; what is known of one before is not read again.
@@ -61,7 +64,7 @@ class SigningKeys:
             UnreadableKey: one is sealed, and not with a key that is here.
         """
         async with self._database.begin() as transaction:
-            times = await _read_times(transaction)
+            times = await self._read_times(transaction)
             unknown = {key.id for key in times} - self._known.keys()
             if unknown:
                 query = select(SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.private_pem)
@@ -113,7 +116,8 @@ class SigningKeys:
         spare = await asyncio.to_thread(SigningKey.generate, self._algorithm)
         async with self._locked() as transaction:
             row = await _get(transaction, key_id)
-            before = states(await _read_times(transaction), utc_now(), overlap=self.overlap)
+            keys = await self._read_times(transaction)
+            before = states(keys, utc_now(), overlap=self.overlap)
             now = row.revoked_at = utc_now()
             row.private_pem = ""
             if before[key_id] == "active":
@@ -128,7 +132,8 @@ class SigningKeys:
         """Forget keys of which no token lives any more."""
         async with self._locked() as transaction:
             now = utc_now()
-            current = states(await _read_times(transaction), now, overlap=self.overlap)
+            keys = await self._read_times(transaction)
+            current = states(keys, now, overlap=self.overlap)
             over = [key_id for key_id, state in current.items() if state == "over"]
             await transaction.execute(delete(SigningKeyRow).where(SigningKeyRow.id.in_(over)))
             await transaction.execute(delete(SigningKeyRow).where(SigningKeyRow.revoked_at < now - REVOKED_KEPT))
@@ -142,7 +147,7 @@ class SigningKeys:
         # Outside the transaction: an RSA key takes a while.
         key = await asyncio.to_thread(SigningKey.generate, self._algorithm)
         async with self._locked() as transaction:
-            if not is_needed(await _read_times(transaction)):
+            if not is_needed(await self._read_times(transaction)):
                 return None  # another replica was faster
             self._store(transaction, key, utc_now() + active_in)
         audit.info("signing_key_created", key_id=key.key_id, algorithm=key.algorithm)
@@ -159,6 +164,15 @@ class SigningKeys:
             )
         )
 
+    async def _read_times(self, transaction: AsyncSession) -> list[KeyTimes]:
+        self.overlap = await longest_lifetime(transaction, at_least_seconds=self._token_seconds) + CLOCK_MARGIN
+        columns = (SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.created_at, SigningKeyRow.active_from)
+        rows = await transaction.execute(select(*columns).where(SigningKeyRow.revoked_at.is_(None)))
+        return [
+            KeyTimes(row.id, cast(Algorithm, row.algorithm), row.created_at, row.active_from or row.created_at)
+            for row in rows
+        ]
+
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[AsyncSession]:
         async with self._database.begin() as transaction:
@@ -170,23 +184,13 @@ class SigningKeys:
 
 def signing_keys_of(database: Database, settings: AuthSettings) -> SigningKeys:
     """Return the stored keys, as the settings want them."""
-    longest_lived_seconds = max(settings.access_token_seconds, SERVICE_TOKEN_SECONDS)
     return SigningKeys(
         database,
         algorithm=settings.signing_algorithm,
         publish_for=timedelta(seconds=settings.key_publish_seconds),
-        overlap=timedelta(seconds=longest_lived_seconds) + CLOCK_MARGIN,
+        token_seconds=max(settings.access_token_seconds, SERVICE_TOKEN_SECONDS),
         sealing=KeySealing(settings.key_encryption_keys.get_secret_value()),
     )
-
-
-async def _read_times(transaction: AsyncSession) -> list[KeyTimes]:
-    columns = (SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.created_at, SigningKeyRow.active_from)
-    rows = await transaction.execute(select(*columns).where(SigningKeyRow.revoked_at.is_(None)))
-    return [
-        KeyTimes(row.id, cast(Algorithm, row.algorithm), row.created_at, row.active_from or row.created_at)
-        for row in rows
-    ]
 
 
 async def _get(transaction: AsyncSession, key_id: str) -> SigningKeyRow:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from servicekit.database import Database, utc_now
+from servicekit.database import Database
 from servicekit.logs import get_audit_log
 from servicekit.revocations import Revocation, RevocationPage
 from servicekit.token_form import InvalidToken
 from servicekit.tokens import TokenVerifier
-from sqlalchemy import ColumnElement, and_, func, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import InvalidGrant
-from auth_service.sessions import digest
+from auth_service.sessions import digest, longest_lifetime
+from auth_service.shared_clock import shared_now
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 CURSOR = r"^[0-9]{1,16}(_[0-9a-f]{32})?$"
@@ -71,9 +72,9 @@ class Revocations:
 
     async def list_ended(self, after: str | None) -> RevocationPage:
         """Return the next ended sessions `after` a cursor of the form `CURSOR`, or all that still matter."""
-        now = utc_now()
         async with self._database.begin() as transaction:
-            told_for = await self._told_for(transaction)
+            now = (await transaction.scalars(select(shared_now()))).one()
+            told_for = await longest_lifetime(transaction, at_least_seconds=self._access_token_seconds) + MARGIN
             query = select(SessionRow.id, SessionRow.ended_at).where(
                 _is_behind(after), SessionRow.ended_at > now - told_for
             )
@@ -88,11 +89,6 @@ class Revocations:
             next=f"{_microseconds(rows[-1][1])}_{rows[-1][0].hex}" if has_more else f"{_microseconds(now - OVERLAP)}",
             has_more=has_more,
         )
-
-    async def _told_for(self, transaction: AsyncSession) -> timedelta:
-        """Return how long ends are told: where the setting was longer before, tokens of then live for longer."""
-        longest = await transaction.scalar(select(func.max(SessionRow.access_token_seconds))) or 0
-        return timedelta(seconds=max(longest, self._access_token_seconds)) + MARGIN
 
     async def _end(self, *which: ColumnElement[bool]) -> Sequence[UUID]:
         async with self._database.begin() as transaction:
@@ -112,7 +108,7 @@ class Revocations:
 
 async def end_sessions(transaction: AsyncSession, *which: ColumnElement[bool]) -> Sequence[UUID]:
     """End the sessions of which all of `which` is true, and return their ids."""
-    unended = update(SessionRow).where(*which, SessionRow.ended_at.is_(None)).values(ended_at=utc_now())
+    unended = update(SessionRow).where(*which, SessionRow.ended_at.is_(None)).values(ended_at=shared_now())
     session_ids = (await transaction.scalars(unended.returning(SessionRow.id))).all()
     for session_id in session_ids:
         audit.info("session_ended", session_id=str(session_id))

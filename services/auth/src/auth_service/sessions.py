@@ -11,12 +11,13 @@ from uuid import UUID
 
 from servicekit.database import Database, new_id, utc_now
 from servicekit.logs import get_audit_log
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.account_events import was_ended
 from auth_service.errors import InvalidGrant
 from auth_service.metrics import AuthMetrics
+from auth_service.shared_clock import shared_now
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 PURGE_AFTER = timedelta(days=1)
@@ -152,13 +153,16 @@ class Sessions:
             InvalidGrant: the session has ended since, or the token is used before.
         """
         now = utc_now()
-        unused = update(RefreshTokenRow).where(
-            RefreshTokenRow.hash == digest(refresh_token), RefreshTokenRow.used_at.is_(None)
+        use = (
+            update(RefreshTokenRow)
+            .where(RefreshTokenRow.hash == digest(refresh_token), RefreshTokenRow.used_at.is_(None))
+            .values(used_at=shared_now())
+            .returning(RefreshTokenRow.hash)
         )
         async with self._database.begin() as transaction:
             # Of all who try at the same time, the database lets one set `used_at`. It comes before
             # any reading, so that the others wait here and then see what the first one did.
-            is_first = await transaction.scalar(unused.values(used_at=now).returning(RefreshTokenRow.hash)) is not None
+            is_first = await transaction.scalar(use) is not None
             row = await _live_session(transaction, refresh_token)
             if row is not None and is_first:
                 transaction.add(_token_row(_successor(row, refresh_token), row.id, now))
@@ -174,11 +178,7 @@ class Sessions:
     async def end(self, session_id: UUID) -> None:
         """End a session: none of its refresh tokens works any more."""
         async with self._database.begin() as transaction:
-            await transaction.execute(
-                update(SessionRow)
-                .where(SessionRow.id == session_id, SessionRow.ended_at.is_(None))
-                .values(ended_at=utc_now())
-            )
+            await _end(transaction, session_id)
         audit.info("session_ended", session_id=str(session_id))
 
     async def _is_usable(self, transaction: AsyncSession, row: SessionRow, refresh_token: str) -> bool:
@@ -187,9 +187,10 @@ class Sessions:
         if used_at is None:
             return True
         was_answered = await _used_at(transaction, _successor(row, refresh_token)) is not None
-        if not was_answered and utc_now() - used_at <= self._lifetimes.grace:
+        now = (await transaction.scalars(select(shared_now()))).one()
+        if not was_answered and now - used_at <= self._lifetimes.grace:
             return True
-        row.ended_at = utc_now()
+        await _end(transaction, row.id)
         self._metrics.refresh_token_was_reused()
         audit.warning("refresh_token_reused", session_id=str(row.id))
         return False
@@ -208,6 +209,17 @@ class Sessions:
 
     def _expiry(self, created_at: datetime, now: datetime) -> datetime:
         return min(now + self._lifetimes.idle, created_at + self._lifetimes.absolute)
+
+
+async def _end(transaction: AsyncSession, session_id: UUID) -> None:
+    unended = update(SessionRow).where(SessionRow.id == session_id, SessionRow.ended_at.is_(None))
+    await transaction.execute(unended.values(ended_at=shared_now()))
+
+
+async def longest_lifetime(transaction: AsyncSession, *, at_least_seconds: int) -> timedelta:
+    """Return how long an access token that is about may live: where the setting was longer before, some do longer."""
+    longest = await transaction.scalar(select(func.max(SessionRow.access_token_seconds))) or 0
+    return timedelta(seconds=max(longest, at_least_seconds))
 
 
 async def _live_session(transaction: AsyncSession, refresh_token: str) -> SessionRow | None:

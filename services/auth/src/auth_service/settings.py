@@ -115,9 +115,12 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
 
     @field_validator("clients")
     @classmethod
-    def _each_id_stands_once(cls, clients: tuple[ConfiguredClient, ...]) -> tuple[ConfiguredClient, ...]:
+    def _no_two_are_one(cls, clients: tuple[ConfiguredClient, ...]) -> tuple[ConfiguredClient, ...]:
         if len({client.id for client in clients}) < len(clients):
             raise ValueError("expected each id once")
+        accounts = [client.service_account for client in clients if client.service_account is not None]
+        if len(set(accounts)) < len(accounts):
+            raise ValueError("expected each ServiceAccount once")
         return clients
 
     @property

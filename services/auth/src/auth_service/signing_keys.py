@@ -56,12 +56,12 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[RingKey], *, overlap: timedelta) -> None:
         """Take at least one key."""
-        self._overlap = overlap
         self._public_keys: dict[str, PublicKey] = {}
-        self.replace(keys)
+        self.replace(keys, overlap=overlap)
 
-    def replace(self, keys: Sequence[RingKey]) -> None:
+    def replace(self, keys: Sequence[RingKey], *, overlap: timedelta) -> None:
         """Hold `keys` from now on, at least one of them."""
+        self._overlap = overlap
         self._keys = {key.times.id: key for key in sorted(keys, key=lambda key: (key.times.active_from, key.times.id))}
         # The same objects for the same keys: what a verifier remembers is of one of them.
         self._public_keys = {

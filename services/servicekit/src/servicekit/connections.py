@@ -8,6 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool, QueuePool
@@ -18,6 +19,8 @@ from servicekit.settings import ServiceSettings
 # PostgreSQL: connection lost (08), out of resources (53), stopped by an operator or a time-out (57), lock
 # not available, deadlock, serialization failure.
 _PASSING_STATES = ("08", "53", "57", "55P03", "40P01", "40001")
+
+_READ_ONLY = "25006"
 
 _MAX_KEEPALIVE_SECONDS = 32767  # of Linux
 
@@ -159,6 +162,15 @@ class PoolMetrics:
         event.listen(pool, "checkout", checked_out)
         event.listen(pool, "checkin", checked_in)
         event.listen(pool, "close", lambda *_: idle.dec())
+
+
+def leave_if_read_only(error: ExceptionContext) -> None:
+    """Give up the connections to a server that takes no writes any more: another has taken over, and new ones reach it.
+
+    They answer otherwise, so that nothing else would end them.
+    """
+    if getattr(error.original_exception, "sqlstate", None) == _READ_ONLY:
+        error.is_disconnect = True
 
 
 def is_passing(error: Exception) -> bool:

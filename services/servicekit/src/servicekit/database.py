@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from uuid_utils.compat import uuid7
 
-from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics, is_passing
+from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics, is_passing, leave_if_read_only
 from servicekit.logs import get_logger
 
 _SQLITE_BUSY_SECONDS = 5
@@ -163,6 +163,7 @@ async def open_database(
         event.listen(engine.sync_engine, "begin", _begin_immediate)
     else:
         event.listen(engine.sync_engine, "connect", limits.end_if_silent)
+        event.listen(engine.sync_engine, "handle_error", leave_if_read_only)
     try:
         yield Database(engine, metrics)
     finally:

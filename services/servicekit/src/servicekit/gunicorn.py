@@ -68,14 +68,21 @@ class EndingServer(Server):
         super().handle_exit(sig, frame)
 
 
-class HeadersOnlyProtocol(HttpToolsProtocol):
-    """Takes no field of a trailer for one of the header: a proxy in front has set the header, and lets trailers pass.
+class BehindProxyProtocol(HttpToolsProtocol):
+    """Believes a proxy, wherever it comes from, and nobody else."""
 
-    uvicorn goes on with the list that the application was given.
-    """
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Write an address of IPv4 as such: on a socket of IPv6 it has another form, that no setting names."""
+        super().connection_made(transport)
+        if self.client is not None:
+            host, port = self.client
+            self.client = (host.removeprefix("::ffff:"), port)
 
     def on_headers_complete(self) -> None:
-        """Give the application a list of its own."""
+        """Give the application a list of its own, that uvicorn does not go on with.
+
+        So no field of a trailer passes for one of the header: a proxy has set the header, and lets trailers pass.
+        """
         self.scope["headers"] = self.headers.copy()
         super().on_headers_complete()
 
@@ -84,7 +91,7 @@ class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has 
     """A worker of which the master knows whether it has ever served."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
-        "http": HeadersOnlyProtocol,
+        "http": BehindProxyProtocol,
         "server_header": False,
         "timeout_graceful_shutdown": _settings.graceful_timeout_seconds - CLOSING_SECONDS,
     }

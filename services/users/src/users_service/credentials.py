@@ -3,6 +3,7 @@
 A hash takes tens of milliseconds and may have to wait; SQLite has one writer.
 """
 
+from typing import Any
 from uuid import UUID
 
 from servicekit.auth import Principal
@@ -55,7 +56,8 @@ async def _verify(database: Database, passwords: Passwords, login: str, password
         return None
     if verdict.upgraded_hash is not None:
         async with database.begin() as session:
-            await _replace_hash(session, account, verdict.upgraded_hash)
+            # As it was: for its reader the account is the same, and so has to be its tag.
+            await _replace_hash(session, account, verdict.upgraded_hash, updated_at=Account.updated_at)
         audit.info("password_hash_upgraded", account_id=str(account.id))
     return account, last_event
 
@@ -123,12 +125,12 @@ def _own_name(account_id: UUID) -> str:
     return f"own {account_id}"
 
 
-async def _replace_hash(session: AsyncSession, account: Account, new_hash: str) -> bool:
+async def _replace_hash(session: AsyncSession, account: Account, new_hash: str, **others: Any) -> bool:
     """Replace the hash that was verified; False if it is no longer the stored one."""
     result = await session.execute(
         update(Account)
         .where(Account.id == account.id, Account.password_hash == account.password_hash)
-        .values(password_hash=new_hash)
+        .values(password_hash=new_hash, **others)
         .returning(Account.id)
     )
     return result.first() is not None
