@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.flavours import CHARTS, Flavour, Object, named, template
+from tests.charts.flavours import CHARTS, ROOT, Flavour, Object, named, template
 
 RULES = {
     "groups": [{"name": "g", "rules": [{"alert": "Down", "expr": "up == 0", "annotations": {"a": "{{ $labels.x }}"}}]}]
@@ -25,6 +25,20 @@ def charts(tmp_path: Path) -> Path:
     (copy / "pinhole/files/rules/some.yaml").write_text(yaml.safe_dump(RULES))
     (copy / "pinhole/files/dashboards/some.json").write_text(json.dumps({"title": "{{ some }}"}))
     return copy
+
+
+def test_what_the_documentation_shows_is_chosen_by_one_prometheus_whole() -> None:
+    # Rules without the monitors would have nothing to tell, and nobody would learn of it.
+    document = (ROOT / "docs/alerts.md").read_text().split("```yaml\n")[1].split("```")[0]
+    done = template(Flavour(document=document))
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    chosen = [each for each in found if each["metadata"]["labels"].get("release") == "kube-prometheus-stack"]
+    monitors = [each["metadata"]["name"] for each in chosen if each["kind"] == "ServiceMonitor"]
+    assert sorted(monitors) == ["ph-auth", "ph-inference", "ph-users"]
+    rules = [each for each in found if each["kind"] == "PrometheusRule"]
+    assert rules
+    assert all(rule in chosen for rule in rules)
 
 
 def test_each_file_becomes_an_object_as_it_is(charts: Path) -> None:

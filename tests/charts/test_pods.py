@@ -131,6 +131,12 @@ def test_a_gpu_is_asked_for_where_nothing_else_is(kind: str) -> None:
     assert container["resources"][kind] == {"nvidia.com/gpu": 1}
 
 
+def test_a_gpu_is_had_by_nodes_without_the_labels_and_taints_of_nvidia() -> None:
+    # Helm takes what is not named from the defaults: null alone leaves a map out.
+    spec = of_inference("inference.gpu.nodeSelector=null", "inference.gpu.tolerations=null")["template"]["spec"]
+    assert not {"nodeSelector", "tolerations"} & spec.keys()
+
+
 def test_a_gpu_may_be_claimed() -> None:
     name = "dynamic resource allocation"
     spec = named(name, "Deployment", "ph-inference")["spec"]["template"]["spec"]

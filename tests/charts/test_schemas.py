@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_snake
 from servicekit.settings import ServiceSettings
 from users_service.settings import UsersSettings
 
-from tests.charts.flavours import CHARTS, FLAVOURS, Flavour, helm, render, template
+from tests.charts.flavours import CHARTS, FLAVOURS, Flavour, helm, objects, render, template
 from tests.charts.tools import assert_valid, find_tool
 
 NAMES = ("auth", "users", "inference", "pinhole")
@@ -86,6 +86,14 @@ def test_a_value_that_is_misspelt_or_of_another_type_is_refused(chart: str, sett
     assert done.returncode != 0
     assert "schema" in done.stderr
     assert place in done.stderr
+
+
+@pytest.mark.parametrize("key", ["nodeSelector", "tolerations", "podLabels"])
+def test_a_key_with_nothing_behind_it_is_as_one_that_is_not_there(key: str) -> None:
+    done = template(Flavour(("gpu",), document=f"inference:\n  {key}:\ningress:\n  annotations:\n"))
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each["kind"] != "Secret"]
+    assert found == [each for each in objects("gpu") if each["kind"] != "Secret"]
 
 
 def test_an_umbrella_of_others_may_have_globals_of_its_own() -> None:

@@ -20,7 +20,7 @@ spec:
   template:
     metadata:
       labels:
-        {{- mergeOverwrite (include "servicekit.labels" . | fromYaml) .Values.podLabels | toYaml | nindent 8 }}
+        {{- mergeOverwrite (include "servicekit.labels" . | fromYaml) (.Values.podLabels | default dict) | toYaml | nindent 8 }}
       annotations:
         checksum/config: {{ include "servicekit.configMap" . | sha256sum }}
         {{- with include "servicekit.givenSecrets" . }}
@@ -125,7 +125,7 @@ nodeSelector:
 {{- end }}
 {{- $tolerations := .Values.tolerations }}
 {{- if (.Values.gpu).enabled }}
-{{- $tolerations = concat $tolerations .Values.gpu.tolerations }}
+{{- $tolerations = concat ($tolerations | default list) (.Values.gpu.tolerations | default list) }}
 {{- end }}
 {{- with $tolerations }}
 tolerations:
@@ -151,9 +151,9 @@ topologySpreadConstraints:
 {{- define "servicekit.nodeSelector" -}}
 {{- $gpu := dict }}
 {{- if (.Values.gpu).enabled }}
-{{- $gpu = deepCopy .Values.gpu.nodeSelector }}
+{{- $gpu = .Values.gpu.nodeSelector | default dict | deepCopy }}
 {{- end }}
-{{- mergeOverwrite $gpu .Values.nodeSelector | toYaml }}
+{{- mergeOverwrite $gpu (.Values.nodeSelector | default dict) | toYaml }}
 {{- end }}
 
 {{/* Which pod a span comes from, by OpenTelemetry's names; see its "Specifying resource information via an environment variable". */}}
