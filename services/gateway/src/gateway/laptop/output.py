@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from honcho.manager import SYSTEM_PRINTER_NAME
+from servicekit.settings import BAD_CONFIGURATION
 
 from gateway.laptop.data_folder import DataFolder
 from gateway.laptop.errors import CannotStart
@@ -74,8 +75,12 @@ class Output:
         return self._last_warnings[name]
 
     def reason(self, name: str) -> str:
-        """Return why a child has stopped, by the last line that it printed."""
-        for line in reversed(self._last_lines[name]):
+        """Return why a child has stopped: its bad settings, on lines where there are several, or its last line."""
+        lines = list(self._last_lines[name])
+        if BAD_CONFIGURATION in lines:
+            told = lines[lines.index(BAD_CONFIGURATION) :]
+            return "\n".join(told) if len(told) > 2 else told[-1].strip()
+        for line in reversed(lines):
             if not _NO_REASON.match(line):
                 return line.strip().removeprefix("SystemExit: ")
         return "it said nothing"
