@@ -206,6 +206,16 @@ def test_all_bad_settings_of_a_child_are_shown_without_their_values(start: Start
         assert value not in errors
 
 
+def test_a_misspelt_setting_is_told_before_the_welcome(start: Start) -> None:
+    run = start(GATEWAY_MAX_BODI_BYTES="12345")
+    line = next(line for line in run.until_welcome().splitlines() if "unknown_setting" in line)
+    assert line.startswith("gateway   | ")
+    assert "GATEWAY_MAX_BODI_BYTES" in line
+    assert "GATEWAY_MAX_BODY_BYTES" in line
+    assert "12345" not in line
+    assert run.end(signal.SIGINT)[0] == 0
+
+
 def test_a_child_whose_lifespan_fails_is_named_with_its_reason(start: Start) -> None:
     run = start(BREAKING="inference")
     status, _, errors = run.end()

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from honcho.manager import SYSTEM_PRINTER_NAME
 from servicekit.settings import BAD_CONFIGURATION
+from servicekit.starting import UNKNOWN_SETTING
 
 from gateway.laptop.data_folder import DataFolder
 from gateway.laptop.errors import CannotStart
@@ -58,7 +59,10 @@ class Output:
             file.close()
 
     def write(self, message: Any) -> None:
-        """Take one line; honcho's own, about what it starts and stops, are passed over."""
+        """Take one line; honcho's own, about what it starts and stops, are passed over.
+
+        A setting that is not known is shown in any case: a file is where nobody would look for it.
+        """
         if message.name == SYSTEM_PRINTER_NAME:
             return
         line = message.data.decode("utf-8", "replace").rstrip()
@@ -67,7 +71,7 @@ class Output:
             self._last_warnings[message.name] = " ".join(warning[1].split())
         with contextlib.suppress(OSError):  # a full disk: the children tell of it themselves
             self._files[message.name].write(f"{line}\n")
-        if self.is_shown:
+        if self.is_shown or UNKNOWN_SETTING in line:
             say(f"{message.name.ljust(self.width)} | {line}")
 
     def last_warning(self, name: str) -> str:
