@@ -38,8 +38,12 @@ def environment(service: str, folder: Path, issuer: Issuer, **variables: str) ->
         "PYTHONDONTWRITEBYTECODE": "1",
         f"{prefix}_ISSUER": ISSUER,
         f"{prefix}_AUDIENCE": AUDIENCE,
-        f"{prefix}_AUTH_URL": issuer.url,
-        f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/data/{service}.db",
+        **({} if service == "auth" else {f"{prefix}_AUTH_URL": issuer.url}),
+        **(
+            {}
+            if service == "inference"
+            else {f"{prefix}_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/data/{service}.db"}
+        ),
         "LOG_LEVEL": "INFO",
         **variables,
     }
@@ -267,6 +271,17 @@ def test_a_bad_setting_ends_the_start(service: str, variable: str, value: str, t
     assert server.process.returncode == (1 if variable in ("PORT", "WORKERS") else 3)
     assert f"{variable}: " in logged
     assert "Traceback" not in logged
+
+
+def test_a_misspelt_setting_is_told_once_by_all_workers(tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment("auth", tmp_path, issuer, WORKERS="2", AUTH_ACESS_TOKEN_SECONDS="60")
+    with serving(app("auth"), variables, folder=tmp_path / "work") as server:
+        server.wait_until_ready()
+        server.process.terminate()
+        _, logged = server.process.communicate(timeout=60)
+    lines = [json.loads(line) for line in logged.splitlines()]
+    told = [line["variable"] for line in lines if line["event"] == "unknown_setting"]
+    assert told == ["AUTH_ACESS_TOKEN_SECONDS"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_bad_value_stops_the_start_with_its_variable(
 
 def test_lifetimes_that_contradict_each_other_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTH_REFRESH_IDLE_SECONDS", "60")
-    with pytest.raises(SystemExit, match="access_token_seconds <= refresh_idle_seconds"):
+    with pytest.raises(SystemExit, match="AUTH_ACCESS_TOKEN_SECONDS <= AUTH_REFRESH_IDLE_SECONDS"):
         load_settings(AuthSettings)
 
 

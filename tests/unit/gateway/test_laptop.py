@@ -192,6 +192,30 @@ def test_a_child_that_fails_at_start_is_named_with_its_reason(start: Start) -> N
     assert run.left_behind() == []
 
 
+def test_all_bad_settings_of_a_child_are_shown_without_their_values(start: Start) -> None:
+    run = start(GATEWAY_MAX_BODY_BYTES="minus nine", GATEWAY_AUTH_URL="ftp://ada:hunter2@auth", LOG_FORMAT="colourful")
+    status, _, errors = run.end()
+    assert status == 1
+    first, *lines = errors.splitlines()
+    # LOG_FORMAT is bad for the gateway alone here: the stand-ins have no settings.
+    assert first == "pinhole: gateway has stopped: bad configuration"
+    assert [line.split(": ")[0] for line in lines] == ["  LOG_FORMAT", "  GATEWAY_AUTH_URL", "  GATEWAY_MAX_BODY_BYTES"]
+    assert lines[0] == "  LOG_FORMAT: Input should be 'json' or 'console'"
+    assert lines[2].endswith(" (see .pinhole/logs/gateway.log)")
+    for value in ("minus nine", "hunter2", "colourful"):
+        assert value not in errors
+
+
+def test_a_misspelt_setting_is_told_before_the_welcome(start: Start) -> None:
+    run = start(GATEWAY_MAX_BODI_BYTES="12345")
+    line = next(line for line in run.until_welcome().splitlines() if "unknown_setting" in line)
+    assert line.startswith("gateway   | ")
+    assert "GATEWAY_MAX_BODI_BYTES" in line
+    assert "GATEWAY_MAX_BODY_BYTES" in line
+    assert "12345" not in line
+    assert run.end(signal.SIGINT)[0] == 0
+
+
 def test_a_child_whose_lifespan_fails_is_named_with_its_reason(start: Start) -> None:
     run = start(BREAKING="inference")
     status, _, errors = run.end()

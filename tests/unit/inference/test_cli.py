@@ -56,7 +56,7 @@ def test_a_calibration_is_made_reported_and_served(models: Path) -> None:
 
 @pytest.mark.parametrize(
     ("model", "pictures", "reason"),
-    [("none", DATA, "there is no model none: there is net"), ("net", DATA / "x", "has 0 pictures")],
+    [("none", DATA, "there is no model none: there is net"), ("net", DATA.parent / "unit", "has 0 pictures")],
 )
 def test_what_cannot_be_done_is_status_1_with_the_reason(models: Path, model: str, pictures: Path, reason: str) -> None:
     result = run("--model", model, "--pictures", pictures, "--output", models.with_name("out"))
@@ -68,6 +68,24 @@ def test_what_cannot_be_done_is_status_1_with_the_reason(models: Path, model: st
 def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(models: Path) -> None:
     result = run("--model", "none", "--pictures", DATA, "--output", models.with_name("out") / "net")
     assert (result.exit_code, result.stderr) == (1, f"there is no folder {models.with_name('out')} to write to\n")
+
+
+def test_pictures_that_are_not_there_and_a_folder_in_the_place_of_the_file_are_said_too(models: Path) -> None:
+    missing = models.with_name("pictures")
+    result = run("--model", "none", "--pictures", missing, "--output", models.with_name("out"))
+    assert (result.exit_code, result.stderr) == (1, f"there is no folder {missing}\n")
+    result = run("--model", "none", "--pictures", DATA, "--output", models.parent)
+    assert (result.exit_code, result.stderr) == (1, f"{models.parent} is a folder, and no file to write\n")
+
+
+def test_a_file_that_is_no_picture_is_named_once(models: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.png", "b.png"):
+        (pictures / name).write_text("no picture")
+    result = run("--model", "net", "--pictures", pictures, "--output", models.with_name("out"))
+    assert result.exit_code == 1
+    assert f"cannot read {pictures / 'a.png'}: it is no picture\n" in result.stderr
 
 
 @pytest.mark.parametrize("broken", ["a.png", "b.png"])

@@ -87,6 +87,13 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, write: Callabl
         read_ranges(path, digest="abc")
 
 
+def test_a_file_that_cannot_be_read_is_named_once(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "nowhere" / "ranges", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(ModelUnavailable) as unread:
+            read_ranges(path, digest="abc")
+        assert str(unread.value) == f"cannot read the calibration {path}: {reason}"
+
+
 def test_the_ranges_of_another_network_are_refused(calibrated: Path) -> None:
     other = tiny_model(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     with pytest.raises(ModelUnavailable, match="of another network"):

@@ -26,6 +26,19 @@ def test_models_are_controlled_in_one_worker_only(monkeypatch: pytest.MonkeyPatc
         load_settings(InferenceSettings)
 
 
+def test_all_that_does_not_go_together_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERENCE_MAX_QUEUE_SIZE", "7")
+    monkeypatch.setenv("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT", "1")
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(InferenceSettings)
+    assert [line.split(" must ")[0] for line in str(stopped.value).splitlines()] == [
+        "bad configuration",
+        "  INFERENCE_MAX_QUEUE_SIZE",
+        "  INFERENCE_MAX_BODY_BYTES_IN_FLIGHT",
+        "  INFERENCE_MAX_BODY_BYTES_IN_FLIGHT",
+    ]
+
+
 def test_a_value_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERENCE_MAX_IMAGE_BYTES", "1000")
     assert load_settings(InferenceSettings).max_image_bytes == 1000

@@ -1,5 +1,6 @@
 """Configuration: where values come from, and what a bad one says."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ class Settings(ServiceSettings):
 
     workers: PositiveInt = 2
     key: SecretStr | None = None
+    places: Mapping[str, str] | None = None
 
 
 def test_values_come_from_prefixed_variables_and_shared_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +54,29 @@ def test_a_file_that_is_not_there_stops_with_the_variable(monkeypatch: pytest.Mo
     monkeypatch.setenv("SAMPLE_KEY_FILE", "/nowhere/key")
     with pytest.raises(SystemExit, match="SAMPLE_KEY_FILE: cannot read /nowhere/key: No such file"):
         load_settings(Settings)
+
+
+def test_all_that_is_bad_is_said_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLE_WORKERS", "some")
+    monkeypatch.setenv("SAMPLE_KEY_FILE", "/nowhere/key")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(Settings)
+    first, *lines = str(stopped.value).splitlines()
+    assert first == "bad configuration"
+    assert sorted(lines) == [
+        "  LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'",
+        "  SAMPLE_KEY_FILE: cannot read /nowhere/key: No such file or directory",
+        "  SAMPLE_WORKERS: Input should be a valid integer, unable to parse string as an integer",
+    ]
+
+
+def test_what_should_be_json_and_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMPLE_PLACES", "{here")
+    with pytest.raises(SystemExit) as stopped:
+        load_settings(Settings)
+    assert "\n  SAMPLE_PLACES: " in str(stopped.value)
+    assert "{here" not in str(stopped.value)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import stat
 import subprocess
 import sysconfig
@@ -228,6 +229,56 @@ def test_who_looks_on_sees_how_far_an_import_is(run: Run, database_url: str, tmp
     again = run("import", file)
     assert again.exit_code == 1
     assert again.stderr == "", "nobody looks at a file"
+
+
+def test_an_export_that_is_interrupted_leaves_what_was_there_and_nothing_beside_it(
+    run: Run, database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    file = folder / "accounts.ndjson"
+    file.write_text("of yesterday\n")
+    command = (Path(sysconfig.get_path("scripts")) / "pinhole-users", "export", file)
+    variables = {**os.environ, "USERS_DATABASE_URL": database_url, "USERS_MIGRATE_AT_START": "false"}
+
+    async def interrupt() -> int:
+        async with open_database(database_url) as database, database.begin() as session:
+            is_sqlite = session.get_bind().dialect.name == "sqlite"
+            await session.execute(text("SELECT 1" if is_sqlite else "LOCK TABLE accounts"))
+            process = await asyncio.create_subprocess_exec(*command, env=variables)
+            async with asyncio.timeout(60):
+                while file.read_text() and len(list(folder.iterdir())) == 1:  # noqa: ASYNC110 nobody tells
+                    await asyncio.sleep(0.05)
+                process.send_signal(signal.SIGINT)
+                return await process.wait()
+
+    assert asyncio.run(interrupt()) != 0
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(file.name, "of yesterday\n")]
+
+
+def test_an_export_goes_into_a_pipe_and_to_where_a_link_leads(run: Run, tmp_path: Path) -> None:
+    run("import", "-", input=lines(person("ada")))
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    assert run("export", pipe).exit_code == 0
+    assert json.loads(reader.communicate(timeout=60)[0])["username"] == "ada"
+
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere" / "file")
+    assert run("export", link).exit_code == 0
+    assert link.is_symlink()
+    assert json.loads(link.read_text())["username"] == "ada"
+
+
+def test_of_many_errors_of_an_import_the_first_are_kept_and_the_others_counted(run: Run) -> None:
+    bad = "no json\n" * 1003
+    report = json.loads(run("import", "-", "--json", input=bad).stdout)
+    assert [error["line"] for error in report["errors"]] == list(range(1, 1001))
+    assert report["more_errors"] == 3
+    told = run("import", "-", input=bad + lines(person("ada")))
+    assert told.exit_code == 1
+    assert told.stdout.splitlines()[-2:] == ["and 3 more errors", "1 of 1004 lines were imported"]
 
 
 def test_what_was_exported_with_hashes_can_be_imported(run: Run, database_url: str, tmp_path: Path) -> None:

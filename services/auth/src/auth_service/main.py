@@ -14,10 +14,9 @@ from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, Database, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED
-from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.rate_limits import open_rate_limit
-from servicekit.settings import load_settings
+from servicekit.starting import settings_at_start
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
@@ -45,8 +44,7 @@ from auth_service.settings import AuthSettings
 def create_app(settings: AuthSettings | None = None) -> FastAPI:
     """Return the application; without `settings` they are read from the environment."""
     if settings is None:
-        settings = load_settings(AuthSettings)
-        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+        settings = settings_at_start(AuthSettings)
     readiness = Readiness(SCHEMA_NEED, KEYS_NEED)
     registry = new_registry()
     telemetry = Telemetry(settings, version=version("pinhole-auth"), registry=registry)

@@ -136,5 +136,7 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     @model_validator(mode="after")
     def _a_session_outlives_its_access_tokens(self) -> Self:
         if not self.access_token_seconds <= self.refresh_idle_seconds <= self.refresh_absolute_seconds:
-            raise ValueError("expected access_token_seconds <= refresh_idle_seconds <= refresh_absolute_seconds")
+            raise ValueError(
+                "expected AUTH_ACCESS_TOKEN_SECONDS <= AUTH_REFRESH_IDLE_SECONDS <= AUTH_REFRESH_ABSOLUTE_SECONDS"
+            )
         return self

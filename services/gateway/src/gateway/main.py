@@ -7,9 +7,8 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from servicekit.app import build_app
 from servicekit.health import Readiness
-from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
-from servicekit.settings import load_settings
+from servicekit.starting import settings_at_start
 from servicekit.telemetry import Telemetry
 
 from gateway.proxy import State
@@ -21,8 +20,7 @@ from gateway.upstream import open_upstream
 def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     """Build the application; without `settings` they are read from the environment."""
     if settings is None:
-        settings = load_settings(GatewaySettings)
-        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+        settings = settings_at_start(GatewaySettings)
     registry = new_registry()
     app = build_app(
         settings,

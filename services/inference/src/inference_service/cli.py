@@ -8,7 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 from servicekit.logs import configure_logs
@@ -52,11 +52,15 @@ def calibrate_model(
     settings = load_settings(InferenceSettings)
     configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     torch.set_num_threads(settings.compute_threads or available_cpus())
+    if not pictures.is_dir():
+        raise _failed(f"there is no folder {pictures}")
     files = sorted(file for file in pictures.rglob("*") if file.suffix.lower() in SUFFIXES)
     if len(files) < 2:
         raise _failed(f"{pictures} has {len(files)} pictures ({', '.join(sorted(SUFFIXES))}), and two are the least")
     if not output.parent.is_dir():  # told before the minutes that it takes
         raise _failed(f"there is no folder {output.parent} to write to")
+    if output.is_dir():
+        raise _failed(f"{output} is a folder, and no file to write")
     size = settings.max_batch_size
     try:
         loaded = _source(settings, model, version).load()
@@ -67,8 +71,10 @@ def calibrate_model(
             for batch in _batches(loaded, size, files[1::2], "comparing")
         ]
         save_ranges(output, ranges, digest=loaded.digest)
-    except (ModelUnavailable, OSError) as error:
+    except ModelUnavailable as error:
         raise _failed(str(error)) from None
+    except OSError as error:
+        raise _failed(f"cannot write {output}: {error.strerror}") from None
     agreement = compare(*(torch.cat(logits) for logits in zip(*answers, strict=True)))
     report = {
         "pictures": len(files),
@@ -99,8 +105,10 @@ def _batches(model: Model, size: int, files: Sequence[Path], what: str) -> Itera
     for file in track(files, what, console=Console(stderr=True)):
         try:
             yield from inputs(model, size, [file])
+        except UnidentifiedImageError:
+            raise _failed(f"cannot read {file}: it is no picture") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow has it
-            raise _failed(f"cannot read {file}: {first_line(error)}") from None
+            raise _failed(f"cannot read {file}: {getattr(error, 'strerror', None) or first_line(error)}") from None
 
 
 def _images_per_second(model: Model, size: int) -> float:

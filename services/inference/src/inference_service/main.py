@@ -12,10 +12,9 @@ from servicekit.auth import Verifications
 from servicekit.background import running
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
-from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.revocations import REVOCATIONS_NEED, open_revocations
-from servicekit.settings import load_settings
+from servicekit.starting import settings_at_start
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
@@ -63,8 +62,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         SystemExit: a setting or `models.yaml` is not valid.
     """
     if settings is None:
-        settings = load_settings(InferenceSettings)
-        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+        settings = settings_at_start(InferenceSettings)
     ending = Ending()
     follow = _follower(settings, ending) if sources is None else None  # made first: it sees what changes from now on
     chosen = _configured_sources(settings, ending) if sources is None else sources

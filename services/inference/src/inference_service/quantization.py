@@ -62,10 +62,13 @@ def read_ranges(path: Path, *, digest: str) -> dict[str, Tensor]:
         ModelUnavailable: it cannot be read, or is of other weights than those with this digest.
     """
     try:
+        path.open("rb").close()  # where it cannot be, safetensors repeats the path and gives no reason apart from it
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             ranges = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no mapping
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read the calibration {path}: {error.strerror or first_line(error)}") from None
+    except SafetensorError as error:
         raise ModelUnavailable(f"cannot read the calibration {path}: {first_line(error)}") from None
     if metadata.get("format") != _FORMAT:
         raise ModelUnavailable(f"{path} is no calibration: `pinhole-models calibrate` makes one")

@@ -123,12 +123,20 @@ class InferenceSettings(ResourceSettings, RateLimitSettings):
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
-        if self.max_queue_size < self.max_batch_size:
-            raise ValueError("INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE")
-        if self.model_control and self.workers > 1:
-            raise ValueError("INFERENCE_MODEL_CONTROL needs WORKERS=1: a request reaches one of them, not the others")
-        if self.max_body_bytes_in_flight < self.max_image_bytes:
-            raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES")
-        if self.max_body_bytes_in_flight < self.max_infer_bytes:
-            raise ValueError("INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_INFER_BYTES")
+        rules = {
+            "INFERENCE_MAX_QUEUE_SIZE must be at least INFERENCE_MAX_BATCH_SIZE": (
+                self.max_queue_size >= self.max_batch_size
+            ),
+            "INFERENCE_MODEL_CONTROL needs WORKERS=1: a request reaches one of them, not the others": (
+                not self.model_control or self.workers == 1
+            ),
+            "INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_IMAGE_BYTES": (
+                self.max_body_bytes_in_flight >= self.max_image_bytes
+            ),
+            "INFERENCE_MAX_BODY_BYTES_IN_FLIGHT must be at least INFERENCE_MAX_INFER_BYTES": (
+                self.max_body_bytes_in_flight >= self.max_infer_bytes
+            ),
+        }
+        if broken := [rule for rule, is_kept in rules.items() if not is_kept]:
+            raise ValueError("\n  ".join(broken))
         return self

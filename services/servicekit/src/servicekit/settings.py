@@ -1,7 +1,9 @@
 """Configuration that is read once from the environment, from files that it names, or from a mounted folder."""
 
 import os
+import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -16,6 +18,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -35,7 +38,11 @@ Sampler = Literal[
     "parentbased_traceidratio",
 ]
 
+BAD_CONFIGURATION = "bad configuration"
+"""The first line of what a service ends with; a line for each bad setting follows."""
+
 _URL = r"^https?://[^/]"
+_QUOTED = re.compile(r'"(\w+)"')
 
 
 class TelemetrySettings(BaseSettings):
@@ -171,6 +178,13 @@ class ResourceSettings(TokenSettings):
     """How often the keys are fetched when nothing else asks for them."""
 
 
+@dataclass(frozen=True)
+class _Unreadable:
+    """Stands for what cannot be read: no field takes it, and the other settings are looked at all the same."""
+
+    reason: str
+
+
 class _NamedFiles(PydanticBaseSettingsSource):
     """Reads a field's value from the file that `<VARIABLE>_FILE` names."""
 
@@ -182,15 +196,17 @@ class _NamedFiles(PydanticBaseSettingsSource):
         try:
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
         except OSError as error:
-            raise SystemExit(f"{variable}: cannot read {path}: {error.strerror}") from None
+            return _Unreadable(f"{variable}: cannot read {path}: {error.strerror}"), field_name, False
         except UnicodeDecodeError:
-            raise SystemExit(f"{variable}: {path} is not UTF-8") from None
+            return _Unreadable(f"{variable}: {path} is not UTF-8"), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, field in self.settings_cls.model_fields.items():
             value, key, is_complex = self.get_field_value(field, name)
-            if value is not None:
+            if isinstance(value, _Unreadable):
+                values[key] = value
+            elif value is not None:
                 values[key] = self.prepare_field_value(name, field, value, is_complex)
         return values
 
@@ -208,20 +224,26 @@ def load_settings(cls: type[S]) -> S:
     try:
         return cls()
     except ValidationError as error:
-        lines = [
-            f"{_where(cls, e['loc'])}: {e['msg']}"
-            for e in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise SystemExit("bad configuration\n  " + "\n  ".join(lines)) from None
-    except SettingsError as error:  # a file of the mounted folder
-        raise SystemExit(f"bad configuration\n  {error}") from None
+        lines = dict.fromkeys(_sentence(cls, e) for e in error.errors(include_url=False, include_context=False))
+        raise SystemExit("\n  ".join((BAD_CONFIGURATION, *lines))) from None
+    except SettingsError as error:  # a file of the mounted folder, or what should be JSON
+        field = _QUOTED.search(str(error))
+        variable = f"{variable_name(cls, field[1])}: " if field else ""
+        raise SystemExit(f"{BAD_CONFIGURATION}\n  {variable}{error}") from None
 
 
-def _where(cls: type[BaseSettings], location: tuple[int | str, ...]) -> str:
-    """Return the variable that is wrong, and where in its value: `AUTH_CLIENTS.0.name`."""
-    if not location:
-        return cls.__name__
-    return ".".join((variable_name(cls, str(location[0])), *(str(part) for part in location[1:])))
+def _sentence(cls: type[BaseSettings], error: ErrorDetails) -> str:
+    """Say which variable is wrong, where in its value (`AUTH_CLIENTS.0.name`), and what was expected.
+
+    Where settings do not go together, what was expected names them.
+    """
+    if isinstance(error["input"], _Unreadable):
+        return error["input"].reason
+    expected = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return expected
+    where = (variable_name(cls, str(error["loc"][0])), *(str(part) for part in error["loc"][1:]))
+    return f"{'.'.join(where)}: {expected}"
 
 
 def variable_name(cls: type[BaseSettings], field_name: str) -> str:

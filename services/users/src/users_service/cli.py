@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, NoReturn, TypeVar
+from tempfile import NamedTemporaryFile
+from typing import IO, Annotated, Any, BinaryIO, NoReturn, TypeVar
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -92,13 +93,13 @@ def import_accounts(
     """Create an account for each line of JSON.
 
     A line has `username`, `email`, and where wanted `full_name`, `disabled`, `roles` and
-    `password_hash` (argon2, bcrypt, Django's pbkdf2_sha256). Lines that cannot be taken are listed
-    and left out; status 1 if there is one.
+    `password_hash` (argon2, bcrypt, Django's pbkdf2_sha256). Lines that cannot be taken are left out
+    and listed, the first thousand errors of them; status 1 if there is one.
     """
 
     async def run(database: Database, _settings: UsersSettings) -> transfer.Report:
         report = transfer.Report()
-        with _opened(file, "rb") as lines, _progress("lines", _count_lines(file)) as advance:
+        with _read(file) as lines, _progress("lines", _count_lines(file)) as advance:
             async for report in transfer.import_lines(database, lines, is_dry_run=dry_run):
                 advance(report.lines)
         return report
@@ -109,8 +110,11 @@ def import_accounts(
         "lines": report.lines,
         "imported": report.imported,
         "errors": [error.model_dump() for error in report.errors],
+        "more_errors": report.more_errors,
     }
     sentences = [f"line {error.line}: {error.field or 'the line'}: {error.detail}" for error in report.errors]
+    if report.more_errors:
+        sentences.append(f"and {report.more_errors} more errors")
     sentences.append(f"{report.imported} of {report.lines} lines {'can be' if dry_run else 'were'} imported")
     _say("\n".join(sentences), answer, as_json=as_json)
     if report.errors:
@@ -124,11 +128,14 @@ def export_accounts(
         bool, typer.Option("--with-hashes", help="Include the password hashes, which have to be kept secret.")
     ] = False,
 ) -> None:
-    """Write each account as a line of JSON, which `import` can read. Memory does not grow with their number."""
+    """Write each account as a line of JSON, which `import` can read. Memory does not grow with their number.
+
+    A file is there when all of it is written; until then one that was there before stays as it is.
+    """
 
     async def run(database: Database, _settings: UsersSettings) -> None:
         written = 0
-        with _opened(file, "wb") as output, _progress("accounts", await transfer.count_accounts(database)) as advance:
+        with _written(file) as output, _progress("accounts", await transfer.count_accounts(database)) as advance:
             async for chunk in transfer.export_lines(database, with_hashes=with_hashes):
                 output.writelines(chunk)
                 written += len(chunk)
@@ -185,17 +192,40 @@ def _count_lines(file: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _opened(file: Path, mode: Literal["rb", "wb"]) -> Iterator[BinaryIO]:
-    """Open a file, or a standard stream for `-`. What is written can be read by its owner alone."""
+def _read(file: Path) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for `-`."""
     if str(file) == "-":
-        yield sys.stdin.buffer if mode == "rb" else sys.stdout.buffer
+        yield sys.stdin.buffer
+        return
+    try:
+        with file.open("rb") as opened:
+            yield opened
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _written(file: Path) -> Iterator[IO[bytes]]:
+    """Take what becomes a file that its owner alone can read, once all of it is there; standard output for `-`."""
+    if str(file) == "-":
+        yield sys.stdout.buffer
         sys.stdout.flush()
         return
     try:
-        with open(file, mode, opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
-            if mode == "wb" and file.is_file():  # it may have been there, and open to others
-                os.fchmod(opened.fileno(), 0o600)
-            yield opened
+        if file.exists() and not file.is_file():  # a pipe or a device: nothing can be put in its place
+            with file.open("wb") as opened:
+                yield opened
+            return
+        target = file.resolve()  # what a link leads to; the link stays
+        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as new:
+            try:
+                yield new
+                new.flush()
+                os.fsync(new.fileno())
+                Path(new.name).replace(target)
+            except BaseException:
+                Path(new.name).unlink()
+                raise
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
 

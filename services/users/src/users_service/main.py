@@ -14,11 +14,10 @@ from servicekit.connections import PoolMetrics
 from servicekit.database import SCHEMA_NEED, open_database
 from servicekit.health import Readiness
 from servicekit.jwks import KEYS_NEED, open_jwks
-from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.rate_limits import open_rate_limit
 from servicekit.revocations import REVOCATIONS_NEED, open_revocations
-from servicekit.settings import load_settings
+from servicekit.starting import settings_at_start
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
 
@@ -41,8 +40,7 @@ A caller with the scope `profile` reads, changes and deletes their own account; 
 def create_app(settings: UsersSettings | None = None) -> FastAPI:
     """Return the application; without `settings` they are read from the environment."""
     if settings is None:
-        settings = load_settings(UsersSettings)
-        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+        settings = settings_at_start(UsersSettings)
     readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, SCHEMA_NEED)
     registry = new_registry()
     telemetry = Telemetry(settings, version=version("pinhole-users"), registry=registry)

@@ -20,6 +20,8 @@ from users_service.tables import Account
 
 IMPORT_ACTOR = "pinhole-users import"
 BATCH = 500
+KEPT_ERRORS = 1000
+"""Of an import; the others are counted: a file that is wrong throughout would be held as errors, longer than it is."""
 
 
 class Line(UserReplacement):
@@ -51,6 +53,14 @@ class Report:
     lines: int = 0
     imported: int = 0
     errors: list[LineError] = field(default_factory=list)
+    more_errors: int = 0
+
+    def add(self, error: LineError) -> None:
+        """Keep an error, or count it where there are many already."""
+        if len(self.errors) < KEPT_ERRORS:
+            self.errors.append(error)
+        else:
+            self.more_errors += 1
 
 
 @dataclass(frozen=True)
@@ -63,14 +73,14 @@ class _Numbered:
         return Account(**fields, password_hash=self.line.password_hash)
 
     @classmethod
-    def read(cls, number: int, text: bytes, errors: list[LineError]) -> Iterator[Self]:
+    def read(cls, number: int, text: bytes, report: Report) -> Iterator[Self]:
         """Yield the line, if it is one; else note what is wrong with it."""
         try:
             yield cls(number, Line.model_validate_json(text))
         except ValidationError as invalid:
             for error in invalid.errors(include_url=False, include_input=False, include_context=False):
                 name = ".".join(str(part) for part in error["loc"]) or None
-                errors.append(LineError(line=number, field=name, detail=error["msg"].removeprefix("Value error, ")))
+                report.add(LineError(line=number, field=name, detail=error["msg"].removeprefix("Value error, ")))
 
 
 async def import_lines(database: Database, lines: Iterable[bytes], *, is_dry_run: bool) -> AsyncIterator[Report]:
@@ -121,7 +131,7 @@ def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, byt
 
 async def _create_batch(session: AsyncSession, batch: list[tuple[int, bytes]], report: Report) -> Sequence[Account]:
     report.lines += len(batch)
-    read = [entry for number, text in batch if text.strip() for entry in _Numbered.read(number, text, report.errors)]
+    read = [entry for number, text in batch if text.strip() for entry in _Numbered.read(number, text, report)]
     try:
         async with session.begin_nested():
             created = [entry.account() for entry in read]
@@ -147,6 +157,6 @@ async def _create_one(session: AsyncSession, entry: _Numbered, report: Report) -
             await accounts.flush(session)
     except AccountExists as taken:
         (error,) = taken.errors
-        report.errors.append(LineError(line=entry.number, field=error.field.removeprefix("body."), detail=error.detail))
+        report.add(LineError(line=entry.number, field=error.field.removeprefix("body."), detail=error.detail))
         return None
     return account

@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from honcho.manager import SYSTEM_PRINTER_NAME
+from servicekit.settings import BAD_CONFIGURATION
+from servicekit.starting import UNKNOWN_SETTING
 
 from gateway.laptop.data_folder import DataFolder
 from gateway.laptop.errors import CannotStart
@@ -57,7 +59,10 @@ class Output:
             file.close()
 
     def write(self, message: Any) -> None:
-        """Take one line; honcho's own, about what it starts and stops, are passed over."""
+        """Take one line; honcho's own, about what it starts and stops, are passed over.
+
+        A setting that is not known is shown in any case: a file is where nobody would look for it.
+        """
         if message.name == SYSTEM_PRINTER_NAME:
             return
         line = message.data.decode("utf-8", "replace").rstrip()
@@ -66,7 +71,7 @@ class Output:
             self._last_warnings[message.name] = " ".join(warning[1].split())
         with contextlib.suppress(OSError):  # a full disk: the children tell of it themselves
             self._files[message.name].write(f"{line}\n")
-        if self.is_shown:
+        if self.is_shown or UNKNOWN_SETTING in line:
             say(f"{message.name.ljust(self.width)} | {line}")
 
     def last_warning(self, name: str) -> str:
@@ -74,8 +79,12 @@ class Output:
         return self._last_warnings[name]
 
     def reason(self, name: str) -> str:
-        """Return why a child has stopped, by the last line that it printed."""
-        for line in reversed(self._last_lines[name]):
+        """Return why a child has stopped: its bad settings, on lines where there are several, or its last line."""
+        lines = list(self._last_lines[name])
+        if BAD_CONFIGURATION in lines:
+            told = lines[lines.index(BAD_CONFIGURATION) :]
+            return "\n".join(told) if len(told) > 2 else told[-1].strip()
+        for line in reversed(lines):
             if not _NO_REASON.match(line):
                 return line.strip().removeprefix("SystemExit: ")
         return "it said nothing"

@@ -19,10 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from servicekit.app import build_app
 from servicekit.background import running
 from servicekit.health import Readiness
-from servicekit.logs import configure_logs
 from servicekit.metrics import new_registry
 from servicekit.problem import NotFound
-from servicekit.settings import load_settings
+from servicekit.starting import settings_at_start
 from servicekit.telemetry import Telemetry
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -54,8 +53,7 @@ class State(TypedDict):
 def create_app(settings: ObserverSettings | None = None) -> FastAPI:
     """Build the application; without `settings` they are read from the environment."""
     if settings is None:
-        settings = load_settings(ObserverSettings)
-        configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
+        settings = settings_at_start(ObserverSettings)
     # What it did would be most of what it shows.
     settings = settings.model_copy(update={"traces_exporter": "none"})
     registry = new_registry()
