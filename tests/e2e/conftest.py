@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,6 +64,13 @@ class Pinhole:
                 if any(f"socket:[{inode}]" in links for inode in inodes):
                     return int(process.name)
         raise LookupError(f"nothing listens on {port}")
+
+    def wait_for(self, part: str) -> None:
+        """Return when a line that holds `part` was printed."""
+        gives_up_at = time.monotonic() + 30
+        while not any(part in line for line in self.output):
+            assert time.monotonic() < gives_up_at, "".join(self.output)
+            time.sleep(0.05)
 
     def token(self, username: str, password: str) -> str:
         form = {"grant_type": "password", "username": username, "password": password}

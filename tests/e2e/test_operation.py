@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -39,6 +41,35 @@ def test_without_auth_a_prediction_with_a_valid_token_goes_on(pinhole: Pinhole, 
     with frozen(pinhole, "auth"):
         answer = rosalind.post("/predict", content=picture, headers={"Content-Type": "image/png"})
     assert answer.json()["predicted_class"] == ESPRESSO
+
+
+def held_open(url: str, path: str, media_type: str) -> socket.socket:
+    """Return the connection of a request that its service reads, and that never ends."""
+    address = urlsplit(url)
+    connection = socket.create_connection((str(address.hostname), int(str(address.port))), timeout=10)
+    head = f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {media_type}\r\n"
+    connection.sendall(f"{head}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+    return connection
+
+
+def test_the_end_of_all_is_no_loss_of_one_and_a_real_loss_is_told(tmp_path: Path) -> None:
+    with started(tmp_path) as pinhole:
+        with frozen(pinhole, "auth"):
+            pinhole.wait_for("revocations_lost")
+        pinhole.wait_for("revocations_regained")
+        before = len(pinhole.output)
+        # These two are still there, and ask each other and those who have gone, for as long as requests may go on.
+        held = [
+            held_open(pinhole.service_url("users"), "/users", "application/json"),
+            held_open(pinhole.service_url("auth"), "/token", "application/x-www-form-urlencoded"),
+        ]
+    for connection in held:
+        connection.close()
+    last = "".join(pinhole.output[before:])
+    assert "Cancel 1 running task" in last
+    for event in ("revocations_lost", "account_events_lost", "jwks_fetch_failed"):
+        assert event not in last
 
 
 def test_accounts_and_sessions_outlive_a_restart(tmp_path: Path) -> None:

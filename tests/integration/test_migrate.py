@@ -58,3 +58,16 @@ async def test_a_database_that_never_answers_is_told_of() -> None:
     nobody = "postgresql+asyncpg://pinhole@127.0.0.1:1/auth"
     with pytest.raises(SystemExit, match="does not answer"):
         await migrate(nobody, "auth_service", wait_seconds=0.2)
+
+
+def test_it_ends_at_the_signal_while_it_waits() -> None:
+    command = [sys.executable, "-m", "servicekit.migrate", "auth_service.settings:AuthSettings"]
+    variables = {**os.environ, "AUTH_DATABASE_URL": "postgresql+asyncpg://pinhole@127.0.0.1:1/auth"}
+    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "database_unavailable" in process.stderr.readline()
+        process.terminate()
+        _, logged = process.communicate(timeout=10)
+    # Of itself, and not by the signal: that would not end the first process of a container.
+    assert process.returncode == 143
+    assert "Traceback" not in logged

@@ -15,6 +15,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 from prometheus_client import CollectorRegistry, generate_latest
 from servicekit.database import Database, open_database, utc_now
+from servicekit.health import Readiness
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.orm import Session
 
@@ -40,7 +41,7 @@ IDS = ["deleted", "erased", "disabled", "roles", "password by its user", "passwo
 async def follower(settings: AuthSettings) -> AsyncIterator[AccountEvents]:
     """Yield a replica that follows when it is told to, beside the service, which does so by itself."""
     async with open_database(settings.database_url) as database, httpx.AsyncClient(base_url=settings.users_url) as http:
-        yield AccountEvents(http, database, CollectorRegistry())
+        yield AccountEvents(http, database, CollectorRegistry(), Readiness())
 
 
 async def catch_up(settings: AuthSettings) -> None:
@@ -325,7 +326,7 @@ async def test_events_that_cannot_be_read_do_not_count_as_read(settings: AuthSet
     users.events_answer = Answer(500)
     registry = CollectorRegistry()
     async with open_database(settings.database_url) as database, httpx.AsyncClient(base_url=users.url) as http:
-        async with follow_account_events(http, database, registry, interval_seconds=60):
+        async with follow_account_events(http, database, registry, Readiness(), interval_seconds=60):
             pass
-        await AccountEvents(http, database, CollectorRegistry()).catch_up()
+        await AccountEvents(http, database, CollectorRegistry(), Readiness()).catch_up()
     assert b"auth_account_events_read_timestamp_seconds 0.0" in generate_latest(registry)

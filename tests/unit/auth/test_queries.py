@@ -13,6 +13,7 @@ from auth_service.sessions import digest
 from auth_service.tables import AccountEnding, RefreshTokenRow, SessionRow
 from prometheus_client import CollectorRegistry
 from servicekit.database import Database, new_id, open_database, utc_now
+from servicekit.health import Readiness
 from sqlalchemy import insert, text
 
 from tests.explain import explain, recorded
@@ -63,7 +64,7 @@ async def take_an_event(database: Database) -> None:
         event = AccountEvent.model_validate(
             {"sequence": ROWS, "at": utc_now(), "type": "account.erased", "account_id": new_id(), "details": {}}
         )
-        await AccountEvents(http, database, CollectorRegistry())._apply([event])
+        await AccountEvents(http, database, CollectorRegistry(), Readiness())._apply([event])
 
 
 async def ask_for_an_ending(database: Database) -> None:

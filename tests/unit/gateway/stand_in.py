@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
+from servicekit.health import Readiness
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 TOKEN = "a.b.c"
@@ -20,6 +22,7 @@ def factory(name: str) -> Callable[[], ASGIApp]:
     def create_app() -> ASGIApp:
         if os.environ.get("FAILING") == name:
             raise SystemExit("bad configuration\n  DISK: expected one")
+        app.state = SimpleNamespace(readiness=Readiness())  # type: ignore[attr-defined]  # the server tells it the end
         return app
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from gateway.laptop.data_folder import prepare_data_folder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.output import Output
 from gateway.laptop.readiness import welcome
+from honcho.printer import Message
 
 
 def test_the_services_find_each_other_on_the_ports_after_the_gateways(tmp_path: Path) -> None:
@@ -104,6 +106,14 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     folder.log_file("auth").mkdir()
     with pytest.raises(CannotStart, match=r"cannot write to .*/logs/auth.log: Is a directory"):
         Output(["auth"], folder, is_shown=False)
+
+
+def test_an_error_of_the_console_is_told_without_what_is_around_it(tmp_path: Path) -> None:
+    with Output(["inference"], prepare_data_folder(tmp_path, {}), is_shown=False) as output:
+        for event in ("INFERENCE_GRPC_PORT: 127.0.0.1:8004 is in use", "Application startup failed. Exiting."):
+            line = f"2026-11-28T08:21:28.667326Z [error    ] {event} [uvicorn.error] service=inference\n"
+            output.write(Message("line", line.encode(), datetime.now(UTC), "inference", None))
+        assert output.reason("inference") == "INFERENCE_GRPC_PORT: 127.0.0.1:8004 is in use"
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

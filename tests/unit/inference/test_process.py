@@ -155,6 +155,27 @@ def test_a_stream_that_stays_open_is_cut_in_time_for_the_process_to_end_by_itsel
     assert "Finished server process" in log, "gunicorn has not killed it"
 
 
+def test_a_grpc_port_that_is_taken_is_named_in_a_sentence(issuer: Issuer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = {**environment_of(issuer, port), "LOG_LEVEL": "WARNING"}
+        with serving("inference_service.main:create_app()", environment, folder=tmp_path) as server:
+            _, logged = server.process.communicate(timeout=60)
+    assert server.process.returncode == 3
+    assert f'"INFERENCE_GRPC_PORT: 127.0.0.1:{port} is in use"' in logged
+    assert all(line.startswith("{") for line in logged.splitlines()), "and gRPC says nothing of its own"
+    assert "Traceback" not in logged
+
+
+def test_an_address_that_is_not_of_this_machine_is_named_too(issuer: Issuer, tmp_path: Path) -> None:
+    environment = {**environment_of(issuer, 8004), "INFERENCE_GRPC_HOST": "192.0.2.1", "LOG_LEVEL": "WARNING"}
+    with serving("inference_service.main:create_app()", environment, folder=tmp_path) as server:
+        _, logged = server.process.communicate(timeout=60)
+    assert server.process.returncode == 3
+    assert "INFERENCE_GRPC_HOST, INFERENCE_GRPC_PORT: cannot listen on 192.0.2.1:8004: Cannot assign" in logged
+    assert "Traceback" not in logged
+
+
 def test_threads_of_a_computation_that_wait_leave_their_cores_to_others(issuer: Issuer, tmp_path: Path) -> None:
     """OpenMP says what it was told when it is loaded."""
     environment = {**environment_of(issuer, free_port()), "OMP_DISPLAY_ENV": "verbose"}

@@ -15,6 +15,7 @@ from servicekit.jwks import open_jwks
 from servicekit.revocations import REVOCATIONS_NEED, EndedSessions, Revocation, RevocationPage, open_revocations
 from servicekit.token_form import InvalidToken
 from servicekit.tokens import PublicKey, SigningKey, TokenVerifier
+from structlog.testing import capture_logs
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
@@ -69,6 +70,22 @@ async def test_what_has_ended_is_known_from_the_start_however_much_it_is() -> No
         assert [await sessions.is_revoked(session_id) for session_id in "abcde"] == [True] * 4 + [False]
     assert auth.asked_after == [None, "1", "2"]
     assert readiness.missing == {}
+
+
+async def test_auth_that_is_away_is_told_once_but_not_at_the_end_of_this_process() -> None:
+    auth, readiness = Auth(), Readiness(REVOCATIONS_NEED)
+    with capture_logs() as logged:
+        async with following(auth, readiness) as sessions:
+            auth.answer = lambda: httpx.Response(503)
+            await sessions.catch_up()
+            await sessions.catch_up()
+            assert [line["event"] for line in logged] == ["revocations_lost"]
+            auth.answer = None
+            await sessions.catch_up()
+            readiness.end(within_seconds=10)
+            auth.answer = lambda: httpx.Response(503)
+            await sessions.catch_up()
+    assert [line["event"] for line in logged] == ["revocations_lost", "revocations_regained"]
 
 
 async def test_what_ends_later_is_learned_at_the_next_turn() -> None:

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import AwareDatetime, BaseModel
 from servicekit.background import running
 from servicekit.database import Database, utc_now
+from servicekit.health import Readiness
 from servicekit.logs import get_audit_log, get_logger
 from servicekit.metrics import Readings
 from sqlalchemy import and_, delete, or_, select, text, update
@@ -71,10 +72,13 @@ class AccountEvents:
     only events with a higher number end it.
     """
 
-    def __init__(self, http: httpx.AsyncClient, database: Database, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, database: Database, registry: CollectorRegistry, readiness: Readiness
+    ) -> None:
         """Take a client that knows where users is and authenticates to it."""
         self._http = http
         self._database = database
+        self._readiness = readiness
         self._position: int | None = None
         self._is_following = True
         self._readings = Readings(
@@ -97,7 +101,7 @@ class AccountEvents:
                 pass
         except Exception as error:
             # Whatever it is, the next attempt may succeed; nobody would notice a follower that has stopped.
-            if self._is_following:
+            if self._is_following and not self._readiness.is_ending:  # users may have been told to end as well
                 log.warning("account_events_lost", error=type(error).__name__)
             self._is_following = False
             self._readings.failed()
@@ -197,9 +201,14 @@ async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> list[
 
 @contextlib.asynccontextmanager
 async def follow_account_events(
-    http: httpx.AsyncClient, database: Database, registry: CollectorRegistry, *, interval_seconds: float = POLL_SECONDS
+    http: httpx.AsyncClient,
+    database: Database,
+    registry: CollectorRegistry,
+    readiness: Readiness,
+    *,
+    interval_seconds: float = POLL_SECONDS,
 ) -> AsyncIterator[None]:
     """Follow the events of users in the background."""
-    events = AccountEvents(http, database, registry)
+    events = AccountEvents(http, database, registry, readiness)
     async with running(events.keep_up(interval_seconds), name="account_events"):
         yield

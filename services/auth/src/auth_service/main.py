@@ -97,7 +97,7 @@ def _lifespan(
                         settings, tokens := AccessTokens(keys, issuer=settings.issuer, audience=settings.audience)
                     )
                 ) as http,
-                follow_account_events(http, database, registry),
+                follow_account_events(http, database, registry, readiness),
                 open_rate_limit(
                     settings, RateLimitItemPerMinute, settings.token_requests_per_minute, telemetry=telemetry
                 ) as token_limit,

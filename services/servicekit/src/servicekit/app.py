@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from servicekit.background import running
 from servicekit.health import Readiness, health_router
+from servicekit.lifespans import StartInASentence, opened_unless_ending
 from servicekit.log_levels import follow_levels
 from servicekit.metrics import HttpMetrics, metrics_router
 from servicekit.problem import (
@@ -63,7 +64,7 @@ def build_app(
         title=title,
         description=description,
         version=version,
-        lifespan=_observed(lifespan, settings, telemetry),
+        lifespan=_observed(lifespan, settings, telemetry, readiness),
         openapi_url=f"/openapi/{settings.service}.json",
         docs_url=None,
         redoc_url=None,
@@ -93,6 +94,7 @@ def build_app(
         error_response=error_response,
         probes=probes,
     )
+    app.add_middleware(StartInASentence, readiness=readiness)
     return app
 
 
@@ -180,7 +182,7 @@ class LimitedRoute(APIRoute):
         await BodyLimit(super().handle, MAX_BODY_BYTES)(scope, receive, send)
 
 
-def _observed(lifespan: Lifespan, settings: ServiceSettings, telemetry: Telemetry) -> Lifespan:
+def _observed(lifespan: Lifespan, settings: ServiceSettings, telemetry: Telemetry, readiness: Readiness) -> Lifespan:
     """Return `lifespan` with the tracer in its state: telemetry is the first to run, and the last."""
 
     @asynccontextmanager
@@ -188,7 +190,7 @@ def _observed(lifespan: Lifespan, settings: ServiceSettings, telemetry: Telemetr
         async with (
             telemetry.running(),
             running(follow_levels(settings.log_levels_file), "log levels"),
-            lifespan(app) as state,
+            opened_unless_ending(lifespan(app), readiness) as state,
         ):
             yield {**state, "tracer": telemetry.tracer}
 

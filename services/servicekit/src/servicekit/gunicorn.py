@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
@@ -22,13 +21,13 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from servicekit.background import running
 from servicekit.garbage import collect_rarely, settle
 from servicekit.logs import configure_logs
+from servicekit.server import EndingServer
 from servicekit.settings import ServiceSettings, load_settings
 
 CLOSING_SECONDS = 5
@@ -55,17 +54,6 @@ class ServerSettings(ServiceSettings):
 
 
 _settings = load_settings(ServerSettings)
-
-
-class EndingServer(Server):
-    """Says at the signal that the process is not ready any more: its lifespan learns of it after the last request."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take the signal; the application is one of `build_app`."""
-        self.config.app.state.readiness.end(  # type: ignore[union-attr]  # uvicorn knows it as any application
-            within_seconds=_settings.graceful_timeout_seconds - _LAST_SECONDS
-        )
-        super().handle_exit(sig, frame)
 
 
 class BehindProxyProtocol(HttpToolsProtocol):
@@ -126,14 +114,14 @@ class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has 
     async def _serve(self) -> None:
         """Do as uvicorn-worker does, with the server above."""
         self.config.app = self.wsgi
-        server = EndingServer(self.config)
+        server = EndingServer(self.config, ends_within_seconds=_settings.graceful_timeout_seconds - _LAST_SECONDS)
         self._install_sigquit_handler()
         async with running(self._tell_until_started(server), "start"):
             await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
-    async def _tell_until_started(self, server: Server) -> None:
+    async def _tell_until_started(self, server: EndingServer) -> None:
         """Tell the master that the event loop runs: a database is waited for, or migrated, beyond the time-out."""
         while not server.started:
             self.notify()

@@ -134,7 +134,8 @@ class JwksClient:
             try:
                 keys = await fetch_keys(self._url, self._http)
             except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-                log.warning("jwks_fetch_failed", url=without_secrets(self._url), error=type(error).__name__)
+                if not self._readiness.is_ending:  # the issuer may have been told to end as well
+                    log.warning("jwks_fetch_failed", url=without_secrets(self._url), error=type(error).__name__)
                 if self._readings:
                     self._readings.failed()
             else:

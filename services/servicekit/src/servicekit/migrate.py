@@ -6,7 +6,11 @@ Several may run at once: a lock in the database lets one work, and the others fi
 
 import argparse
 import asyncio
+import signal
+import sys
+from collections.abc import Coroutine
 from importlib import import_module
+from typing import Any
 
 from servicekit.connections import ConnectionLimits
 from servicekit.database import open_database
@@ -33,7 +37,7 @@ async def migrate(url: str, package: str, *, wait_seconds: float) -> None:
 
 
 def main() -> None:
-    """Migrate as the environment says; the status is 0 where the schema is up to date."""
+    """Migrate as the environment says; the status is 0 where the schema is up to date, and 143 at SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m servicekit.migrate", description=main.__doc__)
     parser.add_argument("settings", metavar="PACKAGE.MODULE:CLASS", help="the settings of the service")
     parser.add_argument("--wait-seconds", type=float, default=120.0, help="for the database to answer (default 120)")
@@ -42,7 +46,18 @@ def main() -> None:
     settings = load_settings(getattr(import_module(module), name))
     configure_logs(settings.service, level=settings.log_level, format=settings.log_format)
     package = module.partition(".")[0]
-    asyncio.run(migrate(settings.database_url, package, wait_seconds=arguments.wait_seconds))
+    try:
+        asyncio.run(_until_sigterm(migrate(settings.database_url, package, wait_seconds=arguments.wait_seconds)))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+
+
+async def _until_sigterm(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work. In a container this is the first process, which no signal ends that it does not handle itself."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await work
 
 
 if __name__ == "__main__":

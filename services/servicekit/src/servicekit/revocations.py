@@ -76,7 +76,7 @@ class EndedSessions:
                 while (page := await self._fetch()).has_more:
                     self._take(page)
         except (httpx.HTTPError, TimeoutError, ValidationError) as error:
-            if self._is_following:
+            if self._is_following and not self._readiness.is_ending:  # auth may have been told to end as well
                 log.warning("revocations_lost", url=without_secrets(self._url), error=type(error).__name__)
             self._is_following = False
             self._readings.failed()

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 
 from gateway.laptop.data_folder import DataFolder
 
-STOP_SECONDS = 3
-"""How long requests may go on after the end was asked for; honcho kills what is left after 5 s."""
-
 SPANS_MILLISECONDS = 500
 """How often spans are sent: who watches does not want to wait."""
-
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays: longer than clients keep it, or they send requests into closed ones."""
 
 PORTS = 5
 """The gateway's, those of the three services, and that of inference for gRPC. The next is the observer's."""
@@ -30,17 +24,10 @@ class Child:
     port: int
     options: tuple[str, ...] = ()
 
-    def command(self, log_level: str) -> str:
+    def command(self) -> str:
         """Return the shell command; the shell is replaced by the server, which then gets the signals."""
-        return "exec " + shlex.join(
-            [
-                *(sys.executable, "-m", "uvicorn", f"{self.package}.main:create_app", "--factory"),
-                *("--host", "127.0.0.1", "--port", str(self.port), "--log-level", log_level.lower()),
-                *("--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)),
-                *("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", str(STOP_SECONDS)),
-                *self.options,
-            ]
-        )
+        server = (sys.executable, "-m", "gateway.laptop.server", f"{self.package}.main", str(self.port))
+        return "exec " + shlex.join((*server, *self.options))
 
 
 def children(port: int, *, is_observed: bool = False) -> list[Child]:

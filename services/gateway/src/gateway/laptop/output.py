@@ -26,6 +26,9 @@ _NO_REASON = re.compile(
 _WARNING = re.compile(r".*?\[(?:warning|error|critical)\s*\]\s*(.+)")
 """A line of the console format; what is behind the level is kept, for the time differs each time."""
 
+_ERROR = re.compile(r".*?\[(?:error|critical)\s*\]\s*(.+?)\s*\[[\w.]+\]\s+\S+=.*")
+"""The same of an error, without the logger and the fields."""
+
 
 def say(text: str) -> None:
     """Print a line. A terminal that is gone is no reason to leave children behind."""
@@ -86,5 +89,6 @@ class Output:
             return "\n".join(told) if len(told) > 2 else told[-1].strip()
         for line in reversed(lines):
             if not _NO_REASON.match(line):
-                return line.strip().removeprefix("SystemExit: ")
+                error = _ERROR.match(line)
+                return error[1] if error else line.strip().removeprefix("SystemExit: ")
         return "it said nothing"

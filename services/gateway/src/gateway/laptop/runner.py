@@ -56,7 +56,7 @@ def run(port: int, folder: DataFolder, variables: Mapping[str, str], *, is_obser
         reporter = threading.Thread(target=report, args=(servers, stopping))
         processes = Processes(output, when_started=reporter.start)
         for child in servers:
-            processes.add_process(child.name, child.command(child_variables["LOG_LEVEL"]), env=child_variables)
+            processes.add_process(child.name, child.command(), env=child_variables)
         signal.signal(signal.SIGHUP, _terminate_this_process)  # the terminal was closed
         try:
             processes.loop()

@@ -1,5 +1,7 @@
 """The server of the gRPC side: who is let in, and how it ends."""
 
+import errno
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -98,6 +100,9 @@ async def open_grpc_server(
 
     As soon as the process is told to end no more calls are taken. Those that go on when the requests over HTTP
     are answered have `request_timeout_seconds`, and no more than the process has.
+
+    Raises:
+        SystemExit: this machine cannot listen on that port, for the reason that is told.
     """
     settings = state["settings"]
     if settings.grpc_port is None:
@@ -115,13 +120,45 @@ async def open_grpc_server(
     server.add_generic_rpc_handlers(
         (_handlers(InferenceService(state, readiness, stuck, tracer), calls), health_handler(readiness))
     )
-    port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
+    port = _listen(server, settings.grpc_host, settings.grpc_port)
     await server.start()
     log.info("grpc_started", port=port)
     try:
         yield port
     finally:
         await server.stop(min(settings.request_timeout_seconds, readiness.seconds_left))
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    where = f"{host}:{port}"
+    if error := _why_not(host, port):  # gRPC would say it to standard error, in words of its own
+        if error.errno == errno.EADDRINUSE:
+            raise SystemExit(f"INFERENCE_GRPC_PORT: {where} is in use")
+        raise SystemExit(f"INFERENCE_GRPC_HOST, INFERENCE_GRPC_PORT: cannot listen on {where}: {error.strerror}")
+    try:
+        return server.add_insecure_port(where)
+    except RuntimeError:  # it was taken just now
+        raise SystemExit(f"INFERENCE_GRPC_PORT: cannot listen on {where}") from None
+
+
+def _why_not(host: str, port: int) -> OSError | None:
+    """Return why none of the addresses of `host` can be listened on, as gRPC does: the workers share the port."""
+    reason = None
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        return error
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                    probe.setsockopt(socket.SOL_SOCKET, option, 1)
+                probe.bind(address)
+        except OSError as error:
+            reason = error
+        else:
+            return None
+    return reason
 
 
 def most_calls(max_queue_size: int) -> int:
