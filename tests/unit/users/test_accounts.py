@@ -6,7 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from servicekit.database import open_database
+from sqlalchemy import text
+from users_service import accounts
 
+from tests.eventually import eventually
 from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem
 
 SEED_CREATE = {"id": 1, "username": "john_doe", "email": "john.doe@example.com", "full_name": "John Doe"}
@@ -213,6 +217,35 @@ async def test_the_last_enabled_administrator_stays(users: Users, way: str) -> N
     assert (await users.http.get(path, headers=users.admin)).json() == admin
     await users.create("second", roles=["admin"])
     assert await lose_the_administrator() == 200
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+async def test_who_becomes_an_administrator_while_they_are_deleted_makes_nobody_wait_for_each_other(
+    users: Users, database_url: str
+) -> None:
+    """SQLite lets one writer in at a time."""
+    ada, _ = await users.create("ada"), await users.create("root", roles=["admin"])
+
+    async def promote_and_demote() -> list[int]:
+        path = f"/users/{ada['id']}"
+        answers = [
+            await users.http.patch(path, json={"roles": roles}, headers=users.admin) for roles in (["admin"], ["user"])
+        ]
+        return [answer.status_code for answer in answers]
+
+    async with open_database(database_url) as database, open_database(database_url) as other:
+
+        async def somebody_waits() -> bool:
+            async with other.begin() as session:
+                return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+        async with database.begin() as session:
+            account = await accounts.find(session, ada["id"])
+            await accounts.keep_an_administrator(session, account)
+            changing = asyncio.create_task(promote_and_demote())
+            await eventually(somebody_waits)
+            await accounts.lock(session, account)
+        assert await changing == [200, 200]
 
 
 async def test_two_administrators_who_remove_each_other_at_once_do_not_both_succeed(users: Users) -> None:

@@ -14,6 +14,18 @@ def people(count: int) -> Iterator[bytes]:
         yield json.dumps({"username": f"user{number}", "email": f"user{number}@example.com"}).encode()
 
 
+async def test_a_line_with_what_the_server_cannot_store_is_left_out_and_no_other(database_url: str) -> None:
+    hashed = "pbkdf2_sha256$1000$s\0lt$" + "A" * 43 + "="
+    lines = [json.dumps({"username": "ada", "email": "ada@example.com", "password_hash": hashed}).encode()]
+    async with open_database(database_url) as database:
+        await database.migrate("users_service")
+        async for report in transfer.import_lines(database, itertools.chain(lines, people(2)), is_dry_run=False):
+            assert (report.imported, [(error.line, error.field) for error in report.errors]) == (
+                2,
+                [(1, "password_hash")],
+            )
+
+
 async def test_memory_does_not_grow_with_the_number_of_accounts(database_url: str) -> None:
     """What is held at once is a batch: the later ones take no more than the first few."""
     async with open_database(database_url) as database:

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from servicekit.database import new_id
 from servicekit.logs import get_audit_log
-from sqlalchemy import select
+from sqlalchemy import literal, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from users_service import events
 from users_service.errors import AccountExists, LastAdministrator, UserNotFound
@@ -110,11 +111,15 @@ async def keep_an_administrator(session: AsyncSession, account: Account) -> None
         LastAdministrator: the account is the only one.
 
     PostgreSQL lets two transactions each remove a different one: so each locks all of them, in one
-    order and before any other row.
+    order and before any other row. The account is locked with them, in its place: it may become one
+    in this moment.
     """
-    enabled = select(Account.id).where(Account.role_admin, Account.disabled.is_(False))
-    administrators = await session.scalars(enabled.order_by(Account.id).with_for_update())
-    if administrators.all() == [account.id]:
+    other = aliased(Account)
+    administrators = select(other.id).where(other.role_admin, other.disabled.is_(False))
+    query = select(Account.id, Account.role_admin, Account.disabled)
+    query = query.where(Account.id.in_(administrators.union(select(literal(account.id)))))
+    rows = await session.execute(query.order_by(Account.id).with_for_update())
+    if [row.id for row in rows if row.role_admin and not row.disabled] == [account.id]:
         raise LastAdministrator
 
 

@@ -14,7 +14,7 @@ _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oe
 _ARGON2 = re.compile(
     r"\$argon2(?:id|i|d)\$v=19\$m=(\d+),t=(\d+),p=(\d+)\$[A-Za-z0-9+/]{8,}\$[A-Za-z0-9+/]{16,}", re.ASCII
 )
-_PBKDF2 = re.compile(r"pbkdf2_sha256\$(\d+)\$([^$]{1,64})\$([A-Za-z0-9+/]{43}=)", re.ASCII)
+_PBKDF2 = re.compile(r"pbkdf2_sha256\$(\d+)\$([^$\0]{1,64})\$([A-Za-z0-9+/]{43}=)", re.ASCII)
 
 MAX_LENGTH = 255
 MAX_BCRYPT_ROUNDS = 14
