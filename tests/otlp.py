@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tests.http_server import QuietHandler, serving
 
@@ -35,6 +36,7 @@ class ReceivedSpan:
     attributes: dict[str, Any]
     links: tuple[str, ...]
     """Ids of the spans that it names."""
+    is_error: bool
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Receiver:
                         parent_id=span.parent_span_id.hex(),
                         attributes=_values(span.attributes),
                         links=tuple(link.span_id.hex() for link in span.links),
+                        is_error=span.status.code == Status.STATUS_CODE_ERROR,
                     )
                     for scope_spans in resource_spans.scope_spans
                     for span in scope_spans.spans

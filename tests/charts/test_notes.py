@@ -65,6 +65,20 @@ def test_they_say_what_is_missing(notes: Notes, setting: str, warning: str) -> N
     assert warning in notes("--set", setting)
 
 
+@pytest.mark.parametrize(
+    ("setting", "service"),
+    [
+        ("inference.keda.enabled=true,inference.keda.prometheusAddress=http://prometheus:9090", "inference"),
+        *(("prometheusRule.enabled=true", service) for service in ("auth", "users", "inference")),
+    ],
+)
+def test_they_say_of_what_prometheus_is_asked_and_may_know_nothing(notes: Notes, setting: str, service: str) -> None:
+    warning = f"{service}.serviceMonitor is off"
+    assert warning not in notes()
+    assert warning in notes("--set", setting)
+    assert warning not in notes("--set", f"{setting},{service}.serviceMonitor.enabled=true")
+
+
 @pytest.mark.parametrize("chart", ["auth", "users", "inference"])
 def test_a_service_by_itself_says_its_address(notes: Notes, chart: str) -> None:
     database = () if chart == "inference" else ("--set", "database.host=db")

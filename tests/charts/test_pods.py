@@ -72,6 +72,14 @@ def test_tests_run_where_their_service_may_and_need_no_gpu() -> None:
     assert not [spec for spec in with_gpu if {"nodeSelector", "tolerations"} & spec.keys()]
 
 
+@pytest.mark.parametrize("minutes", [10, 40])
+def test_a_rollout_is_given_up_no_sooner_than_its_pods(minutes: int) -> None:
+    # As if it had failed: `kubectl rollout status` and `helm --wait` end with an error.
+    spec = of_inference(f"inference.startupProbe.failureThreshold={30 * minutes}")
+    assert spec["template"]["spec"]["containers"][0]["startupProbe"]["periodSeconds"] == 2
+    assert spec["progressDeadlineSeconds"] > 60 * minutes
+
+
 @every_flavour
 def test_the_probes_are_those_of_the_services(name: str) -> None:
     for deployment in of_kind(name, "Deployment"):

@@ -11,8 +11,15 @@ PATIENCE_SECONDS = 120
 AWAY = {502, 503, 504}
 
 auth, users, inference, username = sys.argv[1:]
-password = pathlib.Path("/etc/pinhole/admin-password").read_text().strip()
+password = pathlib.Path(__file__).with_name("admin-password").read_text().strip()
 sample = pathlib.Path(__import__("inference_service").__path__[0], "web", "sample-coffee.jpg").read_bytes()
+
+
+def hint(response: httpx.Response) -> str:
+    """Return a line on what is not the fault of a service."""
+    if "invalid_grant" not in response.text:
+        return ""
+    return f"\nThe password in the Secret does not let {username} in: put the one into it that does."
 
 
 def ask(http: httpx.Client, method: str, url: str, **content: Any) -> Any:
@@ -21,8 +28,10 @@ def ask(http: httpx.Client, method: str, url: str, **content: Any) -> Any:
     while True:
         try:
             response = http.request(method, url, **content)
+            if response.is_success:
+                return response.json()
             if response.status_code not in AWAY or time.monotonic() > deadline:
-                return response.raise_for_status().json()
+                sys.exit(f"{method} {url}: {response.status_code} {response.text}{hint(response)}")
         except httpx.TransportError:
             if time.monotonic() > deadline:
                 raise

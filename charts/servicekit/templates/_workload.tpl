@@ -10,6 +10,10 @@ spec:
   replicas: {{ .Values.replicaCount }}
   {{- end }}
   revisionHistoryLimit: {{ .Values.revisionHistoryLimit }}
+  {{- with .Values.startupProbe }}
+  # For its node and its image five minutes, and then as long as a pod may take for its start.
+  progressDeadlineSeconds: {{ max 600 (add 300 (mul .periodSeconds .failureThreshold)) }}
+  {{- end }}
   selector:
     matchLabels:
       {{- include "servicekit.selectorLabels" . | nindent 6 }}

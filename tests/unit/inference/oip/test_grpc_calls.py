@@ -147,7 +147,28 @@ async def test_a_refused_call_is_traced(settings: InferenceSettings, issuer: Iss
                 call("ModelInfer", raw_request(RED), metadata=(TRACEPARENT,)), grpc.StatusCode.UNAUTHENTICATED
             )
     [rpc] = [span for span in receiver.spans() if span.trace_id == TRACE]
+    assert rpc.attributes["rpc.system.name"] == "grpc"
     assert rpc.attributes["rpc.response.status_code"] == "UNAUTHENTICATED"
+    assert not rpc.is_error, "what a caller did wrong is no failure of the service, as with 4xx"
+
+
+async def test_a_call_that_the_service_has_failed_is_an_error_in_its_trace(
+    settings: InferenceSettings, issuer: Issuer
+) -> None:
+    ended = asyncio.Event()
+
+    async def nothing() -> AsyncIterator[pb.ModelInferRequest]:
+        await ended.wait()
+        yield raw_request(RED)
+
+    with receiving() as receiver:
+        traced = settings.model_copy(update={"otlp_endpoint": receiver.http_url})
+        async with calling(traced, issuer, tiny_source()) as call:
+            await refused(anext(aiter(call.stream(nothing(), seconds=0.2))), grpc.StatusCode.DEADLINE_EXCEEDED)
+            ended.set()
+    [rpc] = [span for span in receiver.spans() if "rpc.method" in span.attributes]
+    assert rpc.is_error
+    assert rpc.attributes["error.type"] == rpc.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
 
 
 async def test_a_call_whose_token_is_refused_says_how_long_that_took(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import Message
 from opentelemetry import propagate, trace
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 from prometheus_client import CollectorRegistry, Histogram
 from servicekit.logs import get_logger
 from servicekit.metrics import DURATION_BUCKETS
@@ -51,6 +51,9 @@ _CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+
+_FAILURES = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""The statuses that are the server's fault, by OpenTelemetry's conventions for gRPC; the others are the caller's."""
 
 log = get_logger(__name__)
 
@@ -128,7 +131,7 @@ class Calls:
                 seconds = time.perf_counter() - started
                 self._duration_seconds.labels(method, code).observe(seconds, exemplar())
                 if method not in PROBES:
-                    trace.get_current_span().set_attribute("rpc.response.status_code", code)
+                    _tell_status(trace.get_current_span(), code)
                     log.info("call", method=method, status=code, duration_seconds=round(seconds, 6))
                     limit = float("inf") if is_stream else self._slow_seconds
                     warn_if_slow(seconds, limit, call_stages.get(), method=method, status=code)
@@ -140,13 +143,21 @@ class Calls:
             f"{SERVICE.full_name}/{method}",
             propagate.extract(dict(context.invocation_metadata())),
             kind=SpanKind.SERVER,
-            attributes={"rpc.system": "grpc", "rpc.method": f"{SERVICE.full_name}/{method}"},
+            attributes={"rpc.system.name": "grpc", "rpc.method": f"{SERVICE.full_name}/{method}"},
             start_time=verified and verified[0],
             record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             if verified is not None and span.is_recording():
                 tell_span(self._tracer, "authenticate", span.get_span_context(), *verified)
             yield
+
+
+def _tell_status(span: Span, code: str) -> None:
+    span.set_attribute("rpc.response.status_code", code)
+    if code in _FAILURES:
+        span.set_attribute("error.type", code)
+        span.set_status(StatusCode.ERROR)
 
 
 def _is_late(context: Any, allowed_seconds: float | None) -> bool:
