@@ -79,7 +79,7 @@ def build_app(
         },
     )
     app.state.readiness = readiness  # for the server, which is told first when it is to end
-    for router in (*routers, health_router(readiness, stuck), metrics_router(registry)):
+    for router in (health_router(readiness, stuck), metrics_router(registry), *routers):
         app.include_router(router)
     install_problem_handlers(app, error_response)
     _replace_openapi(app)
