@@ -54,7 +54,8 @@ def test_the_lines_of_the_article_work(admin: httpx.Client) -> None:
     account = created.json()
     assert uuid.UUID(account["id"]).version == 7
     assert created.headers["location"].endswith(f"/users/{account['id']}")
-    assert account["username"] in [user["username"] for user in admin.get("/users/").json()]
+    newest = admin.get("/users/", params={"sort": "-created"}).json()
+    assert account["username"] in [user["username"] for user in newest]
     assert admin.get(f"/users/{account['id']}").json() == account
     renamed = admin.put(
         f"/users/{account['id']}",

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import yaml
@@ -100,6 +101,8 @@ def test_a_file_of_a_private_store_is_fetched_with_the_token_beside_models_yaml(
     (tmp_path / "token").write_text("secret\n")
     authority = Authority()
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.written(tmp_path)))
+    # The tests keep the certificates that were read first.
+    monkeypatch.setattr("httpx._transports.default.create_ssl_context", httpx.create_ssl_context)
 
     class Store(QuietHandler):
         def do_GET(self) -> None:
