@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor, nn
 
-from inference_service.compiled_weights import CompiledWeights
+from inference_service.compiled_weights import CompiledWeights, check
 from inference_service.tensor_handles import given, taken
 
 # Of `aoti_runtime/interface.h` of torch.
@@ -40,7 +40,7 @@ class CompiledNetwork(nn.Module):
         library = ctypes.CDLL(os.fspath(path))
         self._container = ctypes.c_void_p()
         create = library.AOTInductorModelContainerCreateWithDevice
-        _check(create(ctypes.byref(self._container), ctypes.c_size_t(streams), b"cpu", None), "start")
+        check(create(ctypes.byref(self._container), ctypes.c_size_t(streams), b"cpu", None), "start")
         _release_pages(path)
         self._weights = CompiledWeights(library, self._container)
         self._mapped: Tensor | None = None
@@ -61,7 +61,7 @@ class CompiledNetwork(nn.Module):
             raise ValueError(f"expected inputs of {list(self._input_shape)}, got {list(images.shape[1:])}")
         # The library takes what is behind the first handle, and gives what is behind the second.
         inputs, outputs = _handles(given(images)), _handles(None)
-        _check(self._run(self._container, inputs, 1, outputs, 1, None, None), "compute")
+        check(self._run(self._container, inputs, 1, outputs, 1, None, None), "compute")
         return taken(outputs[0])
 
     @property
@@ -103,8 +103,3 @@ def _release_pages(path: Path) -> None:
 
 def _handles(handle: int | None) -> Any:
     return (ctypes.c_void_p * 1)(handle)
-
-
-def _check(status: int, what: str) -> None:
-    if status != 0:
-        raise RuntimeError(f"the compiled network does not {what}")

@@ -74,13 +74,13 @@ class CompiledWeights:
         entries, address = (_Entry * len(weights))(), mapped.data_ptr()
         try:
             for entry, weight in zip(entries, weights, strict=True):
-                entry.name, entry.handle = weight.name, _handle_at(address, weight)
+                entry.name, entry.handle = weight.name, self._handle_at(address, weight)
                 address += _aligned(weight.size)
             self._call("UpdateUserManagedConstantBufferPairs", entries, len(entries), True, True)
         finally:
             for entry in entries:
                 if entry.handle:
-                    _torch("delete_tensor_object", ctypes.c_void_p(entry.handle))
+                    self._torch("delete_tensor_object", ctypes.c_void_p(entry.handle))
         self._call("SwapConstantBuffer")
         self._call("FreeInactiveConstantBuffer")
         return mapped
@@ -88,7 +88,7 @@ class CompiledWeights:
     def _weights(self) -> Iterator[_Weight]:
         entries, number = ctypes.POINTER(_Entry)(), ctypes.c_size_t()
         self._call("ExtractConstantsMapEntries", ctypes.byref(entries), ctypes.byref(number), False)
-        tensors = {entry.name: _tensor_of(entry.handle) for entry in entries[: number.value]}
+        tensors = {entry.name: self._tensor_of(entry.handle) for entry in entries[: number.value]}
         for index in range(number.value):
             name, original, dtype, size = ctypes.c_char_p(), ctypes.c_char_p(), ctypes.c_int32(), ctypes.c_size_t()
             self._call("GetConstantName", index, ctypes.byref(name))
@@ -97,44 +97,47 @@ class CompiledWeights:
             self._call("GetConstantDataSize", index, ctypes.byref(size))
             yield _Weight(name.value or b"", dtype.value, size.value, tensors[original.value])
 
+    def _tensor_of(self, handle: int) -> Tensor:
+        """Return the tensor behind a handle that stays its owner's."""
+        own = ctypes.c_void_p()
+        self._torch("new_tensor_handle", ctypes.c_void_p(handle), ctypes.byref(own))
+        assert own.value is not None
+        return taken(own.value)
+
+    def _handle_at(self, address: int, like: _Weight) -> int:
+        """Return the handle of a tensor like a weight, whose data are at `address`."""
+        tensor, handle = like.tensor, ctypes.c_void_p()
+        numbers = ctypes.c_int64 * tensor.dim()
+        strides = numbers() if like.is_packed else numbers(*tensor.stride())
+        layout = bytes(torch.ops.mkldnn._get_mkldnn_serialized_md(tensor).tolist()) if like.is_packed else b""
+        kind = "layout__mkldnn" if like.is_packed else "layout_strided"
+        self._torch(
+            "create_tensor_from_blob_v2",
+            *(ctypes.c_void_p(address), ctypes.c_int64(tensor.dim()), numbers(*tensor.shape), strides),
+            *(ctypes.c_int64(0), ctypes.c_int32(like.dtype), self._number("device_type_cpu"), 0, ctypes.byref(handle)),
+            *(self._number(kind), layout, ctypes.c_int64(len(layout))),
+        )
+        assert handle.value is not None
+        return handle.value
+
     def _call(self, name: str, *arguments: Any) -> None:
         whole = [ctypes.c_size_t(each) if type(each) is int else each for each in arguments]
-        if getattr(self._library, f"AOTInductorModelContainer{name}")(self._container, *whole) != 0:
-            raise RuntimeError(f"the compiled network does not {name}")
+        check(getattr(self._library, f"AOTInductorModelContainer{name}")(self._container, *whole), name)
+
+    def _torch(self, name: str, *arguments: Any) -> None:
+        check(self._number(name, *arguments), name)
+
+    def _number(self, name: str, *arguments: Any) -> int:
+        """Return what a function of torch does, which is found by way of the library that is linked with it."""
+        number: int = getattr(self._library, f"aoti_torch_{name}")(*arguments)
+        return number
+
+
+def check(status: int, what: str) -> None:
+    """Raise RuntimeError where a function of the library says that it has failed."""
+    if status != 0:
+        raise RuntimeError(f"the compiled network does not {what}")
 
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def _tensor_of(handle: int) -> Tensor:
-    """Return the tensor behind a handle that stays its owner's."""
-    own = ctypes.c_void_p()
-    _torch("new_tensor_handle", ctypes.c_void_p(handle), ctypes.byref(own))
-    assert own.value is not None
-    return taken(own.value)
-
-
-def _handle_at(address: int, like: _Weight) -> int:
-    """Return the handle of a tensor like a weight, whose data are at `address`."""
-    tensor, handle = like.tensor, ctypes.c_void_p()
-    numbers = ctypes.c_int64 * tensor.dim()
-    strides = numbers() if like.is_packed else numbers(*tensor.stride())
-    layout = bytes(torch.ops.mkldnn._get_mkldnn_serialized_md(tensor).tolist()) if like.is_packed else b""
-    _torch(
-        "create_tensor_from_blob_v2",
-        *(ctypes.c_void_p(address), ctypes.c_int64(tensor.dim()), numbers(*tensor.shape), strides, ctypes.c_int64(0)),
-        *(ctypes.c_int32(like.dtype), _CPU.aoti_torch_device_type_cpu(), 0, ctypes.byref(handle)),
-        _CPU.aoti_torch_layout__mkldnn() if like.is_packed else _CPU.aoti_torch_layout_strided(),
-        *(layout, ctypes.c_int64(len(layout))),
-    )
-    assert handle.value is not None
-    return handle.value
-
-
-_CPU = ctypes.CDLL("libtorch_cpu.so")
-
-
-def _torch(name: str, *arguments: Any) -> None:
-    if getattr(_CPU, f"aoti_torch_{name}")(*arguments) != 0:
-        raise RuntimeError(f"torch does not {name}")

@@ -57,7 +57,7 @@ class Loader:
         return self._modes.search(self._tried(source, model), source.mode, accept=lambda m: self._tried(source, m))
 
     def _tried(self, source: ModelSource, model: Model) -> Model:
-        if self._workers_dir is not None and model.mode is not Mode.INT8:  # whose packed weights are no tensors
+        if self._workers_dir is not None:
             share_weights(model, self._workers_dir)
         model = replace(model, batch_seconds=model.warm_up(self._max_batch_size))
         check_golden(model, source.golden)

@@ -50,7 +50,7 @@ class ModeSearch:
     """Brings models into their modes. What is found is kept in `folder`, for this model on such a machine.
 
     A search ends after `budget_seconds`, but for the batch that runs then; with 0 there is none. With `shares_weights`
-    they are left so that workers can share them.
+    the weights stay tensors that workers can share.
     """
 
     def __init__(
