@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Lock
 
 import torch
+from inference_service.compute.mode_search import ModeSearch
+from inference_service.compute.modes import ModeSetting
 from inference_service.cpu import use_threads
 from inference_service.decoding import decode_picture
-from inference_service.loading import Loader
-from inference_service.mode_search import ModeSearch
+from inference_service.lifecycle.loading import Loader
 from inference_service.model import Model
-from inference_service.modes import ModeSetting
-from inference_service.sources import read_sources
+from inference_service.sources.kinds import read_sources
 from inference_service.streams import default_streams
 from torch import Tensor
 

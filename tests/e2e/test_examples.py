@@ -17,7 +17,7 @@ import httpx
 import jwt
 import pytest
 import yaml
-from inference_service.models_file import read_models_file
+from inference_service.sources.models_file import read_models_file
 from servicekit.tokens import SigningKey
 
 from tests.e2e.conftest import DATA, ESPRESSO, Pinhole, register_client

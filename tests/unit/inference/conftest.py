@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from inference_service.builtin import EFFICIENTNET_LITE0, load_efficientnet_lite0
 from inference_service.main import create_app
 from inference_service.model import Model, ModelSource
 from inference_service.settings import InferenceSettings
+from inference_service.sources.builtin import EFFICIENTNET_LITE0, load_efficientnet_lite0
 
 from tests.asgi import running
 from tests.issuer import AUDIENCE, ISSUER, Issuer

@@ -13,11 +13,11 @@ from inference_service.admission import Admission, BodyBudget
 from inference_service.batch_times import OLD_SECONDS
 from inference_service.batching import Priority
 from inference_service.errors import Overloaded
-from inference_service.failure_watch import FailureWatch
+from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.registry import ModelRegistry, ModelState, ServedModel
+from inference_service.lifecycle.shadowing import Shadows
 from inference_service.metrics import InferenceMetrics
 from inference_service.pipeline import Pipeline
-from inference_service.registry import ModelRegistry, ModelState, ServedModel
-from inference_service.shadowing import Shadows
 from inference_service.timings import StageTimings
 from PIL import Image
 from prometheus_client import CollectorRegistry

@@ -156,7 +156,7 @@ def test_processes_that_are_told_the_same_share_their_answers(tmp_path: Path) ->
     models_file = tmp_path / "models.yaml"
     program = (
         "import pathlib, sys\n"
-        "from inference_service.sources import read_sources\n"
+        "from inference_service.sources.kinds import read_sources\n"
         "[source] = read_sources(pathlib.Path(sys.argv[1]), pathlib.Path('none'))\n"
         "print(source.load().identity)"
     )

@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 from inference_service.cli import app
-from inference_service.loading import Loader
-from inference_service.sources import read_sources
+from inference_service.lifecycle.loading import Loader
+from inference_service.sources.kinds import read_sources
 from safetensors.torch import save_file
 from torchvision.models import get_model
 from typer.testing import CliRunner, Result

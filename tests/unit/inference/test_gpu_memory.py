@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import replace
 
 from inference_service.gpu_memory import GpuMemory, follow_gpu_memory
+from inference_service.lifecycle.registry import ServedModel
 from inference_service.metrics import InferenceMetrics
-from inference_service.registry import ServedModel
 from prometheus_client import CollectorRegistry
 from servicekit.background import running
 

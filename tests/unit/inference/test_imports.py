@@ -9,7 +9,7 @@ FOR_FEW = ("sympy", "torch._dynamo", "torch._inductor", "torchvision", "sqlalche
 
 TORCHVISION = """
 import sys
-from inference_service.torchvision_models import published_weights
+from inference_service.sources.torchvision_models import published_weights
 
 published_weights("resnet18")
 print([name for name in ("torchvision", "torch._dynamo", "sympy") if name in sys.modules])
@@ -26,7 +26,7 @@ def test_torchvision_comes_without_the_compiler_which_is_whole_when_it_is_asked_
 
 IN_8_BITS = """
 import sys, torch
-from inference_service.quantization import calibrate, quantized
+from inference_service.compute.quantization import calibrate, quantized
 from tests.unit.inference.networks import tiny_model
 
 layers = torch.nn.Conv2d(3, 3, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()

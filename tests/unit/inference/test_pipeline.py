@@ -11,15 +11,15 @@ import pytest
 from inference_service.admission import Admission
 from inference_service.batching import DynamicBatcher
 from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady, Overloaded
-from inference_service.failure_watch import FailureWatch
 from inference_service.heartbeat import Heartbeat
+from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.registry import ModelRegistry, ModelState, ServedModel
+from inference_service.lifecycle.shadowing import Shadows
 from inference_service.metrics import InferenceMetrics
 from inference_service.pictures import EncodedPicture
 from inference_service.pipeline import Pipeline
 from inference_service.postprocessing import Prediction
 from inference_service.preprocessing import Preprocessing
-from inference_service.registry import ModelRegistry, ModelState, ServedModel
-from inference_service.shadowing import Shadows
 from inference_service.streams import Streams
 from inference_service.timings import STAGES, StageTimings
 from opentelemetry.trace import NoOpTracer

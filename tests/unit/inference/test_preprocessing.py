@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from inference_service.builtin import PREPROCESSING
 from inference_service.decoding import decode_picture
 from inference_service.model import Model
 from inference_service.preprocessing import Preprocessing
-from inference_service.torchvision_models import preprocessing_of
+from inference_service.sources.builtin import PREPROCESSING
+from inference_service.sources.torchvision_models import preprocessing_of
 from PIL import Image
 
 from tests.unit.inference.pictures import encoded, photo

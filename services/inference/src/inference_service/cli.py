@@ -15,14 +15,14 @@ from servicekit.logs import configure_logs
 from servicekit.settings import load_settings
 from torch import Tensor
 
-from inference_service.agreement import compare, inputs
-from inference_service.builtin import EFFICIENTNET_LITE0
+from inference_service.compute.agreement import compare, inputs
+from inference_service.compute.quantization import calibrate, quantized, save_ranges
 from inference_service.cpu import available_cpus
 from inference_service.model import Model, ModelSource, ModelUnavailable
-from inference_service.models_file import BadModelsFile
-from inference_service.quantization import calibrate, quantized, save_ranges
 from inference_service.settings import InferenceSettings
-from inference_service.sources import read_sources
+from inference_service.sources.builtin import EFFICIENTNET_LITE0
+from inference_service.sources.kinds import read_sources
+from inference_service.sources.models_file import BadModelsFile
 from inference_service.weights import first_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})

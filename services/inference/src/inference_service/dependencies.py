@@ -8,12 +8,12 @@ from servicekit.auth import Principal, Verifications, require_scope
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
-from inference_service.explaining import Explainer
-from inference_service.model_control import ModelControl
+from inference_service.explanations.explaining import Explainer
+from inference_service.lifecycle.model_control import ModelControl
+from inference_service.lifecycle.registry import ModelRegistry, ServedModel
+from inference_service.lifecycle.rollout import choose
 from inference_service.pipeline import Pipeline
 from inference_service.rates import RateLimiter
-from inference_service.registry import ModelRegistry, ServedModel
-from inference_service.rollout import choose
 from inference_service.settings import InferenceSettings
 from inference_service.statistics import StatisticsBook
 

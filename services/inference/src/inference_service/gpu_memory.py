@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from inference_service.lifecycle.registry import ServedModel
 from inference_service.metrics import InferenceMetrics
-from inference_service.registry import ServedModel
 
 READ_SECONDS = 5.0
 

@@ -20,36 +20,36 @@ from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
-from inference_service.builtin import EFFICIENTNET_LITE0
 from inference_service.cache import open_cache
+from inference_service.compute.mode_search import ModeSearch
 from inference_service.cpu import available_cpus, use_threads
 from inference_service.dependencies import State
-from inference_service.eager_copies import EagerCopies
 from inference_service.ending import Ending
 from inference_service.executors import open_executor
-from inference_service.explaining import Explainer
-from inference_service.failure_watch import FailureWatch
+from inference_service.explanations.eager_copies import EagerCopies
+from inference_service.explanations.explaining import Explainer
 from inference_service.gpu_memory import follow_gpu_memory
 from inference_service.heartbeat import Heartbeat
+from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.model_control import ModelControl
+from inference_service.lifecycle.opening import open_models
+from inference_service.lifecycle.probing import Prober
+from inference_service.lifecycle.registry import MODEL_NEED, ModelRegistry
+from inference_service.lifecycle.reloading import digest_of, follow_models_file
+from inference_service.lifecycle.shadowing import Shadows
 from inference_service.metrics import InferenceMetrics
-from inference_service.mode_search import ModeSearch
 from inference_service.model import ModelSource
-from inference_service.model_control import ModelControl
-from inference_service.models_file import BadModelsFile
 from inference_service.oip.errors import error_response
 from inference_service.oip.grpc_server import open_grpc_server
 from inference_service.oip.rest import PROBES, oip_routers
-from inference_service.opening import open_models
 from inference_service.pipeline import Pipeline
-from inference_service.probing import Prober
 from inference_service.rates import open_rate_limiter
-from inference_service.registry import MODEL_NEED, ModelRegistry
-from inference_service.reloading import digest_of, follow_models_file
 from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
-from inference_service.shadowing import Shadows
-from inference_service.sources import read_sources
+from inference_service.sources.builtin import EFFICIENTNET_LITE0
+from inference_service.sources.kinds import read_sources
+from inference_service.sources.models_file import BadModelsFile
 from inference_service.streams import Streams, default_streams
 
 AUTH_TIMEOUT_SECONDS = 5.0

@@ -11,7 +11,7 @@ from servicekit.metrics import DURATION_BUCKETS
 from servicekit.problem import Problem
 from servicekit.telemetry import exemplar
 
-from inference_service.cascade import Cascade
+from inference_service.compute.cascade import Cascade
 from inference_service.model import Model
 from inference_service.statistics import StatisticsBook
 from inference_service.timings import STAGES, StageTimings

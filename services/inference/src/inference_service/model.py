@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from inference_service.modes import Measurement, Mode, ModeSetting
+from inference_service.compute.modes import Measurement, Mode, ModeSetting
 from inference_service.preprocessing import Preprocessing
 
 

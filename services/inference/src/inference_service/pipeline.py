@@ -15,13 +15,13 @@ from inference_service.admission import Admission
 from inference_service.batching import Place, Priority
 from inference_service.cache import LogitsCache, cache_key
 from inference_service.errors import DeadlineExceeded, InvalidImage, InvalidItem, NotAnImage, Overloaded
-from inference_service.failure_watch import FailureWatch
+from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.registry import ServedModel
+from inference_service.lifecycle.shadowing import Shadows
 from inference_service.metrics import CacheOutcome, InferenceMetrics
 from inference_service.model import Model
 from inference_service.pictures import EncodedPicture, Picture, PreparedPicture
 from inference_service.postprocessing import Prediction, finite, top_predictions
-from inference_service.registry import ServedModel
-from inference_service.shadowing import Shadows
 from inference_service.single_flight import SingleFlight
 from inference_service.timings import StageTimings
 

@@ -14,8 +14,8 @@ from servicekit.recording import report_stages
 from inference_service.batching import Priority
 from inference_service.bodies import declared_length
 from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
-from inference_service.registry import ServedModel
-from inference_service.rollout import choose
+from inference_service.lifecycle.registry import ServedModel
+from inference_service.lifecycle.rollout import choose
 from inference_service.timings import StageTimings
 from inference_service.uploads import read_upload
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from inference_service.explaining import Method
-from inference_service.modes import Measurement, Mode
-from inference_service.registry import ModelState, ServedModel
+from inference_service.compute.modes import Measurement, Mode
+from inference_service.explanations.explaining import Method
+from inference_service.lifecycle.registry import ModelState, ServedModel
 from inference_service.timings import STAGES, Stage
 
 ModelName = Annotated[str, Field(examples=["efficientnet-lite0"])]

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_settings import SettingsConfigDict
 from servicekit.settings import RateLimitSettings, RedisUrl, ResourceSettings
 
-from inference_service.modes import ModeSetting
+from inference_service.compute.modes import ModeSetting
 
 
 class InferenceSettings(ResourceSettings, RateLimitSettings):

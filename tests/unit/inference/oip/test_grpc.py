@@ -14,9 +14,9 @@ import inference_service
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
+from inference_service.lifecycle.rollout import percentile
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.grpc_server import LEAST_CALLS, most_calls
-from inference_service.rollout import percentile
 from inference_service.settings import InferenceSettings
 
 from tests.issuer import Issuer

@@ -15,6 +15,8 @@ from servicekit.recording import warn_if_slow
 from inference_service.dependencies import State
 from inference_service.errors import DeadlineExceeded
 from inference_service.executors import run_by_size
+from inference_service.lifecycle.registry import ServedModel
+from inference_service.lifecycle.rollout import choose
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
 from inference_service.oip.grpc_calls import call_stages, code_of
@@ -37,8 +39,6 @@ from inference_service.oip.metadata import (
     server_metadata,
 )
 from inference_service.receiving import MAX_TIMEOUT_SECONDS
-from inference_service.registry import ServedModel
-from inference_service.rollout import choose
 from inference_service.timings import StageTimings
 
 _FINAL_ASKED, _FINAL = "triton_enable_empty_final_response", "triton_final_response"

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_service.lifecycle.registry import ServedModel
 from inference_service.metrics import CacheOutcome
 from inference_service.oip.inputs import read_pictures
 from inference_service.oip.outputs import make_output, wanted_outputs
 from inference_service.oip.requests import InferRequest, RequestedOutput
 from inference_service.oip.tensors import Tensor
 from inference_service.pipeline import Pipeline
-from inference_service.registry import ServedModel
 from inference_service.timings import StageTimings
 
 _NUMBER_BYTES = 20

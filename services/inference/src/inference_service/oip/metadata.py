@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from inference_service.lifecycle.registry import ModelState, ServedModel
 from inference_service.oip.inputs import INPUT
 from inference_service.oip.outputs import OUTPUTS
 from inference_service.oip.schemas import (
@@ -20,7 +21,6 @@ from inference_service.oip.schemas import (
     ServerMetadata,
     TensorMetadata,
 )
-from inference_service.registry import ModelState, ServedModel
 from inference_service.settings import InferenceSettings
 from inference_service.statistics import Duration, ModelStatistics, StatisticsBook
 

@@ -1,0 +1,132 @@
+"""Networks compiled ahead of time with torch's Inductor, in a process of its own.
+
+That bounds the time, which a thread cannot, and keeps the compiler's memory out of the service. What comes
+of it is a library for this machine: it is kept in a folder of the service and loaded in seconds.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from inference_service.compute.packing import Batches, pack_constants
+from inference_service.compute.tracing import tracing_lock
+from inference_service.ending import Ending, ServiceEnds
+from inference_service.model import Model, ModelUnavailable, batch_sizes
+from inference_service.weights import first_line
+
+LEAST_SECONDS = 60.0
+"""How long a search has to be at least for a compilation: a ResNet-50 takes 33 s on two cores that do nothing else."""
+
+_LOOKS_EVERY_SECONDS = 0.1
+
+
+def missing_compiler() -> str | None:
+    """Return what is missing to compile, or None."""
+    name = os.environ.get("CXX", "g++")
+    return None if shutil.which(name) else f"there is no C++ compiler ({name})"
+
+
+def compile_network(
+    model: Model, path: Path, *, max_batch_size: int, seconds: float, ending: Ending | None = None
+) -> None:
+    """Write the library of a model's network, for batches of any size up to `max_batch_size`, to `path`.
+
+    Raises:
+        ModelUnavailable: it cannot be compiled, or not within `seconds`.
+        ServiceEnds: the service ends meanwhile.
+    """
+    side = model.preprocessing.input_size
+    images = torch.zeros(max(2, max_batch_size), 3, side, side, dtype=model.dtype)
+    sizes = ({0: torch.export.Dim("images", min=1, max=max_batch_size)},) if max_batch_size > 1 else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True)
+        with temporary as folder, torch.no_grad():
+            program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
+            example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
+            with warnings.catch_warnings():
+                # torch warns of weights whose layout is not torch's own, which channels last is.
+                warnings.simplefilter("ignore", UserWarning)
+                with tracing_lock:
+                    exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)
+                torch.export.save(exported, program)
+            _run(program, library, max_batch_size, seconds, ending or Ending())
+            library.replace(path)
+    except (ModelUnavailable, ServiceEnds):
+        raise
+    except Exception as error:  # tracing runs the network's own Python, which may raise anything
+        raise ModelUnavailable(f"it cannot be compiled: {first_line(error)}") from error
+
+
+def _run(program: Path, library: Path, max_batch_size: int, seconds: float, ending: Ending) -> None:
+    ends_at = time.monotonic() + seconds
+    numbers = (str(torch.get_num_threads()), str(max_batch_size))
+    command = [sys.executable, "-m", __name__, str(program), str(library), *numbers]
+    # What it makes on its way goes with the program: in a pod, /tmp would soon be full.
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(program.with_name("cache"))}
+    # A session of its own: the compiler runs in children, which have to end with it.
+    with subprocess.Popen(  # noqa: S603 our own module and files
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            while process.poll() is None:
+                if time.monotonic() > ends_at:
+                    raise ModelUnavailable(f"it was not compiled within {seconds:.0f} s")
+                ending.sleep(_LOOKS_EVERY_SECONDS)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode != 0:
+        raise ModelUnavailable("the compiler failed")
+
+
+def main() -> None:
+    """Compile a program into a library: the command line names both, the number of threads and the largest batch."""
+    from torch._inductor import aoti_compile_and_package
+
+    os.nice(19)  # whoever waits for an answer comes first
+    program, library = sys.argv[1:3]
+    threads, max_batch_size = map(int, sys.argv[3:])
+    torch.set_num_threads(threads)
+    package = Path(program).with_name("package.pt2")
+    with torch.no_grad():
+        aoti_compile_and_package(
+            torch.export.load(program),
+            package_path=str(package),
+            inductor_configs={
+                "freezing": True,
+                # The threads are those of whoever calls: a batch may have all of them, or a part.
+                "cpp.dynamic_threads": True,
+                "post_grad_custom_pre_pass": partial(
+                    pack_constants, batches=Batches(batch_sizes(max_batch_size), range(1, threads + 1))
+                ),
+                "aot_inductor.precompile_headers": False,  # 290 MB, to be read once
+            },
+        )
+    _unpack(package, Path(library))
+
+
+def _unpack(package: Path, library: Path) -> None:
+    """Take the library out of what torch has made."""
+    with zipfile.ZipFile(package) as archive:
+        names = archive.namelist()
+        if any(name.endswith(".json") and not name.endswith("_metadata.json") for name in names):
+            raise SystemExit("it has operators that torch calls through Python")
+        [name] = [name for name in names if name.endswith(".so")]
+        with archive.open(name) as packed, library.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+            os.fsync(unpacked.fileno())  # half a library would end the process that loads it
+
+
+if __name__ == "__main__":
+    main()
