@@ -1,9 +1,7 @@
 """Files of weights: fetched once, checked by their digest, and read without running what is in them."""
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from servicekit.logs import without_secrets
+from servicekit.whole_files import written_whole
 from torch import Tensor
 
 from inference_service.ending import Ending
@@ -40,16 +39,10 @@ def fetch(url: str, path: Path, *, sha256: str, token_file: Path | None = None, 
     headers = {"Authorization": f"Bearer {_read_token(token_file)}"} if token_file else {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its place, so that the name appears at once and with the whole file.
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        partial = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                _download(url, headers, file.write, ending or Ending())
-            digest = check_digest(partial, sha256=sha256, shown=shown)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(path) as file:
+            _download(url, headers, file.write, ending or Ending())
+            file.flush()
+            digest = check_digest(Path(file.name), sha256=sha256, shown=shown)
     except httpx.HTTPStatusError as error:
         reason = f"the server answered {error.response.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
 from servicekit.logs import get_audit_log
 from servicekit.settings import LogLevel, ServiceSettings, load_settings
+from servicekit.whole_files import written_whole
 
 POLL_SECONDS = 1.0
 MAX_MINUTES = 24 * 60
@@ -73,17 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.level:
         levels = {**wanted_levels(path), options.logger: options.level}
         said = Levels(levels=levels, until=time.time() + 60 * options.minutes)
-        _write(path, said.model_dump_json())
+        with written_whole(path) as file:
+            file.write(said.model_dump_json().encode())
     for name, level in wanted_levels(path).items():
         sys.stdout.write(f"{name} {level}\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write the file at once: a process that reads it sees all of it or nothing."""
-    # Of a name that nobody knows beforehand: in a folder that all share, a stranger may have put a link there.
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f"{path.name}.", delete=False) as new:
-        new.write(text)
-    Path(new.name).replace(path)
 
 
 def _parser() -> argparse.ArgumentParser:

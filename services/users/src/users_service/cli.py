@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Annotated, Any, BinaryIO, NoReturn, TypeVar
 
 import typer
@@ -19,6 +17,7 @@ from servicekit.existing_database import NoDatabase, open_existing_database
 from servicekit.logs import audited_as, configure_logs
 from servicekit.problem import Problem
 from servicekit.settings import load_settings
+from servicekit.whole_files import written_whole
 
 from users_service import accounts, events, transfer
 from users_service.events import BrokenTrail, Head
@@ -216,16 +215,8 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
             with file.open("wb") as opened:
                 yield opened
             return
-        target = file.resolve()  # what a link leads to; the link stays
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as new:
-            try:
-                yield new
-                new.flush()
-                os.fsync(new.fileno())
-                Path(new.name).replace(target)
-            except BaseException:
-                Path(new.name).unlink()
-                raise
+        with written_whole(file.resolve()) as new:  # what a link leads to; the link stays
+            yield new
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
 

@@ -1,10 +1,11 @@
 """The folder that keeps everything between two starts."""
 
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from servicekit.whole_files import written_whole
 
 from gateway.laptop.errors import CannotStart
 
@@ -52,18 +53,12 @@ def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
         # Where there are accounts already, a password made now would open none of them.
         if is_ours and not folder.password_file.exists() and not folder.database("users").exists():
             password = secrets.token_urlsafe(PASSWORD_BYTES)
-            _write_private(folder.password_file, f"{password}\n")
+            # Whole or not at all: on a full disk an empty file would be kept for a password.
+            with written_whole(folder.password_file) as file:
+                file.write(f"{password}\n".encode())
             return DataFolder(path, password)
     except OSError as error:
         raise CannotStart(
             f"cannot write to the data folder {path}: {error.strerror}; choose another with --data"
         ) from None
     return folder
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all: on a full disk an empty one would be kept for a password."""
-    unfinished = path.with_suffix(".unfinished")
-    with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
-    unfinished.rename(path)

@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from pydantic import BaseModel, NonNegativeFloat, ValidationError
 from servicekit.logs import get_logger
+from servicekit.whole_files import written_whole
 
 from inference_service.compute.cascade import Cascade, learn
 from inference_service.compute.compilation import LEAST_SECONDS, compile_network
@@ -218,9 +219,8 @@ class ModeSearch:
     def _write(self, path: Path, found: BaseModel) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(found.model_dump_json(), encoding="utf-8")
-            unfinished.replace(path)
+            with written_whole(path) as file:
+                file.write(found.model_dump_json().encode())
         except OSError as error:
             log.warning("mode_not_kept", folder=str(self._folder), reason=error.strerror)
 
