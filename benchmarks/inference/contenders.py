@@ -55,14 +55,19 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
     plain = write_models_file(folder, weights)
     token = issuer.token(scope="inference:predict", exp=issuer.claims()["iat"] + TOKEN_SECONDS)
 
-    def pinhole(name: str, title: str, mode: str, models_file: Path) -> Contender:
+    def pinhole(name: str, title: str, mode: str, models_file: Path, **environment: str) -> Contender:
         # As its image starts it.
         gunicorn = ["-m", "gunicorn", "--config", "python:servicekit.gunicorn", "inference_service.main:create_app()"]
         return Contender(
             name,
             title,
             lambda _port: [sys.executable, *gunicorn],
-            environment={**ours, "INFERENCE_MODE": mode, "INFERENCE_MODELS_FILE": str(models_file)},
+            environment={
+                **ours,
+                "INFERENCE_MODE": mode,
+                "INFERENCE_MODELS_FILE": str(models_file),
+                **environment,
+            },
             headers={"Authorization": f"Bearer {token}"},
             deadline_header="X-Request-Timeout",
             models_file=models_file,
@@ -76,6 +81,15 @@ def contenders(folder: Path, weights: Path, issuer: Issuer, environments: Path) 
     servers = HERE / "servers"
     return [
         pinhole("pinhole", "Pinhole", "auto", plain),
+        # Its image has no compiler: what a pod does that is given no folder with compiled networks.
+        pinhole(
+            "pinhole-image",
+            "Pinhole, no compiler",
+            "auto",
+            plain,
+            CXX="no-compiler",
+            INFERENCE_MODES_DIR=str(folder / "modes-without-compiler"),
+        ),
         pinhole("pinhole-fp32", "Pinhole, fp32", "auto-fp32", plain),
         # By name: what it costs where the search finds that bfloat16 alone is enough.
         pinhole("pinhole-cascade", "Pinhole, cascade", "compile-cascade", plain),
