@@ -31,11 +31,12 @@ variables:
   INFERENCE_GRPC_HOST: 0.0.0.0
   {{- end }}
   INFERENCE_WEIGHTS_DIR: /var/lib/pinhole/weights
-  {{- if .Values.weightsCache.existingClaim }}
   INFERENCE_MODES_DIR: /var/lib/pinhole/weights/modes
+  {{- if and .Values.gpu.enabled (not .Values.weightsCache.existingClaim) }}
+  INFERENCE_MODE: eager
   {{- else }}
-  {{- /* A pod that keeps nothing would search for the fastest mode at each start. */}}
-  INFERENCE_MODE: {{ ternary "eager" "channels-last" .Values.gpu.enabled }}
+  {{- /* The other pods answer meanwhile, and the autoscaler does not count a pod that is not ready. */}}
+  INFERENCE_MODE_SEARCH_FIRST: true
   {{- end }}
   {{- if .Values.models }}
   INFERENCE_MODELS_FILE: /etc/pinhole/models/models.yaml

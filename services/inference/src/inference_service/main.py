@@ -109,6 +109,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     streams=streams.count,
                     ending=ending,
                     shares_weights=settings.workers_dir is not None,
+                    comes_first=settings.mode_search_first,
                 ),
                 ending=ending,
                 prepare=set_compute_threads,

@@ -107,7 +107,11 @@ class InferenceSettings(ResourceSettings, RateLimitSettings):
     """How models are computed; `models.yaml` may say otherwise for each. See docs/models.md."""
 
     mode_search_seconds: NonNegativeFloat = 300.0
-    """Longest search for the fastest mode of a model, while it is served. 0 searches for none."""
+    """Longest search for the fastest mode of a model. 0 searches for none."""
+
+    mode_search_first: bool = False
+    """Whether a model is ready only once its mode is found: for pods, whose others answer meanwhile. By default it is
+    served while the search goes on."""
 
     modes_dir: Path = Path(".pinhole/modes")
     """Where what a search found is kept, so that the next start needs none."""

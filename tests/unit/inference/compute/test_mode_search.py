@@ -85,6 +85,7 @@ def loaded(
     missing: Mapping[Mode, str] | None = None,
     golden: tuple[GoldenPicture, ...] = (),
     search: bool = True,
+    comes_first: bool = False,
 ) -> Model:
     compiled = [mode for mode in Mode if mode.is_compiled]
     lacks = {**dict.fromkeys(compiled, "there is no compiler"), **(missing or {})}
@@ -94,6 +95,7 @@ def loaded(
         folder=folder,
         max_batch_size=4,
         missing=lambda mode, _device: lacks.get(mode),
+        comes_first=comes_first,
     )
     source = ModelSource("tiny", "1", "test:tiny", lambda: candidate, golden=golden, mode=wanted)
     return Loader(4, modes).load(source, search=search)
@@ -328,6 +330,13 @@ def test_a_search_is_given_up_and_leaves_nothing_where_the_service_ends(tmp_path
     with pytest.raises(ServiceEnds):
         modes.search(candidate, None, accept=lambda found: found)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("comes_first", "mode"), [(False, Mode.EAGER), (True, Mode.BF16)])
+def test_a_model_that_nobody_waits_for_is_searched_for_before_it_is_served(
+    tmp_path: Path, comes_first: bool, mode: Mode
+) -> None:
+    assert loaded(tmp_path, model(), search=False, comes_first=comes_first).mode is mode
 
 
 def test_no_time_is_no_search(tmp_path: Path) -> None:

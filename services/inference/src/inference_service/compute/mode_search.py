@@ -51,7 +51,7 @@ class ModeSearch:
     """Brings models into their modes. What is found is kept in `folder`, for this model on such a machine.
 
     A search ends after `budget_seconds`, but for the batch that runs then; with 0 there is none. With `shares_weights`
-    the weights stay tensors that workers can share.
+    the weights stay tensors that workers can share. A search that `comes_first` ends before its model is served.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class ModeSearch:
         missing: Callable[[Mode, str], str | None] = missing_for,
         ending: Ending | None = None,
         shares_weights: bool = False,
+        comes_first: bool = False,
     ) -> None:
+        self.comes_first = comes_first
         self._setting = setting
         self._shares_weights = shares_weights
         self._missing = missing

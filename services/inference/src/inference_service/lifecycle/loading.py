@@ -36,7 +36,7 @@ class Loader:
             model = quantized(model, read_ranges(source.calibration, digest=model.digest))
         elif self._modes is not None:
             model = self._modes.settle(model, source.mode)
-            if search and self.can_search(source, model):
+            if (search or self._modes.comes_first) and self.can_search(source, model):
                 return self.search(source, model)
         try:
             return self._tried(source, model)
