@@ -59,7 +59,7 @@ test-conformance: $(VENV)/.dev $(CLIENTS)/.done ## Hold the inference service to
 test-charts: requisites $(VENV)/.dev $(CLIENTS)/.done ## Check the charts: schemas, rendered objects, kube-score.
 	$(PYTEST) tests/charts
 
-e2e: $(VENV)/.dev ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
+e2e: $(VENV)/.dev $(CLIENTS)/.done ## Install the images of `make images` into the cluster of KUBECONFIG, and use it.
 	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG names no cluster" >&2; exit 1; }
 	$(BIN)/pytest tests/cluster
 

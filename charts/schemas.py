@@ -258,8 +258,15 @@ PINHOLE = OF_ANY_CHART | {
         extraHosts=STRINGS,
         tls=section(secretName=STRING),
         certManager=section(issuer=STRING, clusterIssuer=STRING),
+        grpc=section(host=STRING, annotations=MAP, serviceAnnotations=MAP, tls=section(secretName=STRING)),
     ),
-    "httpRoute": section(enabled=BOOLEAN, annotations=MAP, parentRefs=OBJECTS, extraHosts=STRINGS),
+    "httpRoute": section(
+        enabled=BOOLEAN,
+        annotations=MAP,
+        parentRefs=OBJECTS,
+        extraHosts=STRINGS,
+        grpc=section(host=STRING, parentRefs=OBJECTS),
+    ),
     "postgresql": section(
         enabled=BOOLEAN,
         image=IMAGE,

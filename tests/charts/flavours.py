@@ -188,6 +188,19 @@ FLAVOURS: Mapping[str, Flavour] = {
             *("inference.tracing.endpoint=http://collector:4317", "inference.tracing.protocol=grpc"),
         )
     ),
+    "gRPC from outside": Flavour(
+        settings=(
+            *(
+                "inference.grpc.enabled=true",
+                "inference.nameOverride=eyes",
+                "global.publicUrl=https://p.example.com:8443",
+            ),
+            *("ingress.className=traefik", "ingress.annotations.a=both", "ingress.annotations.b=rest"),
+            *("ingress.grpc.host=grpc.{{ .Release.Name }}.example.com", "ingress.grpc.annotations.b=grpc"),
+            *("ingress.certManager.issuer=ca", "httpRoute.enabled=true", "httpRoute.parentRefs[0].name=public"),
+            "httpRoute.grpc.host=grpc.gateway.example.com",
+        )
+    ),
     "sealed keys, and clients by ServiceAccount": Flavour(
         settings=(
             *("auth.keyEncryption.existingSecret=auth-keys", "auth.serviceAccountClients.enabled=true"),

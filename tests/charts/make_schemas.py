@@ -23,7 +23,7 @@ KINDS = (
     *("autoscaling/v2/HorizontalPodAutoscaler", "networking.k8s.io/v1/Ingress", "networking.k8s.io/v1/NetworkPolicy"),
     *("policy/v1/PodDisruptionBudget", "resource.k8s.io/v1/ResourceClaimTemplate", "batch/v1/Job"),
 )
-CUSTOM = ("servicemonitors", "prometheusrules", "scaledobjects", "httproutes")
+CUSTOM = ("servicemonitors", "prometheusrules", "scaledobjects", "httproutes", "grpcroutes")
 Schema = dict[str, Any]
 
 

@@ -41,6 +41,18 @@ def test_they_say_where_it_is_and_how_to_try_it(notes: Notes) -> None:
     assert "nothing leads here" not in said
 
 
+@pytest.mark.parametrize("way", ["ingress", "httpRoute"])
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("https://p.example.com", 443), ("http://p.example.com", 80), ("https://p.example.com:8443", 8443)],
+)
+def test_they_say_where_grpc_is(notes: Notes, way: str, url: str, port: int) -> None:
+    enabled = "inference.grpc.enabled=true,httpRoute.enabled=true,httpRoute.parentRefs[0].name=public"
+    said = notes("--set", f"global.publicUrl={url},{enabled},{way}.grpc.host=grpc.example.com")
+    assert re.search(rf"^  grpc\.example\.com:{port} +the inference protocol over gRPC", said, re.MULTILINE)
+    assert "gRPC" not in notes("--set", f"global.publicUrl={url},{enabled}")
+
+
 def test_the_command_for_the_password_reads_a_key_that_there_is(notes: Notes) -> None:
     command = re.search(
         r"kubectl get secret --namespace (\S+) (\S+) \\\n +--output jsonpath='{\.data\.(\S+)}'", notes()

@@ -151,7 +151,21 @@ def test_a_gpu_may_be_claimed() -> None:
     (container,) = spec["containers"]
     assert container["resources"]["claims"] == [{"name": "gpu"}]
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
-    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "ph-inference-gpu"}]
+    (template,) = of_kind(name, "ResourceClaimTemplate")
+    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}]
+
+
+def test_another_claim_has_another_name_for_a_template_cannot_change() -> None:
+    def claimed(*settings: str) -> str:
+        (claim,) = of_inference(*(f"inference.gpu.dra.{each}" for each in ("enabled=true", *settings)))["template"][
+            "spec"
+        ]["resourceClaims"]
+        return str(claim["resourceClaimTemplateName"])
+
+    one = claimed()
+    assert claimed() == one
+    others = {claimed(each) for each in ("deviceClassName=gpu.example.com", "selectors={a}", "selectors={b}")}
+    assert len(others | {one}) == 4
 
 
 @pytest.mark.parametrize(

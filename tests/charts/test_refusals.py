@@ -4,6 +4,9 @@ import pytest
 
 from tests.charts.flavours import Flavour, template
 
+ENABLED = ("inference.grpc.enabled=true", "httpRoute.enabled=true", "httpRoute.parentRefs[0].name=public")
+"""gRPC, and a way in beside the Ingress."""
+
 
 def test_two_autoscalers_are_refused() -> None:
     done = template(Flavour(settings=("inference.keda.enabled=true", "inference.autoscaling.enabled=true")))
@@ -53,6 +56,19 @@ def test_production_refuses_what_is_for_development(settings: tuple[str, ...], r
             ((f"{service}.tracing.endpoint={url}",), f"{service}: tracing.endpoint")
             for service in ("auth", "users", "inference")
             for url in ("collector", "collector:4318", "http:///v1/traces")
+        ),
+        *(
+            ((*ENABLED, f"{way}.grpc.host=grpc.example.com", *settings), f"{way}.grpc.host is set, so inference.grpc")
+            for way in ("ingress", "httpRoute")
+            for settings in (("inference.grpc.enabled=false",), ("inference.enabled=false",))
+        ),
+        *(
+            ((*ENABLED, "httpRoute.grpc.host=p.example.com", *settings), "httpRoute.grpc.host: p.example.com")
+            for settings in (
+                ("global.publicUrl=http://p.example.com",),
+                ("httpRoute.extraHosts={q.example.com,p.example.com}",),
+                ("httpRoute.extraHosts={*.example.com}",),
+            )
         ),
         (("auth.fullnameOverride=ph-users", "users.authUrl=http://a", "inference.authUrl=http://a"), "called ph-users"),
     ],

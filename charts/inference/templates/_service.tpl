@@ -102,7 +102,7 @@ podSpec:
   {{- if .Values.gpu.dra.enabled }}
   resourceClaims:
     - name: gpu
-      resourceClaimTemplateName: {{ $fullname }}-gpu
+      resourceClaimTemplateName: {{ include "inference.claimName" . }}
   {{- end }}
 {{- end }}
 resources:
@@ -134,4 +134,28 @@ triggers:
 models:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* What a ResourceClaimTemplate says of the device. */}}
+{{- define "inference.claim" -}}
+spec:
+  devices:
+    requests:
+      - name: gpu
+        exactly:
+          deviceClassName: {{ .Values.gpu.dra.deviceClassName }}
+          allocationMode: ExactCount
+          count: {{ .Values.gpu.count }}
+          {{- with .Values.gpu.dra.selectors }}
+          selectors:
+            {{- range . }}
+            - cel:
+                expression: {{ . | quote }}
+            {{- end }}
+          {{- end }}
+{{- end }}
+
+{{/* A template cannot change: one that claims something else has another name. */}}
+{{- define "inference.claimName" -}}
+{{- printf "%s-gpu-%s" (include "servicekit.fullname" .) (include "inference.claim" . | sha256sum | trunc 8) }}
 {{- end }}

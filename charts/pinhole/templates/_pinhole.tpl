@@ -38,6 +38,36 @@
 {{- end }}
 {{- end }}
 
+{{/* Annotations of the Ingresses, with those by which cert-manager issues their certificates. */}}
+{{- define "pinhole.ingressAnnotations" -}}
+{{- $annotations := .Values.ingress.annotations | default dict | deepCopy }}
+{{- with .Values.ingress.certManager.issuer }}
+{{- $_ := set $annotations "cert-manager.io/issuer" . }}
+{{- end }}
+{{- with .Values.ingress.certManager.clusterIssuer }}
+{{- $_ := set $annotations "cert-manager.io/cluster-issuer" . }}
+{{- end }}
+{{- toYaml $annotations }}
+{{- end }}
+
+{{/* Class and certificate of an Ingress: (dict "root" $ "hosts" HOSTS "secretName" NAME). */}}
+{{- define "pinhole.ingressHead" -}}
+{{- with .root.Values.ingress.className }}
+ingressClassName: {{ . }}
+{{- end }}
+{{- if hasPrefix "https://" (include "servicekit.publicUrl" .root) }}
+tls:
+  - hosts:
+      {{- toYaml .hosts | nindent 6 }}
+    secretName: {{ tpl .secretName .root }}
+{{- end }}
+{{- end }}
+
+{{/* Of what leads to gRPC; up to 63 characters, for one is a Service. */}}
+{{- define "pinhole.grpcName" -}}
+{{- printf "%s-grpc" (include "servicekit.fullname" . | trunc 58 | trimSuffix "-") }}
+{{- end }}
+
 {{/* What cannot be right, said before anything is installed. */}}
 {{- define "pinhole.validate" -}}
 {{- $postgresql := include "pinhole.postgresqlName" . }}
@@ -78,5 +108,19 @@
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.parentRefs: name the Gateway" }}
+{{- end }}
+{{- range $way := list "ingress" "httpRoute" }}
+{{- $values := index $.Values $way }}
+{{- if and $values.enabled $values.grpc.host (not (and $.Values.inference.enabled $.Values.inference.grpc.enabled)) }}
+{{- fail (printf "%s.grpc.host is set, so inference.grpc.enabled has to be on, or nothing listens where it leads" $way) }}
+{{- end }}
+{{- end }}
+{{- $host := tpl .Values.httpRoute.grpc.host . }}
+{{- if and .Values.httpRoute.enabled $host }}
+{{- range include "pinhole.hosts" (dict "root" . "extra" .Values.httpRoute.extraHosts) | fromYamlArray }}
+{{- if or (eq . $host) (and (hasPrefix "*." .) (hasSuffix (trimPrefix "*" .) $host)) }}
+{{- fail (printf "httpRoute.grpc.host: %s is a name of the HTTPRoute, too, and a gateway takes one of both: give it another" $host) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
