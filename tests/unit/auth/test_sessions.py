@@ -197,6 +197,20 @@ async def test_a_session_that_ends_while_it_is_refreshed_gives_nothing(
             await sessions.rotate(token)
 
 
+async def test_a_token_that_is_used_twice_between_a_look_at_it_and_its_use_ends_the_session(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    async with open_database(settings.database_url) as database:
+        sessions = sessions_in(database)
+        _, token = await sessions.start(subject=ADA, client_id="one", scopes=frozenset({"profile"}))
+        await sessions.find(token, client_id="one")
+        newest = await sessions.rotate(await sessions.rotate(token))
+        with pytest.raises(InvalidGrant):
+            await sessions.rotate(token)
+        with pytest.raises(InvalidGrant):
+            await sessions.find(newest, client_id="one")
+
+
 async def test_a_session_keeps_the_time_of_its_first_end(client: httpx.AsyncClient, settings: AuthSettings) -> None:
     async with open_database(settings.database_url) as database:
         sessions = sessions_in(database)

@@ -15,6 +15,7 @@ from servicekit.jwks import KEYS_NEED, MAX_SET_BYTES, JwksClient, KeysUnavailabl
 from servicekit.tokens import SigningKey
 from structlog.testing import capture_logs
 
+from tests.eventually import eventually
 from tests.http_server import QuietHandler, serving
 
 KEY, NEW_KEY = SigningKey.generate("ES256"), SigningKey.generate("ES256")
@@ -82,9 +83,10 @@ async def test_a_new_key_is_found_when_a_token_names_it(issuer: IssuerAway, no_i
 @pytest.mark.parametrize(
     "answer",
     [
-        lambda: httpx.Response(500),
+        lambda: httpx.Response(500, json={"keys": [NEW_KEY.public_document]}),
         lambda: httpx.Response(200, text="<html>"),
         lambda: httpx.Response(200, json=[]),
+        lambda: httpx.Response(200, json={}),
         lambda: httpx.Response(200, json={"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}),
         lambda: httpx.Response(200, json={"keys": 1}),
         lambda: httpx.Response(200, json={"keys": [NEW_KEY.public_document | {"kid": ["made up"]}]}),
@@ -96,6 +98,7 @@ async def test_a_new_key_is_found_when_a_token_names_it(issuer: IssuerAway, no_i
         "500",
         "not JSON",
         "a list",
+        "an empty object",
         "a secret key",
         "not keys",
         "an id that is no text",
@@ -153,6 +156,8 @@ async def test_a_server_that_sends_a_byte_now_and_then_holds_nobody(monkeypatch:
         async with httpx.AsyncClient(timeout=60) as http:
             with pytest.raises(TimeoutError):
                 await fetch_keys(url, http)
+            with pytest.raises(KeysUnavailable):
+                await JwksClient(url, http, Readiness()).get(KEY.key_id)
 
 
 async def test_keys_that_are_of_no_use_are_passed_over(issuer: IssuerAway) -> None:
@@ -187,6 +192,20 @@ async def test_an_issuer_that_is_away_at_first_is_asked_again(issuer: IssuerAway
         issuer.serve(KEY)
         assert await keys.get(KEY.key_id)
     assert readiness.missing == {}
+
+
+async def test_an_issuer_that_is_away_at_first_is_asked_soon_again_by_itself(
+    issuer: IssuerAway, no_interval: None
+) -> None:
+    answer = issuer.answer
+    issuer.answer = lambda: answer() if issuer.requests > 1 else httpx.Response(503)
+    readiness = Readiness(KEYS_NEED)
+
+    async def is_ready() -> bool:
+        return readiness.missing == {}
+
+    async with client_of(issuer, readiness):
+        await eventually(is_ready)
 
 
 async def test_a_key_that_was_given_up_is_forgotten_at_once(issuer: IssuerAway) -> None:
@@ -235,3 +254,25 @@ async def test_keys_that_nobody_keeps_fresh_are_asked_for_again_when_they_are_ol
         assert await keys.get(KEY.key_id)
         issuer.serve(NEW_KEY)
         assert await keys.get(KEY.key_id) is None
+
+
+async def test_keys_that_are_young_are_not_asked_for_again(issuer: IssuerAway, no_interval: None) -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http:
+        keys = JwksClient("http://issuer/keys", http, Readiness(), max_age_seconds=60)
+        for _ in range(3):
+            assert await keys.get(KEY.key_id)
+    assert issuer.requests == 1
+
+
+async def test_keys_are_fetched_again_and_again_without_being_asked_for(issuer: IssuerAway, no_interval: None) -> None:
+    readiness = Readiness(KEYS_NEED)
+
+    async def has_followed() -> bool:
+        return issuer.requests > 2
+
+    async with (
+        httpx.AsyncClient(transport=httpx.MockTransport(issuer)) as http,
+        open_jwks("http://issuer/keys", http, readiness, refresh_seconds=0.01),
+    ):
+        await eventually(has_followed)
+    assert readiness.missing == {}

@@ -20,6 +20,7 @@ from servicekit.recording import report_stages
 from servicekit.settings import ServiceSettings
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
+from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from tests.asgi import running
@@ -54,6 +55,14 @@ def sample_app(issuer: Issuer, *, slow_request_seconds: float = 60.0) -> FastAPI
         report_stages(request, lambda: {"decode": 0.25})
         if fails:
             raise ServiceUnavailable("not now")
+
+    @router.get("/breaks")
+    async def breaks() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise RuntimeError("broken off")
+
+        return StreamingResponse(parts())
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
@@ -125,6 +134,17 @@ async def test_a_client_that_leaves_within_its_body_is_no_error(
     assert logged.keys() == {"request"}
     assert (logged["request"]["route"], logged["request"]["status"]) == (path, 499)
     assert f'http_request_method="POST",http_response_status_code="499",http_route="{path}"' in metrics
+
+
+async def test_an_answer_that_breaks_off_is_left_to_the_server_to_end(
+    issuer: Issuer, start_logs: Callable[[], Lines]
+) -> None:
+    """A second answer within the first would be taken for the rest of it."""
+    lines = start_logs()
+    async with running(sample_app(issuer)) as client:
+        with pytest.raises(RuntimeError, match="broken off"):
+            await client.get("/breaks")
+    assert lines()["request_failed"]["route"] == "/breaks"
 
 
 async def test_log_lines_say_who_acts_and_the_next_request_is_nobodys(

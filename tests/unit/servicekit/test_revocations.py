@@ -25,10 +25,10 @@ class Auth:
 
     def __init__(self, *pages: list[Revocation]) -> None:
         self.pages = list(pages) or [[]]
-        self.answer: Callable[[], httpx.Response] | None = None
+        self.answer: Callable[[], Any] | None = None
         self.asked_after: list[str | None] = []
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpx.Request) -> Any:
         after = request.url.params.get("after")
         self.asked_after.append(after)
         if self.answer is not None:
@@ -104,7 +104,7 @@ def refuse_connection() -> httpx.Response:
 
 BAD_ANSWERS: list[Any] = [
     refuse_connection,
-    lambda: httpx.Response(500),
+    lambda: httpx.Response(500, json={"revocations": [], "next": "9", "has_more": False}),
     lambda: httpx.Response(302, headers={"Location": "http://elsewhere"}),
     lambda: httpx.Response(200, text="<html>"),
     lambda: httpx.Response(200, json={"revocations": [1], "next": "1", "has_more": False}),
@@ -120,8 +120,22 @@ async def test_a_failure_keeps_what_is_known(answer: Callable[[], httpx.Response
         assert await sessions.is_revoked("a")
         auth.answer, auth.pages = None, [[], ended("b")]
         await sessions.catch_up()
+        assert auth.asked_after[-1] == "1"
         assert await sessions.is_revoked("b")
     assert readiness.missing == {}
+
+
+async def test_an_auth_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never() -> httpx.Response:
+        await asyncio.sleep(60)
+        raise AssertionError("it was waited for")
+
+    auth = Auth(ended("a"))
+    async with following(auth) as sessions:
+        monkeypatch.setattr(revocations, "REQUEST_SECONDS", 0.01)
+        auth.answer = never
+        await sessions.catch_up()
+        assert await sessions.is_revoked("a")
 
 
 async def test_a_service_is_not_ready_until_auth_has_answered() -> None:

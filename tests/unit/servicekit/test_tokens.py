@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from joserfc.jwk import ECKey, RSAKey
 from servicekit.token_form import Algorithm, InvalidToken
 from servicekit.tokens import PublicKey, SigningKey, TokenVerifier
 
@@ -43,6 +44,29 @@ async def test_a_clock_that_is_a_little_ahead_is_forgiven() -> None:
 def test_a_key_that_is_not_a_public_signature_key_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         PublicKey(KEY.public_document | change)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        RSAKey.generate_key(2048).as_dict(private=True),
+        ECKey.generate_key("P-256").as_dict(private=True),
+        KEY.public_document | {"n": encode((2**1023 + 1).to_bytes(128, "big"))},
+        ECKey.generate_key("P-384").as_dict() | {"alg": "ES256"},
+        KEYS["ES256"].public_document | {"x": "AA"},
+        {name: value for name, value in KEYS["ES256"].public_document.items() if name != "y"},
+    ],
+    ids=["RSA private", "EC private", "RSA short", "another curve", "not on the curve", "half"],
+)
+def test_a_key_that_is_good_for_something_else_or_nothing_is_refused(document: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        PublicKey(document)
+
+
+def test_a_key_without_an_id_goes_by_its_thumbprint() -> None:
+    document = {name: value for name, value in KEY.public_document.items() if name != "kid"}
+    assert PublicKey(document).key_id == KEY.key_id
+    assert PublicKey(document | {"kid": "theirs"}).key_id == "theirs"
 
 
 @pytest.mark.parametrize("algorithm", KEYS)

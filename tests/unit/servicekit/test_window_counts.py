@@ -27,6 +27,14 @@ def test_requests_of_the_window_before_count_for_what_is_covered_of_it(clock: Cl
         assert allowed(counts) == more
 
 
+def test_the_window_before_counts_whoever_else_has_come_since(clock: Clock) -> None:
+    counts = WindowCounts(1, SECONDS, clock=clock)
+    assert counts.hit("ada") == 0
+    clock.now += SECONDS
+    assert counts.hit("bob") == 0
+    assert counts.hit("ada") > 0
+
+
 @pytest.mark.parametrize("part", [0.0, 0.25, 0.9])
 @pytest.mark.parametrize("before", [0, 4, 10])
 def test_who_waits_as_long_as_told_may_go_on_and_not_a_second_earlier(clock: Clock, part: float, before: int) -> None:

@@ -129,6 +129,23 @@ async def test_who_may_not_do_all_that_an_administrator_may_neither_makes_nor_ch
     assert (await users.http.request(method, url, json=body, headers=users.admin)).status_code == status
 
 
+@pytest.mark.parametrize(("method", "body"), [("DELETE", None), ("PATCH", {"disabled": True})])
+async def test_who_may_not_change_an_administrator_is_not_told_that_they_are_the_last(
+    users: Users, method: str, body: Any
+) -> None:
+    admin = await users.create("grace", roles=["admin"])
+    headers = users.issuer.bearer(scope="users:write")
+    assert_problem(await users.http.request(method, f"/users/{admin['id']}", json=body, headers=headers), 403)
+
+
+async def test_who_may_read_every_account_is_told_which_scope_a_change_needs(users: Users) -> None:
+    ada, eve = await users.create("ada"), await users.create("eve")
+    headers = users.own(eve, "profile users:read")
+    response = await users.http.patch(f"/users/{ada['id']}", json={"full_name": "Changed"}, headers=headers)
+    assert_problem(response, 403)
+    assert response.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="users:write"'
+
+
 async def test_administrators_change_their_own_account_as_users_do_and_get_no_further_by_it(users: Users) -> None:
     await users.create("root", roles=["admin"])
     account = await users.create("ada", password=PASSWORD, roles=["user", "admin"])

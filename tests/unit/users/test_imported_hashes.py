@@ -18,7 +18,19 @@ def django(password: str, iterations: int = 1000) -> str:
     return f"pbkdf2_sha256${iterations}$salt${base64.b64encode(digest).decode()}"
 
 
-@pytest.mark.parametrize("hash", [BCRYPT, BCRYPT.replace("2b", "2y"), ARGON2, ARGON2.replace("id", "i"), django("x")])
+@pytest.mark.parametrize(
+    "hash",
+    [
+        BCRYPT,
+        BCRYPT.replace("2b", "2y"),
+        BCRYPT.replace("$12$", "$14$"),
+        ARGON2,
+        ARGON2.replace("id", "i"),
+        ARGON2.replace("t=3,p=4", "t=10,p=8"),
+        ARGON2.replace("t=3,p=4", "t=1,p=1"),
+        django("x"),
+    ],
+)
 def test_a_hash_of_a_known_kind_is_taken(hash: str) -> None:
     assert check_importable(hash) == hash
 
