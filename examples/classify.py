@@ -18,6 +18,9 @@ ATTEMPTS = 5
 EARLY_SECONDS = 60
 """A token is renewed that long before it is over."""
 
+DEVICE = {"User-Agent": "classify.py"}
+"""What the list of one's sessions calls this program."""
+
 
 class SignedIn(httpx.Auth):
     """Signs in with a password at the first request, and then goes on by refresh tokens."""
@@ -33,7 +36,7 @@ class SignedIn(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Get a token where there is none that lasts, and send it along."""
         if time.monotonic() >= self.renew_at:
-            answer = yield httpx.Request("POST", f"{self._url}/token", data=self._form)
+            answer = yield httpx.Request("POST", f"{self._url}/token", data=self._form, headers=DEVICE)
             answer.raise_for_status()
             tokens = answer.json()
             self._access_token = tokens["access_token"]
@@ -64,7 +67,10 @@ def main() -> None:
     auth = SignedIn(url, os.environ["PINHOLE_USERNAME"], os.environ["PINHOLE_PASSWORD"])
     with httpx.Client(base_url=url, auth=auth, timeout=30) as http:
         for path in sys.argv[1:]:
-            best = classify(http, Path(path))
+            try:
+                best = classify(http, Path(path))
+            except httpx.HTTPStatusError as error:
+                sys.exit(f"{path}: {error.response.text}")  # the reason, which the error itself does not tell
             print(path, best["label"], f"{best['score']:.3f}", sep="\t")
 
 

@@ -7,7 +7,8 @@ url=${PINHOLE_URL:-http://localhost:8000}
 
 # By standard input, as the token below: the arguments of a program can be read by all users of a machine.
 answer=$(printf %s "$PINHOLE_PASSWORD" | curl --silent --show-error --fail-with-body "$url/token" \
-    --data grant_type=password --data-urlencode "username=$PINHOLE_USERNAME" --data-urlencode password@-)
+    --data grant_type=password --data-urlencode "username=$PINHOLE_USERNAME" --data-urlencode password@-) ||
+    { echo "$answer" >&2; exit 1; }
 token=$(printf %s "$answer" | sed 's/.*"access_token": *"\([^"]*\)".*/\1/')
 
 for picture in "$@"; do

@@ -67,11 +67,13 @@ def test_a_program_prints_label_and_score(command: tuple[str | Path, ...], envir
     [("sh", EXAMPLES / "classify.sh"), (sys.executable, EXAMPLES / "classify.py"), ("node", EXAMPLES / "classify.mjs")],
     ids=["sh", "python", "node"],
 )
-def test_who_is_not_known_and_what_is_no_picture_is_an_error(
+def test_who_is_not_known_and_what_is_no_picture_is_an_error_with_its_reason(
     command: tuple[str | Path, ...], environment: Mapping[str, str]
 ) -> None:
-    run(*command, PICTURES[0], environment={**environment, "PINHOLE_PASSWORD": "not this one"}, status=1)
-    run(*command, Path(__file__), environment=environment, status=1)
+    unknown = run(*command, PICTURES[0], environment={**environment, "PINHOLE_PASSWORD": "not this one"}, status=1)
+    assert "the user name or the password is wrong" in unknown.stderr
+    no_picture = run(*command, Path(__file__), environment=environment, status=1)
+    assert "expected one of PNG, JPEG, WebP, GIF" in no_picture.stdout + no_picture.stderr
 
 
 def module(name: str) -> ModuleType:

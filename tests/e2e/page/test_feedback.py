@@ -110,3 +110,15 @@ def test_text_can_be_spaced_out_on_a_narrow_screen(open_visit: Callable[..., Vis
     assert account.evaluate("account => account.scrollWidth - account.clientWidth") == 0
     visit.page.keyboard.press("Escape")
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_on_a_narrow_screen_the_choice_of_a_service_stands_beside_its_name(open_visit: Callable[..., Visit]) -> None:
+    page = open_visit(width=320, height=640).page
+    page.goto("/docs")
+    choice = page.get_by_label("Service", exact=True)
+    expect(choice).to_be_visible()
+    select, name = choice.bounding_box(), page.get_by_text("Service", exact=True).bounding_box()
+    assert select
+    assert name
+    assert name["y"] < select["y"] + select["height"] / 2 < name["y"] + name["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") == 320

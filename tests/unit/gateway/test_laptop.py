@@ -256,6 +256,27 @@ def test_a_busy_port_is_one_sentence(start: Start, tmp_path: Path) -> None:
     assert run.left_behind() == []
 
 
+def test_a_second_one_on_the_same_folder_is_refused_and_leaves_the_logs_of_the_first(
+    start: Start, tmp_path: Path
+) -> None:
+    first = start()
+    first.until_welcome()
+    log = tmp_path / ".pinhole" / "logs" / "auth.log"
+    log.write_text("said by the first\n")
+    second = start()
+    status, output, errors = second.end()
+    assert (status, output) == (1, "")
+    assert errors == (
+        f"pinhole: process {first.process.pid} runs Pinhole with the data folder .pinhole;"
+        " end it, or choose another folder with --data (variable PINHOLE_DATA)\n"
+    )
+    assert log.read_text() == "said by the first\n"
+    assert first.end(signal.SIGINT)[0] == 0
+    third = start()
+    third.until_welcome()
+    assert third.end(signal.SIGINT)[0] == 0
+
+
 def test_a_data_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     run = Run(tmp_path, free_ports(), {"PINHOLE_DATA": "file/data"})

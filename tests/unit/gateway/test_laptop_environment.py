@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from gateway.laptop.children import children, environment
-from gateway.laptop.data_folder import prepare_data_folder
+from gateway.laptop.data_folder import hold_data_folder, prepare_data_folder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.output import Output
 from gateway.laptop.readiness import welcome
@@ -43,6 +43,7 @@ def test_the_databases_and_weights_are_in_the_data_folder_whatever_the_current_f
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("kept").mkdir()
     variables = environment(9000, prepare_data_folder(Path("kept"), {}), {})
     assert variables["AUTH_DATABASE_URL"] == f"sqlite+aiosqlite:///{tmp_path}/kept/auth.db"
     assert variables["USERS_DATABASE_URL"] == f"sqlite+aiosqlite:///{tmp_path}/kept/users.db"
@@ -77,7 +78,7 @@ def test_a_password_file_that_the_user_names_is_the_one_in_the_line_to_paste(tmp
     file = tmp_path / "my password"
     file.touch()
     mine = {"USERS_ADMIN_PASSWORD_FILE": str(file), "USERS_ADMIN_USERNAME": "root"}
-    folder = prepare_data_folder(tmp_path / "data", mine)
+    folder = prepare_data_folder(tmp_path, mine)
     assert not folder.password_file.exists()
     assert environment(9000, folder, mine)["USERS_ADMIN_PASSWORD_FILE"] == str(file)
     assert f"-d username=root --data-urlencode \"password=$(cat '{file}')\"" in welcome(9000, folder, mine)
@@ -91,13 +92,13 @@ def test_no_password_is_made_where_there_are_accounts_already(tmp_path: Path) ->
 
 
 def test_the_data_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
-    prepare_data_folder(tmp_path / "new", {})
+    hold_data_folder(tmp_path / "new").close()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
 
 
 def test_the_mode_of_a_folder_that_is_there_stays(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    prepare_data_folder(tmp_path, {})
+    hold_data_folder(tmp_path).close()
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
@@ -119,7 +120,7 @@ def test_an_error_of_the_console_is_told_without_what_is_around_it(tmp_path: Pat
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match=r"cannot write to the data folder .*/file/data: Not a directory"):
-        prepare_data_folder(tmp_path / "file" / "data", {})
+        hold_data_folder(tmp_path / "file" / "data")
 
 
 def test_a_full_disk_leaves_no_empty_password_to_later_starts(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,3 +196,29 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, suffix: str, content: bytes)
     path.write_bytes(content)
     with pytest.raises(ModelUnavailable, match=str(path)):
         read_tensors(path)
+
+
+def save_whole(path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), path)
+
+
+def save_torchscript(path: Path) -> None:
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(path)  # type: ignore[no-untyped-call]  # torch's own
+
+
+@pytest.mark.filterwarnings("ignore:.*(torch.jit|TorchScript)")
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [
+        (save_whole, "is not a state dict: it holds more than tensors; save the model's state_dict()"),
+        (save_torchscript, "is a TorchScript program; save the model's state_dict(), or the program of torch.export"),
+    ],
+)
+def test_a_model_that_is_saved_as_a_whole_says_how_it_should_be_saved(
+    tmp_path: Path, save: Callable[[Path], None], reason: str
+) -> None:
+    path = tmp_path / "model.pt"
+    save(path)
+    with pytest.raises(ModelUnavailable) as refusal:
+        read_tensors(path)
+    assert str(refusal.value) == f"{path} {reason}"

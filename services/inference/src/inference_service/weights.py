@@ -104,8 +104,12 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror or first_line(error)}") from None
     except UnpicklingError:
         # torch's own message says how to switch the check off.
-        raise ModelUnavailable(f"{path} is not a state dict: it holds more than tensors") from None
+        advice = "save the model's state_dict()"
+        raise ModelUnavailable(f"{path} is not a state dict: it holds more than tensors; {advice}") from None
     except (SafetensorError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        if "TorchScript" in str(error):  # and its message, too
+            advice = "save the model's state_dict(), or the program of torch.export"
+            raise ModelUnavailable(f"{path} is a TorchScript program; {advice}") from None
         raise ModelUnavailable(f"{path} is damaged: {first_line(error)}") from None
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelUnavailable(f"{path} is not a state dict: expected tensors by name")

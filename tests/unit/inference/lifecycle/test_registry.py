@@ -373,6 +373,18 @@ async def test_a_model_that_is_wrong_about_a_golden_picture_is_not_served(
         assert re.search(reason, candidate.reason or "")
 
 
+async def test_the_fastest_mode_of_another_version_comes_before_a_switch_but_not_before_the_process_is_ready(
+    tmp_path: Path,
+) -> None:
+    modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=1, missing=lambda *_: "not here")
+    sources = [source("1"), source("2")]
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), modes=modes)
+    await models.load(sources)
+    assert [bool(served.require().measurements) for served in models] == [False, False]
+    await models.load([source("1"), source("2", load=lambda: tiny_model(Sizes()), fingerprint="changed")])
+    assert [bool(served.require().measurements) for served in models] == [False, True]
+
+
 async def unload(models: ModelRegistry) -> None:
     await models.unload("tiny")
 

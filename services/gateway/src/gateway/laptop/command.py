@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.laptop.children import PORTS
-from gateway.laptop.data_folder import prepare_data_folder
+from gateway.laptop.data_folder import hold_data_folder, prepare_data_folder
 from gateway.laptop.errors import CannotStart
 from gateway.laptop.ports import check_ports
 from gateway.laptop.runner import run
@@ -22,9 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     options = _parser().parse_args(arguments)
     try:
-        check_ports(range(options.port, options.port + PORTS + options.observability))
-        folder = prepare_data_folder(options.data, os.environ)
-        run(options.port, folder, os.environ, is_observed=options.observability)
+        with hold_data_folder(options.data):
+            check_ports(range(options.port, options.port + PORTS + options.observability))
+            folder = prepare_data_folder(options.data, os.environ)
+            run(options.port, folder, os.environ, is_observed=options.observability)
     except CannotStart as error:
         sys.exit(f"pinhole: {error}")
     except KeyboardInterrupt:

@@ -1,8 +1,11 @@
 """The folder that keeps everything between two starts."""
 
+import fcntl
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from servicekit.whole_files import written_whole
@@ -39,8 +42,33 @@ class DataFolder:
         return self.path / f"{name}.db"
 
 
+def hold_data_folder(path: Path) -> FileIO:
+    """Create the folder, and keep it for this process until the file that is returned is closed.
+
+    Raises:
+        CannotStart: another process has it, or it cannot be written.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = FileIO(path / "pid", "a+")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no child inherits it
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                raise CannotStart(
+                    f"process {file.read().decode().strip()} runs Pinhole with the data folder {path};"
+                    " end it, or choose another folder with --data (variable PINHOLE_DATA)"
+                ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    return file
+
+
 def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
-    """Create what is missing. At the first start, make a password for the administrator.
+    """Create what is missing in the folder. At the first start, make a password for the administrator.
 
     Raises:
         CannotStart: the folder cannot be written.
@@ -48,7 +76,6 @@ def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
     folder = DataFolder(path, None)
     is_ours = not {"USERS_ADMIN_PASSWORD", "USERS_ADMIN_PASSWORD_FILE"} & variables.keys()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.logs.mkdir(exist_ok=True)
         # Where there are accounts already, a password made now would open none of them.
         if is_ours and not folder.password_file.exists() and not folder.database("users").exists():
@@ -58,7 +85,9 @@ def prepare_data_folder(path: Path, variables: Mapping[str, str]) -> DataFolder:
                 file.write(f"{password}\n".encode())
             return DataFolder(path, password)
     except OSError as error:
-        raise CannotStart(
-            f"cannot write to the data folder {path}: {error.strerror}; choose another with --data"
-        ) from None
+        raise _cannot_write(path, error) from None
     return folder
+
+
+def _cannot_write(path: Path, error: OSError) -> CannotStart:
+    return CannotStart(f"cannot write to the data folder {path}: {error.strerror}; choose another with --data")

@@ -205,8 +205,9 @@ class ModelRegistry:
     async def _load(self, served: ServedModel, source: ModelSource) -> None:
         if served.model is None:
             served.state = ModelState.LOADING
-        # Where nothing answers yet, the model does at once and becomes faster while it is served.
-        answered = any(other.model for other in self.versions(source.name))
+        # Where nothing answers yet, or the start waits for it, the model does at once, and becomes faster meanwhile.
+        is_up = MODEL_NEED not in self._readiness.missing
+        answered = is_up and any(other.model for other in self.versions(source.name))
         started = time.perf_counter()
         try:
             model = await self._on_a_thread(partial(self._loader.load, source, search=answered))

@@ -11,24 +11,22 @@ const WORDS = {
 const DELETED = { title: "Your account is deleted", reason: "An administrator can bring it back." };
 const ERASED = { title: "Your account is erased", reason: "Nothing is left that could be brought back." };
 
-export class Deletion {
+export class Deletion extends Part {
   #session;
   #leave;
-  #part = new Part("deletion");
   #form = document.getElementById("deletion-form");
   #username = document.getElementById("deletion-username");
 
   /** `leave` is called with a notice when the account is gone. */
   constructor(session, leave) {
+    super("deletion");
     this.#session = session;
     this.#leave = leave;
     onSubmit(this.#form, (values) => this.#delete(values));
   }
 
-  open() {}
-
   close() {
-    this.#part.clear();
+    super.close();
     this.#username.textContent = "";
   }
 
@@ -37,7 +35,7 @@ export class Deletion {
   }
 
   #delete({ confirmation, erase }) {
-    return this.#part.attempt(async () => {
+    return this.attempt(async () => {
       const { tag, body: user } = await this.#session.send("/users/me", { read: "tagged" });
       if (confirmation !== user.username) {
         showFieldErrors(this.#form, { confirmation: `This is not your username. Type ${user.username}.` });

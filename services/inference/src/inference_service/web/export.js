@@ -4,34 +4,25 @@ import { Part } from "./part.js";
 
 const FILE_NAME = "pinhole-account.json";
 
-export class Export {
+export class Export extends Part {
   #session;
-  #part = new Part("export");
-  #signal = null;
 
   constructor(session) {
+    super("export");
     this.#session = session;
     document.getElementById("export-start").addEventListener("click", () => this.#download());
   }
 
-  open(signal) {
-    this.#signal = signal;
-  }
-
-  close() {
-    this.#part.clear();
-  }
-
   /** A link alone would carry no token. */
   #download() {
-    return this.#part.attempt(async () => {
-      const content = await this.#session.send("/users/me/export", { read: "blob", signal: this.#signal });
+    return this.attempt(async () => {
+      const content = await this.#session.send("/users/me/export", { read: "blob", signal: this.signal });
       const link = document.createElement("a");
       link.href = URL.createObjectURL(content);
       link.download = FILE_NAME;
       link.click();
-      this.#signal.addEventListener("abort", () => URL.revokeObjectURL(link.href));
-      this.#part.say(`Your data is in the file ${FILE_NAME}.`);
+      this.signal.addEventListener("abort", () => URL.revokeObjectURL(link.href));
+      this.say(`Your data is in the file ${FILE_NAME}.`);
     });
   }
 }

@@ -1,4 +1,4 @@
-/** A part of the account: it says what was done, or why it was not. */
+/** What the parts of the account have in common: each says what was done, or why it was not. */
 
 import { fieldErrorsOf, showFieldErrors } from "./forms.js";
 import { Refusal } from "./http.js";
@@ -10,6 +10,9 @@ export class Part {
   #done;
   #form;
 
+  /** Ends what is under way when the account is closed. */
+  signal = null;
+
   constructor(name) {
     const section = document.getElementById(name);
     this.#notice = section.querySelector(".notice");
@@ -17,7 +20,12 @@ export class Part {
     this.#form = section.querySelector("form");
   }
 
-  clear() {
+  open(signal) {
+    this.signal = signal;
+  }
+
+  /** Keep nothing that was typed or shown. */
+  close() {
     this.say("");
     this.refuse(null);
     if (this.#form === null) return;

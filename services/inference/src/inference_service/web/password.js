@@ -9,27 +9,22 @@ const WORDS = {
 };
 const WRONG = { current_password: "This is not your current password." };
 
-export class Password {
+export class Password extends Part {
   #session;
   #onChange;
-  #part = new Part("password");
   #form = document.getElementById("password-form");
-  #signal = null;
 
   /** `onChange` is called after the change, which has ended all sessions but this one. */
   constructor(session, onChange) {
+    super("password");
     this.#session = session;
     this.#onChange = onChange;
     onSubmit(this.#form, (values) => this.#change(values));
   }
 
-  open(signal) {
-    this.#signal = signal;
-  }
-
   close() {
     this.belongsTo({ username: "" });
-    this.#part.clear();
+    super.close();
   }
 
   /** Password managers read from the form whose password it is. */
@@ -38,16 +33,16 @@ export class Password {
   }
 
   #change({ current_password, new_password }) {
-    return this.#part.attempt(async () => {
+    return this.attempt(async () => {
       await this.#session.send("/users/me/password", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ current_password, new_password }),
         read: "nothing",
-        signal: this.#signal,
+        signal: this.signal,
       });
       this.#form.reset();
-      this.#part.say("Your password is changed. You stay signed in here; everywhere else it takes the new one.");
+      this.say("Your password is changed. You stay signed in here; everywhere else it takes the new one.");
       this.#onChange();
     }, { words: WORDS, fieldWords: WRONG });
   }

@@ -6,36 +6,35 @@ import { Part } from "./part.js";
 
 const TAKEN = { email: "There is another account with this e-mail address." };
 
-export class Profile {
+export class Profile extends Part {
   #session;
   #onUser;
-  #part = new Part("profile");
   #form = document.getElementById("profile-form");
   #username = document.getElementById("profile-username");
-  #signal = null;
   #tag = null;
 
   /** `onUser` is told the account whenever it was read or changed. */
   constructor(session, onUser) {
+    super("profile");
     this.#session = session;
     this.#onUser = onUser;
     onSubmit(this.#form, (values) => this.#save(values));
   }
 
   open(signal) {
-    this.#signal = signal;
+    super.open(signal);
     this.#form.inert = true; // what comes from the server must not take the place of what is typed
     this.#load();
   }
 
   close() {
-    this.#part.clear();
+    super.close();
     this.#username.textContent = "";
   }
 
   #load() {
     const action = { name: "Try again", run: () => this.#load() };
-    return this.#part.attempt(async () => {
+    return this.attempt(async () => {
       const user = await this.#read();
       this.#username.textContent = `Your username is ${user.username}.`;
       this.#form.elements.namedItem("email").value = user.email;
@@ -45,7 +44,7 @@ export class Profile {
   }
 
   async #read() {
-    return this.#take(await this.#session.send("/users/me", { read: "tagged", signal: this.#signal }));
+    return this.#take(await this.#session.send("/users/me", { read: "tagged", signal: this.signal }));
   }
 
   #take({ tag, body: user }) {
@@ -55,28 +54,28 @@ export class Profile {
   }
 
   #save({ email, full_name }) {
-    return this.#part.attempt(async () => {
+    return this.attempt(async () => {
       try {
         this.#take(await this.#session.send("/users/me", {
           method: "PATCH",
           headers: { "Content-Type": "application/merge-patch+json", "If-Match": this.#tag },
           body: JSON.stringify({ email, full_name: full_name || null }),
           read: "tagged",
-          signal: this.#signal,
+          signal: this.signal,
         }));
       } catch (error) {
         if (!(error instanceof Refusal && error.status === 412)) throw error;
         this.#tellOfChange(await this.#read());
         return;
       }
-      this.#part.say("Saved.");
+      this.say("Saved.");
     }, { words: { 409: ["Already taken", undefined] }, fieldWords: TAKEN });
   }
 
   /** What was typed stays, and the next attempt is for the account as it is now. */
   #tellOfChange({ email, full_name }) {
     const name = full_name ? `the full name ${full_name}` : "no full name";
-    this.#part.refuse({
+    this.refuse({
       title: "Your account was changed elsewhere",
       reason: `It now has the e-mail address ${email} and ${name}. Save again to put in their place what stands here.`,
     });

@@ -7,18 +7,17 @@ import { timeElement } from "./times.js";
 
 const EVERYWHERE = { title: "You are signed out everywhere", reason: "Sign in again to go on." };
 
-export class SessionsList {
+export class SessionsList extends Part {
   #session;
   #leave;
-  #part = new Part("sessions");
   #title = document.getElementById("sessions-title");
   #list = document.getElementById("sessions-list");
   #everywhere = document.getElementById("everywhere");
   #question = document.getElementById("everywhere-question");
-  #signal = null;
 
   /** `leave` is called with a notice when all sessions have ended. */
   constructor(session, leave) {
+    super("sessions");
     this.#session = session;
     this.#leave = leave;
     this.#everywhere.addEventListener("click", () => {
@@ -33,12 +32,12 @@ export class SessionsList {
   }
 
   open(signal) {
-    this.#signal = signal;
+    super.open(signal);
     this.#load();
   }
 
   close() {
-    this.#part.clear();
+    super.close();
     this.#list.replaceChildren();
     this.#ask(false);
   }
@@ -55,8 +54,8 @@ export class SessionsList {
 
   #load() {
     const action = { name: "Try again", run: () => this.#load() };
-    return this.#part.attempt(async () => {
-      const { sessions } = await this.#session.send("/sessions", { signal: this.#signal });
+    return this.attempt(async () => {
+      const { sessions } = await this.#session.send("/sessions", { signal: this.signal });
       sessions.sort((one, other) => other.is_current - one.is_current); // this one first, the others as they come
       this.#list.replaceChildren(...sessions.map((each) => this.#item(each)));
     }, { action });
@@ -86,20 +85,20 @@ export class SessionsList {
   }
 
   #end(id, name, item) {
-    return this.#part.attempt(async () => {
+    return this.attempt(async () => {
       try {
-        await this.#session.send(`/sessions/${id}`, { method: "DELETE", read: "nothing", signal: this.#signal });
+        await this.#session.send(`/sessions/${id}`, { method: "DELETE", read: "nothing", signal: this.signal });
       } catch (error) {
         if (!(error instanceof Refusal && error.status === 404)) throw error; // it has ended by itself
       }
       item.remove();
       this.#title.focus(); // the button that was pressed has gone
-      this.#part.say(`Signed out there: ${name}.`);
+      this.say(`Signed out there: ${name}.`);
     });
   }
 
   #endAll() {
-    return this.#part.attempt(async () => {
+    return this.attempt(async () => {
       await this.#session.send("/sessions", { method: "DELETE", read: "nothing" });
       this.#leave(EVERYWHERE);
     });
