@@ -131,6 +131,13 @@ class TemporarilyUnavailable(OAuthError):
         super().__init__(description, headers={"Retry-After": str(retry_after_seconds)})
 
 
+class SigningKeyUnreadable(TemporarilyUnavailable):
+    """This replica cannot open the key that signs now; another one may."""
+
+    def __init__(self) -> None:
+        super().__init__("tokens cannot be signed here now")
+
+
 class MalformedBody(Problem):
     """The body could not be read as JSON text."""
 
