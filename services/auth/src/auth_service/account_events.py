@@ -14,10 +14,10 @@ from servicekit.database import Database, utc_now
 from servicekit.health import Readiness
 from servicekit.logs import get_audit_log, get_logger
 from servicekit.metrics import Readings
+from servicekit.shared_clock import shared_now
 from sqlalchemy import and_, delete, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from auth_service.shared_clock import shared_now
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 
 EVENTS_PATH = "/internal/events"

@@ -7,6 +7,7 @@ from uuid import UUID
 from servicekit.database import Database
 from servicekit.logs import get_audit_log
 from servicekit.revocations import Revocation, RevocationPage
+from servicekit.shared_clock import read_shared_clock, shared_now
 from servicekit.token_form import InvalidToken
 from servicekit.tokens import TokenVerifier
 from sqlalchemy import ColumnElement, and_, or_, select, true, update
@@ -14,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import InvalidGrant
 from auth_service.sessions import digest, longest_lifetime
-from auth_service.shared_clock import shared_now
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 CURSOR = r"^[0-9]{1,16}(_[0-9a-f]{32})?$"
@@ -73,7 +73,7 @@ class Revocations:
     async def list_ended(self, after: str | None) -> RevocationPage:
         """Return the next ended sessions `after` a cursor of the form `CURSOR`, or all that still matter."""
         async with self._database.begin() as transaction:
-            now = (await transaction.scalars(select(shared_now()))).one()
+            now = await read_shared_clock(transaction)
             told_for = await longest_lifetime(transaction, at_least_seconds=self._access_token_seconds) + MARGIN
             query = select(SessionRow.id, SessionRow.ended_at).where(
                 _is_behind(after), SessionRow.ended_at > now - told_for
