@@ -24,4 +24,4 @@ async def test_me_is_not_taken_for_an_id(users: Users) -> None:
     for method in ("PUT", "DELETE", "POST"):
         response = await users.http.request(method, "/users/me", headers=users.admin)
         assert_problem(response, 405)
-        assert response.headers["allow"] == "GET, PATCH"
+        assert response.headers["allow"] == "GET, HEAD, PATCH"

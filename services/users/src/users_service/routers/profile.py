@@ -89,4 +89,4 @@ async def export_me(caller: Owner, session: SessionDep, response: Response) -> E
 @router.api_route("/users/me", methods=["PUT", "DELETE"], include_in_schema=False)
 async def refuse() -> None:
     """Keep `/users/{user_id}` from taking `me` for an id."""
-    raise MethodNotAllowed("use the id of the account", headers={"Allow": "GET, PATCH"})
+    raise MethodNotAllowed("use the id of the account", headers={"Allow": "GET, HEAD, PATCH"})
