@@ -73,8 +73,10 @@ class InvalidBearer(OAuthError):
 
     status, error = 401, "invalid_token"
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+    def __init__(self, description: str, *, is_sent: bool) -> None:
+        """Where no token `is_sent`, the challenge names no error."""
+        challenge = 'Bearer error="invalid_token"' if is_sent else "Bearer"
+        super().__init__(description, headers={"WWW-Authenticate": challenge})
 
 
 class InsufficientScope(OAuthError):
