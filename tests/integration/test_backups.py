@@ -256,7 +256,7 @@ def test_without_the_key_that_sealed_them_the_signing_keys_have_to_go(
         tokens = before.sign_in("ada")
     other = {**variables, "AUTH_KEY_ENCRYPTION_KEYS": Fernet.generate_key().decode()}
     with (
-        pytest.raises(TimeoutError, match="a signing key is sealed with none of AUTH_KEY_ENCRYPTION_KEYS"),
+        pytest.raises(TimeoutError, match="the key that signs now is sealed with none of AUTH_KEY_ENCRYPTION_KEYS"),
         product(other, tmp_path),
     ):
         pass

@@ -1,6 +1,7 @@
 """The database layer on PostgreSQL: what is waited for, and for how long."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics
+from servicekit.connections import ConnectionLimits, DatabaseUnavailable, PoolMetrics, is_passing
 from servicekit.database import Database, open_database
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -98,13 +99,40 @@ async def test_a_server_that_only_reads_now_is_left_for_the_one_that_writes(url:
     await write()
 
 
-async def test_a_server_that_is_away_is_unavailable() -> None:
-    async with open_database("postgresql+asyncpg://postgres@127.0.0.1:9/none", LIMITS) as database:
-        with pytest.raises(DatabaseUnavailable) as refused:
-            async with database.begin() as session:
-                await session.execute(text("SELECT 1"))
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("@127.0.0.1:9/none", "ConnectionRefusedError"), ("@/none?host={folder}", "FileNotFoundError")],
+)
+async def test_a_server_that_is_away_is_unavailable(address: str, reason: str, tmp_path: Path) -> None:
+    url = f"postgresql+asyncpg://postgres{address.format(folder=tmp_path)}"
+    with capture_logs() as logged:
+        async with open_database(url, LIMITS) as database:
+            with pytest.raises(DatabaseUnavailable) as refused:
+                async with database.begin() as session:
+                    await session.execute(text("SELECT 1"))
     assert refused.value.status == 503
     assert refused.value.headers == {"Retry-After": "1"}
+    assert [line["reason"] for line in logged] == [reason]
+
+
+def test_a_server_whose_machine_is_off_the_network_is_unavailable() -> None:
+    assert is_passing(OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 5432)"))
+
+
+async def test_a_server_with_no_connection_left_is_unavailable_and_the_log_says_so(
+    postgres: Postgres, database: Database
+) -> None:
+    name = database.engine.url.database
+    async with open_database(postgres.url("postgres")) as other, other.begin() as session:
+        await session.execute(text(f"ALTER DATABASE {name} CONNECTION LIMIT 0"))
+        await session.execute(text("CREATE ROLE somebody LOGIN"))
+    url = postgres.url(str(name)).replace("postgres@", "somebody@")
+    with capture_logs() as logged:
+        async with open_database(url, LIMITS) as refused:
+            with pytest.raises(DatabaseUnavailable):
+                async with refused.begin() as session:
+                    await session.execute(text("SELECT 1"))
+    assert [line["reason"] for line in logged] == ["TooManyConnectionsError"]
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has it")

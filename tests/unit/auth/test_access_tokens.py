@@ -19,7 +19,7 @@ from tests.unit.auth.requests import refresh, signed_in, verified
 
 def new_key() -> RingKey:
     key, now = SigningKey.generate("ES256"), utc_now()
-    return RingKey(KeyTimes(key.key_id, "ES256", created_at=now, active_from=now), key)
+    return RingKey(KeyTimes(key.key_id, "ES256", created_at=now, active_from=now), key.public_document, key)
 
 
 @pytest.fixture

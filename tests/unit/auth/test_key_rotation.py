@@ -9,10 +9,10 @@ from functools import partial
 
 import httpx
 import pytest
-from auth_service.errors import SigningKeyNotFound
+from auth_service.errors import SigningKeyNotFound, SigningKeyUnreadable
 from auth_service.key_following import follow_keys
 from auth_service.key_rotation import SigningKeys
-from auth_service.key_sealing import KeySealing, UnreadableKey
+from auth_service.key_sealing import KeySealing
 from auth_service.main import create_app
 from auth_service.metrics import AuthMetrics
 from auth_service.sessions import Lifetimes, Sessions
@@ -23,6 +23,7 @@ from cryptography.fernet import Fernet
 from servicekit.database import Database, open_database, utc_now
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
+from servicekit.logs import configure_logs
 from servicekit.revocations import open_revocations
 from servicekit.token_form import Algorithm, InvalidToken
 from servicekit.tokens import TokenVerifier
@@ -32,7 +33,7 @@ from tests.asgi import running
 from tests.eventually import eventually
 from tests.issuer import AUDIENCE, ISSUER
 from tests.unit.auth.fake_users import ADA
-from tests.unit.auth.requests import sign_in
+from tests.unit.auth.requests import assert_oauth_error, bearer, refresh, sign_in
 
 OVERLAP = timedelta(minutes=16)
 TOKEN_SECONDS = 900
@@ -171,20 +172,66 @@ async def test_private_keys_are_sealed_where_there_is_a_key_for_that(database: D
         query = select(SigningKeyRow.private_pem).order_by(SigningKeyRow.created_at)
         stored = (await transaction.scalars(query)).all()
     assert ["PRIVATE KEY" in pem for pem in stored] == [True, False, False]
-    assert len(await keys_in(database, "ES256", new, old).load()) == 3
-    for known in ((), (new,)):
-        with pytest.raises(UnreadableKey):
-            await keys_in(database, "ES256", *known).load()
+    opened = await keys_in(database, "ES256", new, old).load()
+    assert [key.signing_key is not None for key in opened] == [True, True, True]
 
 
-async def test_a_service_that_cannot_open_a_key_says_which_setting_is_wrong(database: Database) -> None:
-    async with follow_keys(
-        keys_in(database, "ES256", Fernet.generate_key().decode()), AuthMetrics(None), rotation_days=0
-    ):
+async def test_a_key_that_cannot_be_opened_verifies_and_never_signs(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    replica, other = keys_in(database, "ES256", old), keys_in(database, "ES256", new, old)
+    await replica.ensure()
+    (first,) = await states_in(database)
+    second = await other.publish()
+    configure_logs("auth", level="INFO", format="json")
+    ring = KeyRing(await replica.load(), overlap=replica.overlap)
+    assert ring.current.key_id == first
+    assert [document["kid"] for document in ring.public_documents] == ring.key_ids == [first, second]
+    assert await ring.get(second) is not None
+    for _ in range(2):
+        await let_pass(database, PUBLISHED_FOR)
+        ring.replace(await replica.load(), overlap=replica.overlap)
+        with pytest.raises(SigningKeyUnreadable):
+            ring.current
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "signing_key_unreadable" in line]
+    assert second in line
+    assert KeyRing(await other.load(), overlap=other.overlap).current.key_id == second
+
+
+async def test_a_key_of_the_version_before_is_published_once_somebody_has_opened_it(database: Database) -> None:
+    sealing = Fernet.generate_key().decode()
+    await keys_in(database, "ES256", sealing).ensure()
+    async with database.begin() as transaction:
+        await transaction.execute(update(SigningKeyRow).values(public_jwk=None))
+    stranger = keys_in(database)
+    assert KeyRing(await stranger.load(), overlap=OVERLAP).public_documents == []
+    (opened,) = await keys_in(database, "ES256", sealing).load()
+    assert KeyRing(await stranger.load(), overlap=OVERLAP).public_documents == [opened.public_document]
+
+
+async def test_a_service_that_cannot_sign_does_not_start_and_says_which_setting_is_wrong(database: Database) -> None:
+    sealing = Fernet.generate_key().decode()
+    async with follow_keys(keys_in(database, "ES256", sealing), AuthMetrics(None), Readiness(), rotation_days=0):
         pass
     with pytest.raises(SystemExit, match="AUTH_KEY_ENCRYPTION_KEYS"):
-        async with follow_keys(keys_in(database), AuthMetrics(None), rotation_days=0):
+        async with follow_keys(keys_in(database), AuthMetrics(None), Readiness(), rotation_days=0):
             pass
+
+
+async def test_a_replica_is_not_ready_while_it_cannot_open_the_key_that_signs(settings: AuthSettings) -> None:
+    async with running(create_app(settings)) as auth, open_database(settings.database_url) as database:
+        tokens = (await sign_in(auth)).json()
+        sealed = await keys_in(database, "ES256", Fernet.generate_key().decode()).publish(active_in=timedelta(0))
+        await eventually(partial(is_not_ready, auth))
+        assert sealed in await published(auth)
+        refused = await refresh(auth, tokens["refresh_token"])
+        assert_oauth_error(refused, 503, "temporarily_unavailable")
+        assert (await auth.get("/sessions", headers=bearer(tokens))).status_code == 200
+        await keys_in(database).revoke(sealed)
+        await eventually(partial(is_gone, auth, sealed))
+        assert (await auth.get("/readyz")).status_code == 200
+        assert (await refresh(auth, tokens["refresh_token"])).status_code == 200
 
 
 # Two replicas of auth, and a service that verifies
@@ -215,6 +262,10 @@ async def published(auth: httpx.AsyncClient) -> list[str]:
 
 async def is_active(database: Database, key_id: str) -> bool:
     return (await states_in(database))[key_id] == "active"
+
+
+async def is_not_ready(auth: httpx.AsyncClient) -> bool:
+    return (await auth.get("/readyz")).status_code == 503
 
 
 async def is_gone(auth: httpx.AsyncClient, key_id: str) -> bool:

@@ -42,6 +42,7 @@ ROWS: dict[type[Base], tuple[Row, Row]] = {
             "id": KEY.key_id,
             "algorithm": KEY.algorithm,
             "private_pem": KEY.pem,
+            "public_jwk": KEY.public_document,
             "created_at": NOW,
             "active_from": None,
             "revoked_at": None,

@@ -1,6 +1,8 @@
 """Signing out: which token ends which session, and what is left of it."""
 
+import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 import httpx
 import pytest
@@ -8,11 +10,12 @@ from auth_service.main import create_app
 from auth_service.revocations import MARGIN, OVERLAP, PAGE_SIZE, Revocations
 from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
-from servicekit.database import new_id, open_database
+from servicekit.database import new_id, open_database, utc_now
 from servicekit.revocations import RevocationPage
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text, update
 
 from tests.asgi import running
+from tests.eventually import eventually
 from tests.unit.auth.fake_users import ADA, FakeUsers
 from tests.unit.auth.requests import (
     ask_as_client,
@@ -62,6 +65,33 @@ async def test_a_session_is_ended_once(client: httpx.AsyncClient) -> None:
     tokens = (await sign_in(client)).json()
     for token in (tokens["access_token"], tokens["refresh_token"], tokens["access_token"]):
         assert (await revoke(client, token)).status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_who_ends_several_sessions_locks_them_in_their_order(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    tokens = [(await sign_in(client)).json() for _ in range(3)]
+    ids = [UUID((await verified(client, each["access_token"])).session_id) for each in tokens]
+    async with open_database(settings.database_url) as database:
+
+        async def somebody_waits() -> bool:
+            async with database.begin() as transaction:
+                return bool(await transaction.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+        async with database.begin() as first:  # in the table, the first stands last now
+            await first.execute(
+                update(SessionRow).where(SessionRow.id == ids[0]).values(expires_at=utc_now() + timedelta(days=1))
+            )
+        async with database.begin() as first:
+            await first.get(SessionRow, ids[0], with_for_update=True)
+            ending = asyncio.create_task(client.delete("/sessions", headers=bearer(tokens[0])))
+            await eventually(somebody_waits)
+            async with database.begin() as others:
+                for session_id in ids[1:]:
+                    assert await others.get(SessionRow, session_id, with_for_update={"nowait": True})
+        assert (await ending).status_code == 204
 
 
 async def test_a_token_of_another_client_is_refused_and_goes_on(

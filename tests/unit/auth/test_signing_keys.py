@@ -41,7 +41,8 @@ def test_of_two_keys_with_one_time_each_replica_takes_the_same() -> None:
 
 def ring_key(active_in: timedelta) -> RingKey:
     signing_key, now = SigningKey.generate("ES256"), utc_now()
-    return RingKey(KeyTimes(signing_key.key_id, "ES256", created_at=now, active_from=now + active_in), signing_key)
+    times = KeyTimes(signing_key.key_id, "ES256", created_at=now, active_from=now + active_in)
+    return RingKey(times, signing_key.public_document, signing_key)
 
 
 async def test_a_ring_publishes_what_may_verify_and_nothing_private() -> None:

@@ -64,4 +64,4 @@ async def test_another_method_is_a_problem(client: httpx.AsyncClient) -> None:
     response = await client.post("/.well-known/jwks.json")
     assert response.status_code == 405
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["allow"] == "GET"
+    assert response.headers["allow"] == "GET, HEAD"

@@ -22,6 +22,7 @@ from servicekit.telemetry import Telemetry
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.asgi import running
+from tests.unit.gateway.serving import serve
 
 
 class Settings(ServiceSettings):
@@ -57,6 +58,14 @@ def sample_app(readiness: Readiness | None = None, settings: Settings | None = N
     async def read_item(item_id: str) -> str:
         get_logger("sample").info("item_read", password="hunter2")
         return item_id
+
+    @router.post("/things")
+    async def create_thing() -> None:
+        pass
+
+    @router.get("/broken")
+    async def read_broken() -> None:
+        raise RuntimeError
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
@@ -117,7 +126,28 @@ async def test_an_unknown_path_or_method_is_a_problem(
 
 async def test_405_lists_every_method_of_the_path(client: httpx.AsyncClient) -> None:
     response = await client.delete("/items")
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize("path", ["/items", "/items/", "/items/a", "/items?limit=0", "/nothing", "/broken", "/livez"])
+async def test_head_has_the_status_and_headers_of_get_and_no_body(path: str) -> None:
+    app = sample_app()
+    with serve(app) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            got, head = await client.get(path), await client.head(path)
+            assert (head.status_code, head.content) == (got.status_code, b"")
+            for name in ("content-type", "content-length"):
+                assert head.headers[name] == got.headers[name]
+            assert head.headers["content-length"] == str(len(got.content))
+            assert (await client.get("/livez")).text == "ok\n", "the connection goes on"
+            assert 'http_request_method="HEAD"' in (await client.get("/metrics")).text
+
+
+async def test_head_is_405_where_there_is_no_get_and_500_where_that_fails(client: httpx.AsyncClient) -> None:
+    response = await client.head("/things")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    response = await client.head("/broken")
+    assert (response.status_code, response.content) == (500, b"")
 
 
 async def test_an_invalid_field_is_422_and_named(client: httpx.AsyncClient) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry
 from servicekit.connections import DatabaseUnavailable
 from servicekit.database import Database, open_database
 from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 from users_service.attempts import DELAYS_SECONDS, KEPT_SECONDS, KNOWN_SECONDS, PENDING_SECONDS, Guard
 from users_service.dependencies import get_passwords
 from users_service.errors import Overloaded, TooManyAttempts
@@ -25,9 +28,16 @@ LIMIT = 5
 HOME, ELSEWHERE = "192.0.2.1", "198.51.100.7"
 
 
+class StoppedClock(Clock):
+    """In place of that of the database."""
+
+    async def read(self, _session: AsyncSession) -> datetime:
+        return datetime.fromtimestamp(self.now, UTC)
+
+
 @pytest.fixture
-def clock() -> Clock:
-    return Clock(1_800_000_000.0)
+def clock() -> StoppedClock:
+    return StoppedClock(1_800_000_000.0)
 
 
 @pytest.fixture
@@ -39,7 +49,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def guard_of(
     database: Database,
-    clock: Clock,
+    clock: StoppedClock,
     *,
     per_address: int = 1000,
     per_name: int = 1000,
@@ -55,12 +65,12 @@ def guard_of(
         per_address=per_address,
         per_name=per_name,
         patience_seconds=60,
-        clock=clock,
+        clock=clock.read,
     )
 
 
 @pytest.fixture
-def guard(database: Database, clock: Clock) -> Guard:
+def guard(database: Database, clock: StoppedClock) -> Guard:
     return guard_of(database, clock)
 
 
@@ -91,7 +101,7 @@ async def use_up(guard: Guard, name: str = "ada", address: str = HOME, attempts:
 
 async def test_a_burst_of_wrong_guesses_gets_exactly_the_limit(database_url: str, database: Database) -> None:
     async with open_database(database_url) as other:
-        guards = [guard_of(database, Clock(1_800_000_000.0)), guard_of(other, Clock(1_800_000_000.0))]
+        guards = [guard_of(database, StoppedClock(1_800_000_000.0)), guard_of(other, StoppedClock(1_800_000_000.0))]
         tried = await asyncio.gather(*(try_one(guards[number % 2]) for number in range(60)))
     assert tried.count(True) == LIMIT
 
@@ -100,7 +110,19 @@ async def test_right_passwords_at_the_same_time_all_get_in(guard: Guard) -> None
     assert all(await asyncio.gather(*(try_one(guard, is_right=True) for _ in range(4 * LIMIT))))
 
 
-async def test_after_the_limit_each_attempt_has_to_wait_longer(guard: Guard, clock: Clock) -> None:
+async def test_a_replica_whose_clock_is_ahead_lets_no_more_attempts_through(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def guard() -> Guard:
+        return Guard(database, CollectorRegistry(), key=b"", per_pair=LIMIT, per_address=1000, per_name=1000)
+
+    await use_up(guard())
+    ahead = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    assert not await try_one(guard())
+
+
+async def test_after_the_limit_each_attempt_has_to_wait_longer(guard: Guard, clock: StoppedClock) -> None:
     await use_up(guard)
     for delay in (*DELAYS_SECONDS, DELAYS_SECONDS[-1]):
         assert await seconds_to_wait(guard) == delay
@@ -110,7 +132,7 @@ async def test_after_the_limit_each_attempt_has_to_wait_longer(guard: Guard, clo
         assert await try_one(guard)
 
 
-async def test_the_metrics_tell_attempts_and_lockouts_apart(database: Database, clock: Clock) -> None:
+async def test_the_metrics_tell_attempts_and_lockouts_apart(database: Database, clock: StoppedClock) -> None:
     registry = CollectorRegistry()
     guard = guard_of(database, clock, per_address=2 * LIMIT - 1, registry=registry)
 
@@ -131,14 +153,14 @@ async def test_the_metrics_tell_attempts_and_lockouts_apart(database: Database, 
     assert tried == [1, LIMIT - 1 + LIMIT + 1, 1]
 
 
-async def test_a_right_password_starts_the_count_anew(guard: Guard, clock: Clock) -> None:
+async def test_a_right_password_starts_the_count_anew(guard: Guard, clock: StoppedClock) -> None:
     await use_up(guard)
     clock.now += DELAYS_SECONDS[0]
     assert await try_one(guard, is_right=True)
     await use_up(guard)
 
 
-async def test_with_time_wrong_attempts_are_forgotten(guard: Guard, clock: Clock) -> None:
+async def test_with_time_wrong_attempts_are_forgotten(guard: Guard, clock: StoppedClock) -> None:
     await use_up(guard)
     clock.now += 2 * 3600
     assert await try_one(guard)
@@ -148,7 +170,9 @@ async def test_with_time_wrong_attempts_are_forgotten(guard: Guard, clock: Clock
     await use_up(guard)
 
 
-async def test_guesses_from_elsewhere_do_not_lock_out_who_has_signed_in_here(database: Database, clock: Clock) -> None:
+async def test_guesses_from_elsewhere_do_not_lock_out_who_has_signed_in_here(
+    database: Database, clock: StoppedClock
+) -> None:
     guard = guard_of(database, clock, per_name=20)
     assert await try_one(guard, is_right=True)
     for number in range(20):
@@ -161,7 +185,7 @@ async def test_guesses_from_elsewhere_do_not_lock_out_who_has_signed_in_here(dat
 
 
 async def test_an_address_that_guesses_at_many_names_has_to_wait_and_who_is_known_there_has_not(
-    database: Database, clock: Clock
+    database: Database, clock: StoppedClock
 ) -> None:
     guard = guard_of(database, clock, per_address=20)
     assert await try_one(guard, is_right=True)
@@ -172,7 +196,7 @@ async def test_an_address_that_guesses_at_many_names_has_to_wait_and_who_is_know
     assert await try_one(guard, is_right=True)
 
 
-async def test_ones_own_right_password_buys_no_guesses_at_others(database: Database, clock: Clock) -> None:
+async def test_ones_own_right_password_buys_no_guesses_at_others(database: Database, clock: StoppedClock) -> None:
     guard = guard_of(database, clock, per_address=20)
     for number in range(20):
         assert await try_one(guard, name=f"mine{number}", is_right=True)
@@ -192,7 +216,7 @@ async def test_an_attempt_that_was_not_looked_at_is_taken_back(
 
 
 async def test_an_attempt_whose_process_died_was_a_wrong_one_and_is_not_waited_for(
-    database: Database, clock: Clock
+    database: Database, clock: StoppedClock
 ) -> None:
     died = [guard_of(database, clock).attempt("ada", HOME) for _ in range(LIMIT)]
     for attempt in died:
@@ -231,7 +255,7 @@ async def test_what_is_forgotten_of_a_name_is_all_of_it_and_nothing_else(guard: 
 
 
 async def test_who_has_the_counters_without_the_key_cannot_tell_a_name_or_an_address(
-    database: Database, clock: Clock
+    database: Database, clock: StoppedClock
 ) -> None:
     async def keys_with(key: bytes) -> set[bytes]:
         await try_one(guard_of(database, clock, key=key))
@@ -253,7 +277,7 @@ async def test_who_has_the_counters_without_the_key_cannot_tell_a_name_or_an_add
 
 
 async def test_names_and_addresses_are_not_stored_and_counters_do_not_stay(
-    guard: Guard, clock: Clock, database: Database
+    guard: Guard, clock: StoppedClock, database: Database
 ) -> None:
     for number in range(12):
         await try_one(guard, name=f"user{number}")

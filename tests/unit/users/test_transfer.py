@@ -1,5 +1,6 @@
 """Many accounts at once, in little memory."""
 
+import asyncio
 import itertools
 import json
 import tracemalloc
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 from servicekit.database import open_database
 from users_service import transfer
+from users_service.tables import Account
 
 
 def people(count: int) -> Iterator[bytes]:
@@ -49,3 +51,34 @@ async def test_memory_does_not_grow_with_the_number_of_accounts(database_url: st
         assert sum(sizes) == 3000
         assert max(peaks[3:]) < 1.5 * max(peaks[:3])
         assert list(itertools.accumulate(sizes))[:2] == [transfer.BATCH, 2 * transfer.BATCH]
+
+
+def repeated(count: int) -> Iterator[bytes]:
+    """Yield accounts that are taken, by those that are there or by a line of another batch."""
+    for number in range(count):
+        for username, email in ((f"User{number}", f"new{number}@example.com"), (f"new{number}", "ada@example.com")):
+            yield json.dumps({"username": username, "email": email}).encode()
+    yield json.dumps({"username": "ADA", "email": "ADA@example.com"}).encode()
+
+
+async def test_a_dry_run_keeps_no_name_from_others_and_finds_the_same_errors(database_url: str) -> None:
+    async with open_database(database_url) as database, open_database(database_url) as other:
+        await database.migrate("users_service")
+        async with database.begin() as session:
+            session.add(Account(username="ada", email="ada@example.com", roles=["user"]))
+        count = transfer.BATCH
+        runs = []
+        for is_dry_run in (True, False):
+            lines = itertools.chain(people(count), repeated(count))
+            async for report in transfer.import_lines(database, lines, is_dry_run=is_dry_run):
+                if is_dry_run and report.lines == count:  # somebody signs up meanwhile, and thinks better of it
+                    async with asyncio.timeout(2), other.begin() as session:
+                        account = Account(username="user1", email="user1@example.com", roles=["user"])
+                        session.add(account)
+                        await session.flush()
+                        await session.delete(account)
+            runs.append(report)
+        dry, real = runs
+        assert dry == real
+        assert (dry.imported, dry.lines) == (count, 3 * count + 1)
+        assert [(error.line, error.field) for error in dry.errors[-2:]] == [(1499, "username"), (1500, "email")]

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from servicekit.metrics import Readings
 from sqlalchemy import and_, delete, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from auth_service.shared_clock import shared_now
+from auth_service.session_ends import end_sessions_where
 from auth_service.tables import AccountEnding, AccountFeed, SessionRow
 
 EVENTS_PATH = "/internal/events"
@@ -151,11 +151,7 @@ class AccountEvents:
                 self._position = feed.sequence
                 return
             await transaction.execute(delete(AccountEnding).where(AccountEnding.sequence > last))
-            await transaction.execute(
-                update(SessionRow)
-                .where(SessionRow.events_seen > last, SessionRow.ended_at.is_(None))
-                .values(ended_at=shared_now())
-            )
+            await end_sessions_where(transaction, SessionRow.events_seen > last)
             feed.sequence = last
         self._position = last
         log.warning("account_events_went_back", last=last)
@@ -180,7 +176,7 @@ async def _lock_feed(transaction: AsyncSession, *, shared: bool = False) -> Acco
     return (await transaction.scalars(select(AccountFeed).with_for_update(read=shared))).one()
 
 
-async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> list[UUID]:
+async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> Sequence[UUID]:
     """End the sessions that an account had before an event, but for the one that the event came from."""
     subject = str(event.account_id)
     transaction.add(AccountEnding(sequence=event.sequence, subject=subject, at=utc_now()))
@@ -188,15 +184,13 @@ async def _end_sessions(transaction: AsyncSession, event: AccountEvent) -> list[
         SessionRow.events_seen < event.sequence,
         and_(SessionRow.events_seen.is_(None), SessionRow.created_at < event.at),  # of the version before
     )
-    which = [SessionRow.subject == subject, SessionRow.ended_at.is_(None), before]
+    which = [SessionRow.subject == subject, before]
     if event.details.session_id is not None:
         which.append(SessionRow.id != event.details.session_id)
-    ended = await transaction.scalars(
-        update(SessionRow).where(*which).values(ended_at=shared_now()).returning(SessionRow.id)
-    )
+    ended = await end_sessions_where(transaction, *which)
     if event.type == "account.erased":
         await transaction.execute(update(SessionRow).where(SessionRow.subject == subject).values(device=None))
-    return list(ended)
+    return ended
 
 
 @contextlib.asynccontextmanager

@@ -73,8 +73,10 @@ class InvalidBearer(OAuthError):
 
     status, error = 401, "invalid_token"
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+    def __init__(self, description: str, *, is_sent: bool) -> None:
+        """Where no token `is_sent`, the challenge names no error."""
+        challenge = 'Bearer error="invalid_token"' if is_sent else "Bearer"
+        super().__init__(description, headers={"WWW-Authenticate": challenge})
 
 
 class InsufficientScope(OAuthError):
@@ -129,6 +131,13 @@ class TemporarilyUnavailable(OAuthError):
 
     def __init__(self, description: str, *, retry_after_seconds: int = 2) -> None:
         super().__init__(description, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class SigningKeyUnreadable(TemporarilyUnavailable):
+    """This replica cannot open the key that signs now; another one may."""
+
+    def __init__(self) -> None:
+        super().__init__("tokens cannot be signed here now")
 
 
 class MalformedBody(Problem):

@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import cast
 
 from servicekit.database import Database, utc_now
-from servicekit.logs import get_audit_log
+from servicekit.logs import get_audit_log, get_logger
 from servicekit.token_form import Algorithm
 from servicekit.tokens import SigningKey
-from sqlalchemy import delete, select, text
+from sqlalchemy import Row, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.access_tokens import SERVICE_TOKEN_SECONDS
 from auth_service.errors import SigningKeyNotFound
-from auth_service.key_sealing import KeySealing
+from auth_service.key_sealing import KeySealing, UnreadableKey
 from auth_service.sessions import longest_lifetime
 from auth_service.settings import AuthSettings
 from auth_service.signing_keys import KeyTimes, RingKey, states
@@ -27,6 +28,7 @@ CLOCK_MARGIN = timedelta(minutes=1)
 REVOKED_KEPT = timedelta(days=30)
 """So long is it known that a key was revoked. Its private half is erased at once."""
 
+log = get_logger(__name__)
 audit = get_audit_log()
 
 
@@ -47,7 +49,7 @@ class SigningKeys:
         self._algorithm = algorithm
         self._publish_for = publish_for
         self._sealing = sealing
-        self._known: dict[str, SigningKey] = {}
+        self._known: dict[str, RingKey] = {}
         self._token_seconds = token_seconds
         self.overlap = timedelta(seconds=token_seconds) + CLOCK_MARGIN
         """How long tokens outlive the change of their key, as the keys were read last."""
@@ -58,23 +60,15 @@ class SigningKeys:
             return await self._read_times(transaction)
 
     async def load(self) -> list[RingKey]:
-        """Return the keys that were not revoked; what is known of one before is not read again.
-
-        Raises:
-            UnreadableKey: one is sealed, and not with a key that is here.
-        """
+        """Return the keys that were not revoked; what is known of one before is not read again."""
         async with self._database.begin() as transaction:
             times = await self._read_times(transaction)
-            unknown = {key.id for key in times} - self._known.keys()
-            if unknown:
-                query = select(SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.private_pem)
-                rows = (await transaction.execute(query.where(SigningKeyRow.id.in_(unknown)))).all()
-                for key_id, algorithm, stored in rows:
-                    # Checking an RSA key takes 40 ms.
-                    pem = self._sealing.open(stored)
-                    self._known[key_id] = await asyncio.to_thread(SigningKey, pem, cast(Algorithm, algorithm))
-        self._known = {key.id: self._known[key.id] for key in times}
-        return [RingKey(key, self._known[key.id]) for key in times]
+            known = {key_id: key for key_id, key in self._known.items() if key.public_document is not None}
+            if unknown := {key.id for key in times} - known.keys():
+                for row in await transaction.scalars(select(SigningKeyRow).where(SigningKeyRow.id.in_(unknown))):
+                    known[row.id] = await self._read(row)
+        self._known = {key.id: replace(known[key.id], times=key) for key in times}
+        return [*self._known.values()]
 
     async def ensure(self) -> None:
         """Make the first key, or publish one where the newest is not of the set algorithm."""
@@ -153,12 +147,26 @@ class SigningKeys:
         audit.info("signing_key_created", key_id=key.key_id, algorithm=key.algorithm)
         return key.key_id
 
+    async def _read(self, row: SigningKeyRow) -> RingKey:
+        try:
+            pem = self._sealing.open(row.private_pem)
+        except UnreadableKey as unreadable:
+            if row.id not in self._known:
+                log.error("signing_key_unreadable", key_id=row.id, reason=str(unreadable))  # noqa: TRY400
+            return RingKey(_times(row), row.public_jwk, None)
+        # Checking an RSA key takes 40 ms.
+        key = await asyncio.to_thread(SigningKey, pem, cast(Algorithm, row.algorithm))
+        if row.public_jwk is None:
+            row.public_jwk = key.public_document
+        return RingKey(_times(row), key.public_document, key)
+
     def _store(self, transaction: AsyncSession, key: SigningKey, active_from: datetime) -> None:
         transaction.add(
             SigningKeyRow(
                 id=key.key_id,
                 algorithm=key.algorithm,
                 private_pem=self._sealing.seal(key.pem),
+                public_jwk=key.public_document,
                 created_at=utc_now(),
                 active_from=active_from,
             )
@@ -168,10 +176,7 @@ class SigningKeys:
         self.overlap = await longest_lifetime(transaction, at_least_seconds=self._token_seconds) + CLOCK_MARGIN
         columns = (SigningKeyRow.id, SigningKeyRow.algorithm, SigningKeyRow.created_at, SigningKeyRow.active_from)
         rows = await transaction.execute(select(*columns).where(SigningKeyRow.revoked_at.is_(None)))
-        return [
-            KeyTimes(row.id, cast(Algorithm, row.algorithm), row.created_at, row.active_from or row.created_at)
-            for row in rows
-        ]
+        return [_times(row) for row in rows]
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[AsyncSession]:
@@ -198,6 +203,10 @@ async def _get(transaction: AsyncSession, key_id: str) -> SigningKeyRow:
     if row is None or row.revoked_at is not None:
         raise SigningKeyNotFound
     return row
+
+
+def _times(row: Row[str, str, datetime, datetime | None] | SigningKeyRow) -> KeyTimes:
+    return KeyTimes(row.id, cast(Algorithm, row.algorithm), row.created_at, row.active_from or row.created_at)
 
 
 def _active_from(row: SigningKeyRow) -> datetime:

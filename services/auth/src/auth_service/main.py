@@ -90,7 +90,7 @@ def _lifespan(
             await adopt_configured_clients(database, settings.clients)
             async with (
                 follow_keys(
-                    signing_keys_of(database, settings), metrics, rotation_days=settings.key_rotation_days
+                    signing_keys_of(database, settings), metrics, readiness, rotation_days=settings.key_rotation_days
                 ) as keys,
                 telemetry.watched(
                     _users_client(
@@ -103,7 +103,6 @@ def _lifespan(
                 ) as token_limit,
                 _open_client_assertions(database, settings) as assertions,
             ):
-                readiness.is_met(KEYS_NEED)
                 authenticator = ClientAuthenticator(database, assertions)
                 grants = Grants(
                     accounts=Accounts(http, timeout_seconds=settings.users_timeout_seconds),

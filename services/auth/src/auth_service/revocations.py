@@ -7,14 +7,15 @@ from uuid import UUID
 from servicekit.database import Database
 from servicekit.logs import get_audit_log
 from servicekit.revocations import Revocation, RevocationPage
+from servicekit.shared_clock import read_shared_clock
 from servicekit.token_form import InvalidToken
 from servicekit.tokens import TokenVerifier
-from sqlalchemy import ColumnElement, and_, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.errors import InvalidGrant
+from auth_service.session_ends import end_sessions_where
 from auth_service.sessions import digest, longest_lifetime
-from auth_service.shared_clock import shared_now
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 CURSOR = r"^[0-9]{1,16}(_[0-9a-f]{32})?$"
@@ -73,7 +74,7 @@ class Revocations:
     async def list_ended(self, after: str | None) -> RevocationPage:
         """Return the next ended sessions `after` a cursor of the form `CURSOR`, or all that still matter."""
         async with self._database.begin() as transaction:
-            now = (await transaction.scalars(select(shared_now()))).one()
+            now = await read_shared_clock(transaction)
             told_for = await longest_lifetime(transaction, at_least_seconds=self._access_token_seconds) + MARGIN
             query = select(SessionRow.id, SessionRow.ended_at).where(
                 _is_behind(after), SessionRow.ended_at > now - told_for
@@ -108,8 +109,7 @@ class Revocations:
 
 async def end_sessions(transaction: AsyncSession, *which: ColumnElement[bool]) -> Sequence[UUID]:
     """End the sessions of which all of `which` is true, and return their ids."""
-    unended = update(SessionRow).where(*which, SessionRow.ended_at.is_(None)).values(ended_at=shared_now())
-    session_ids = (await transaction.scalars(unended.returning(SessionRow.id))).all()
+    session_ids = await end_sessions_where(transaction, *which)
     for session_id in session_ids:
         audit.info("session_ended", session_id=str(session_id))
     return session_ids

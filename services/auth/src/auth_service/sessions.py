@@ -11,13 +11,13 @@ from uuid import UUID
 
 from servicekit.database import Database, new_id, utc_now
 from servicekit.logs import get_audit_log
+from servicekit.shared_clock import read_shared_clock, shared_now
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.account_events import was_ended
 from auth_service.errors import InvalidGrant
 from auth_service.metrics import AuthMetrics
-from auth_service.shared_clock import shared_now
 from auth_service.tables import RefreshTokenRow, SessionRow
 
 PURGE_AFTER = timedelta(days=1)
@@ -187,7 +187,7 @@ class Sessions:
         if used_at is None:
             return True
         was_answered = await _used_at(transaction, _successor(row, refresh_token)) is not None
-        now = (await transaction.scalars(select(shared_now()))).one()
+        now = await read_shared_clock(transaction)
         if not was_answered and now - used_at <= self._lifetimes.grace:
             return True
         await _end(transaction, row.id)

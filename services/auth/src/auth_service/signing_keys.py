@@ -9,6 +9,8 @@ from servicekit.database import utc_now
 from servicekit.token_form import Algorithm
 from servicekit.tokens import PublicKey, SigningKey
 
+from auth_service.errors import SigningKeyUnreadable
+
 KeyState = Literal["published", "active", "retiring", "over"]
 """Known to all and signing later; signing; signing no more, but tokens that it has signed live; of no use."""
 
@@ -25,10 +27,14 @@ class KeyTimes:
 
 @dataclass(frozen=True, slots=True)
 class RingKey:
-    """A key and its times."""
+    """A key and its times: what of it could be read here."""
 
     times: KeyTimes
-    signing_key: SigningKey
+    public_document: dict[str, str] | None
+    """Its JWK. None where a service of the version before has stored the key, and nobody has opened it since."""
+
+    signing_key: SigningKey | None
+    """None where it is sealed with what is not here: others sign with it, and what they sign is good."""
 
 
 def states(keys: Sequence[KeyTimes], now: datetime, *, overlap: timedelta) -> dict[str, KeyState]:
@@ -65,14 +71,28 @@ class KeyRing:
         self._keys = {key.times.id: key for key in sorted(keys, key=lambda key: (key.times.active_from, key.times.id))}
         # The same objects for the same keys: what a verifier remembers is of one of them.
         self._public_keys = {
-            key_id: self._public_keys.get(key_id) or PublicKey(key.signing_key.public_document)
+            key_id: self._public_keys.get(key_id) or PublicKey(key.public_document)
             for key_id, key in self._keys.items()
+            if key.public_document is not None
         }
 
     @property
     def current(self) -> SigningKey:
-        """The key that signs now."""
-        return self._current.signing_key
+        """The key that signs now.
+
+        Raises:
+            SigningKeyUnreadable: it cannot be opened here. No other one may sign for it: what it has
+                signed would be refused as soon as the others have given it up.
+        """
+        signing_key = self._current.signing_key
+        if signing_key is None:
+            raise SigningKeyUnreadable
+        return signing_key
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether the key that signs now could be opened here."""
+        return self._current.signing_key is not None
 
     @property
     def created_at(self) -> datetime:
@@ -88,7 +108,8 @@ class KeyRing:
     @property
     def public_documents(self) -> list[dict[str, str]]:
         """The JWK of each key that verifies now or soon."""
-        return [self._keys[key_id].signing_key.public_document for key_id in self.key_ids]
+        documents = (self._keys[key_id].public_document for key_id in self.key_ids)
+        return [document for document in documents if document is not None]
 
     async def get(self, key_id: str) -> PublicKey | None:
         """Return the key of a token that we may have signed, as `TokenVerifier` asks for it."""

@@ -27,6 +27,9 @@ class SigningKeyRow(Base):
     private_pem: Mapped[str] = mapped_column(Text)
     """Sealed where the settings have a key for that; empty once the key is revoked."""
 
+    public_jwk: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    """What verifies, so that who cannot open the private half can tell. None of a version that did not store it."""
+
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     active_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """It signs from then on, until another one does. None means from its making."""

@@ -53,7 +53,8 @@ def build_app(
     """Return an application with probes, metrics, traces, problems, request ids and an access log.
 
     Its OpenAPI document is at `/openapi/<service>.json`. Paths answer with and without a
-    trailing slash. The state of its requests has `tracer` beside what `lifespan` yields.
+    trailing slash, and to HEAD where they do to GET. The state of its requests has `tracer` beside what
+    `lifespan` yields.
     Bodies over `max_body_bytes` get 413; None leaves the limit to the routes. Those that take longer than the
     settings allow get 408.
     `/livez` fails where `stuck` says why this process cannot go on. `error_response` renders errors,
@@ -83,6 +84,7 @@ def build_app(
         app.include_router(router)
     install_problem_handlers(app, error_response)
     _replace_openapi(app)
+    app.add_middleware(HeadAsGet)
     if max_body_bytes is not None:
         app.add_middleware(BodyLimit, max_bytes=max_body_bytes, error_response=error_response)
     app.add_middleware(BodyDeadline, timeout_seconds=settings.body_timeout_seconds)
@@ -109,6 +111,29 @@ class TrailingSlash:
         if scope["type"] == "http" and scope["path"] != "/" and scope["path"].endswith("/"):
             scope["path"] = scope["path"][:-1]
         await self._app(scope, receive, send)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, with the same headers and no body (RFC 9110 section 9.3.2): FastAPI's routes do not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on as a GET, until there is an answer: the server and the log have to know what it was."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            scope["method"] = "HEAD"
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_head)
+        finally:
+            scope["method"] = "HEAD"
 
 
 class BodyLimit:

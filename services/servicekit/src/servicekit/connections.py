@@ -2,6 +2,7 @@
 
 import math
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +176,8 @@ def leave_if_read_only(error: ExceptionContext) -> None:
 
 def is_passing(error: Exception) -> bool:
     """Tell whether the same request may succeed a moment later."""
-    if isinstance(error, PoolTimeoutError | ConnectionError | TimeoutError | socket.gaierror):
+    # Whatever keeps a connection from being made: refused, no route to the host, no name, no socket.
+    if isinstance(error, PoolTimeoutError | OSError) and not isinstance(error, ssl.SSLError):
         return True
     if not isinstance(error, DBAPIError):
         return False

@@ -93,7 +93,9 @@ class Database:
                 raise
             if isinstance(error, PoolTimeoutError):
                 self._metrics.timed_out()
-            log.warning("database_unavailable", reason=type(getattr(error, "orig", None) or error).__name__)
+            original = getattr(error, "orig", None) or error
+            # SQLAlchemy has a few names for all that the driver tells apart.
+            log.warning("database_unavailable", reason=type(original.__cause__ or original).__name__)
             raise DatabaseUnavailable from error
 
     async def migrate(self, package: str) -> None:

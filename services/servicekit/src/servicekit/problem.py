@@ -208,7 +208,7 @@ def _from_status(app: FastAPI, request: Request, error: HTTPException) -> Proble
     if error.status_code == 404:
         return NotFound("no such path")
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed_methods(app, request)) or headers.get("Allow", "")
+        headers["Allow"] = ", ".join(_allowed_methods(app, request, headers.get("Allow", "")))
     status = HTTPStatus(error.status_code)
     kind = type(
         "HttpProblem",
@@ -219,7 +219,8 @@ def _from_status(app: FastAPI, request: Request, error: HTTPException) -> Proble
     return problem
 
 
-def _allowed_methods(app: FastAPI, request: Request) -> list[str]:
-    """List every method of the path; Starlette names those of the first matching route only."""
+def _allowed_methods(app: FastAPI, request: Request, first: str) -> list[str]:
+    """List every method of the path; Starlette names those of the `first` matching route only."""
     path = getattr(request.scope.get("route"), "path", None)
-    return sorted(method.upper() for method in app.openapi()["paths"].get(path, {}))
+    methods = {method.upper() for method in app.openapi()["paths"].get(path, {})} or set(first.split(", "))
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)

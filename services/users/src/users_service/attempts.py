@@ -11,8 +11,9 @@ import contextlib
 import hmac
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,7 @@ from servicekit.addresses import network_of
 from servicekit.database import Database
 from servicekit.logs import get_audit_log
 from servicekit.problem import ServiceUnavailable
+from servicekit.shared_clock import read_shared_clock
 from sqlalchemy import ColumnElement, case, delete, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -112,7 +114,7 @@ class Guard:
         per_address: int,
         per_name: int,
         patience_seconds: float = PATIENCE_SECONDS,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[AsyncSession], Awaitable[datetime]] = read_shared_clock,
     ) -> None:
         """`key` is what the counters are named with: who has them without it cannot tell a name or an address."""
         self._database = database
@@ -179,9 +181,9 @@ class Guard:
             await asyncio.sleep(random.uniform(0.05, 0.15))  # noqa: S311 - only so that not all come at once
 
     async def _try_to_hold(self, keys: Sequence[bytes]) -> Sequence[_Held]:
-        now = self._now()
         pair, *shared = keys
         async with self._database.begin() as session:
+            now = await self._now(session)
             held = [await self._count(session, pair, self._pair, now)]
             if held[0].known_until <= now:
                 for key, limit in zip(shared, self._shared, strict=True):
@@ -219,7 +221,6 @@ class Guard:
     async def _settle(self, held: Sequence[_Held], *, is_counted: bool, is_known: bool = False) -> None:
         """Tell the counters what came of an attempt: unless it `is_counted`, they take it back."""
         stored = AttemptCounter
-        now = self._now()
         async with self._database.begin() as session:
             for place, (key, limit, _, _) in enumerate(held):
                 values: dict[str, object] = {"pending": case((stored.pending > 0, stored.pending - 1), else_=0)}
@@ -227,7 +228,7 @@ class Guard:
                     values["count"] = case((stored.count > 0, stored.count - 1), else_=0)
                     values["retry_at"] = case((stored.count <= limit.free, 0), else_=stored.retry_at)
                 if is_known and place == 0:
-                    known_until = now + 1000 * KNOWN_SECONDS
+                    known_until = await self._now(session) + 1000 * KNOWN_SECONDS
                     values |= {"count": 0, "retry_at": 0, "known_until": known_until, "forget_at": known_until}
                 await session.execute(update(stored).where(stored.key == key).values(values))
 
@@ -239,8 +240,8 @@ class Guard:
     def _digest(self, *parts: str) -> bytes:
         return hmac.digest(self._key, "\0".join(parts).encode(), "sha256")
 
-    def _now(self) -> int:
-        return int(self._clock() * 1000)
+    async def _now(self, session: AsyncSession) -> int:
+        return int((await self._clock(session)).timestamp() * 1000)
 
 
 async def purge(session: AsyncSession, now: int) -> None:

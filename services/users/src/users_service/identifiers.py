@@ -25,9 +25,16 @@ def canonical_username(username: str) -> str:
 def canonical_email(email: str) -> str:
     """Return what two spellings of one normalized address have in common.
 
-    Not NFKC: it would join addresses that a mail server may keep apart.
+    Not NFKC, and no letter becomes two as "ß" does: both would join addresses that a mail server may
+    keep apart. A domain is in lower case, where a final sigma, too, makes it another one (RFC 5894).
     """
-    return unicodedata.normalize("NFC", email.casefold())
+    local, at, domain = email.rpartition("@") if "@" in email else (email, "", "")
+    return unicodedata.normalize("NFC", "".join(map(_fold, local)) + at + domain.lower())
+
+
+def _fold(character: str) -> str:
+    folded = character.casefold()
+    return folded if len(folded) == 1 else character.lower()
 
 
 def canonical_full_name(full_name: str) -> str:

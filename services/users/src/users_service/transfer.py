@@ -1,7 +1,9 @@
 """Many accounts at once: from lines of JSON, and to lines of JSON, in memory that does not grow with them."""
 
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Annotated, Self
 
@@ -20,6 +22,7 @@ from users_service.tables import Account
 
 IMPORT_ACTOR = "pinhole-users import"
 BATCH = 500
+NAMES = ("username", "email")
 KEPT_ERRORS = 1000
 """Of an import; the others are counted: a file that is wrong throughout would be held as errors, longer than it is."""
 
@@ -87,22 +90,21 @@ async def import_lines(database: Database, lines: Iterable[bytes], *, is_dry_run
     """Create an account for each line that is one, a batch a transaction, yielding the report after each.
 
     A line that is not valid, or whose names are taken, is reported and left out. A dry run finds
-    the same errors and leaves nothing behind; it is one transaction.
+    the same errors and writes nothing: nobody waits for it.
     """
     report = Report()
-    batches = _batches(enumerate(lines, start=1))
-    if is_dry_run:
-        async with database.begin() as session:
-            for batch in batches:
-                await _create_batch(session, batch, report)
-                yield report
-            await session.rollback()
-        return
-    for batch in batches:
-        async with database.begin() as session:
-            created = await _create_batch(session, batch, report)
-            await events.append(session, *(_occurrence(account) for account in created))
-        yield report
+    with closing(sqlite3.connect("")) as earlier:  # a file, which is gone with it: memory would grow with the lines
+        earlier.execute("CREATE TABLE names (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID")
+        for batch in _batches(enumerate(lines, start=1)):
+            report.lines += len(batch)
+            read = [entry for number, text in batch if text.strip() for entry in _Numbered.read(number, text, report)]
+            async with database.begin() as session:
+                if is_dry_run:
+                    await _check_batch(session, read, report, earlier)
+                else:
+                    created = await _create_batch(session, read, report)
+                    await events.append(session, *(_occurrence(account) for account in created))
+            yield report
 
 
 async def export_lines(database: Database, *, with_hashes: bool) -> AsyncIterator[list[bytes]]:
@@ -129,9 +131,32 @@ def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, byt
         yield batch
 
 
-async def _create_batch(session: AsyncSession, batch: list[tuple[int, bytes]], report: Report) -> Sequence[Account]:
-    report.lines += len(batch)
-    read = [entry for number, text in batch if text.strip() for entry in _Numbered.read(number, text, report)]
+async def _check_batch(
+    session: AsyncSession, read: Sequence[_Numbered], report: Report, earlier: sqlite3.Connection
+) -> None:
+    """Count which accounts could be created, after those of `earlier` lines, whose names are kept there."""
+    batch = [(entry.number, entry.account()) for entry in read]
+    taken = {kind: await _taken(session, kind, [account for _, account in batch]) for kind in NAMES}
+    for number, account in batch:
+        names = {kind: getattr(account, f"{kind}_canonical") for kind in NAMES}
+        for kind, name in names.items():
+            known = "SELECT 1 FROM names WHERE kind = ? AND name = ?"
+            if name in taken[kind] or earlier.execute(known, (kind, name)).fetchone():
+                _report_taken(report, number, AccountExists(kind))
+                break
+        else:
+            earlier.executemany("INSERT INTO names VALUES (?, ?)", names.items())
+            report.imported += 1
+
+
+async def _taken(session: AsyncSession, kind: str, accounts: Sequence[Account]) -> set[str]:
+    """Return which names of `accounts` an account has that is there."""
+    column = getattr(Account, f"{kind}_canonical")
+    names = [getattr(account, column.key) for account in accounts]
+    return {*await session.scalars(select(column).where(column.in_(names)))}
+
+
+async def _create_batch(session: AsyncSession, read: Sequence[_Numbered], report: Report) -> Sequence[Account]:
     try:
         async with session.begin_nested():
             created = [entry.account() for entry in read]
@@ -156,7 +181,11 @@ async def _create_one(session: AsyncSession, entry: _Numbered, report: Report) -
             session.add(account)
             await accounts.flush(session)
     except AccountExists as taken:
-        (error,) = taken.errors
-        report.add(LineError(line=entry.number, field=error.field.removeprefix("body."), detail=error.detail))
+        _report_taken(report, entry.number, taken)
         return None
     return account
+
+
+def _report_taken(report: Report, number: int, taken: AccountExists) -> None:
+    (error,) = taken.errors
+    report.add(LineError(line=number, field=error.field.removeprefix("body."), detail=error.detail))

@@ -193,6 +193,6 @@ async def test_errors_around_the_paths_are_in_the_same_words(
     assert_error(await client.get("/v2/nothing"), 404)
     wrong_method = await client.delete(MODEL, headers=bearer)
     assert_error(wrong_method, 405)
-    assert wrong_method.headers["allow"] == "GET"
+    assert wrong_method.headers["allow"] == "GET, HEAD"
     elsewhere = await client.get("/v20")
     assert elsewhere.headers["content-type"] == "application/problem+json"

@@ -70,7 +70,7 @@ async def has_bearer_token(
         with verifications.counted():
             claims = await verifier.verify(token)
     except InvalidToken:
-        raise InvalidBearer("the bearer token is not valid") from None
+        raise InvalidBearer("the bearer token is not valid", is_sent=True) from None
     proof.is_given = True
     if SCOPE not in claims.scopes:
         raise InsufficientScope(f"missing scope: {SCOPE}")
@@ -95,7 +95,7 @@ async def authenticate_introspector(
         return Introspector()
     credentials = read_credentials(form, request.headers.get("authorization"))
     if credentials.method == PUBLIC:
-        raise InvalidBearer("a bearer token is required, or a client that authenticates")
+        raise InvalidBearer("a bearer token is required, or a client that authenticates", is_sent=False)
     client = await clients.authenticate(credentials)
     proof.is_given = True
     return Introspector(None if SCOPE in client.scopes else client.id)

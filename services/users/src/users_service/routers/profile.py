@@ -16,6 +16,7 @@ from users_service.errors import (
     PreconditionFailed,
     PreconditionRequired,
     ScopeExceeded,
+    UserNotFound,
 )
 from users_service.links import OWN_ACCOUNT
 from users_service.preconditions import ETAG, NOT_MODIFIED, ConditionDep, IsKnown, conditional, tagged
@@ -67,7 +68,10 @@ async def patch_me(
     account = await access.find_own(session, caller)
     fields = body.changes()
     access.check_fields(caller, fields)
-    await accounts.change(session, account, fields, actor=caller.subject, only_if=condition)
+    try:
+        await accounts.change(session, account, fields, actor=caller.subject, only_if=condition)
+    except UserNotFound:
+        raise AccountGone from None  # a moment ago
     return tagged(account, response)
 
 
@@ -89,4 +93,4 @@ async def export_me(caller: Owner, session: SessionDep, response: Response) -> E
 @router.api_route("/users/me", methods=["PUT", "DELETE"], include_in_schema=False)
 async def refuse() -> None:
     """Keep `/users/{user_id}` from taking `me` for an id."""
-    raise MethodNotAllowed("use the id of the account", headers={"Allow": "GET, PATCH"})
+    raise MethodNotAllowed("use the id of the account", headers={"Allow": "GET, HEAD, PATCH"})

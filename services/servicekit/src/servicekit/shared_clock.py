@@ -3,10 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from servicekit.database import UtcDateTime
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+
+from servicekit.database import UtcDateTime
 
 
 class shared_now(FunctionElement[datetime]):  # noqa: N801 - in a statement it is a function
@@ -24,3 +27,8 @@ def _on_postgresql(_element: shared_now, _compiler: SQLCompiler, **_options: Any
 @compiles(shared_now, "sqlite")
 def _on_sqlite(_element: shared_now, _compiler: SQLCompiler, **_options: Any) -> str:
     return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"  # as times are stored there, in UTC
+
+
+async def read_shared_clock(session: AsyncSession) -> datetime:
+    """Return the time."""
+    return (await session.scalars(select(shared_now()))).one()
