@@ -65,6 +65,11 @@ def test_what_cannot_be_done_is_status_1_with_the_reason(models: Path, model: st
     assert not models.with_name("out").exists()
 
 
+def test_a_version_that_is_not_there_is_said_to_be_none(models: Path) -> None:
+    result = run("--model", "net", "--version", 9, "--pictures", DATA, "--output", models.with_name("out"))
+    assert (result.exit_code, result.stderr) == (1, "there is no version 9 of net: there is 1\n")
+
+
 def test_a_folder_that_is_not_there_is_said_before_anything_is_computed(models: Path) -> None:
     result = run("--model", "none", "--pictures", DATA, "--output", models.with_name("out") / "net")
     assert (result.exit_code, result.stderr) == (1, f"there is no folder {models.with_name('out')} to write to\n")

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Mapping
 
+import pytest
+import torch
 from inference_service.heartbeat import MOST_STALLS, Heartbeat
 from inference_service.settings import InferenceSettings
 from torch import Tensor, nn
@@ -28,6 +30,26 @@ class Spinning(nn.Module):
         while time.monotonic() < ends_at:
             images.sort()
         return images.mean((2, 3))
+
+
+class Failing(nn.Module):
+    """Raises what it is given, but for the warm-up."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not is_warm_up(images):
+            raise self._error
+        return images.mean((2, 3))
+
+
+def of_cuda(code: int, message: str) -> Exception:
+    """Return an error as torch raises it for one of CUDA's codes."""
+    error = torch.AcceleratorError(f"CUDA error: {message}\nSearch for it in CUDA's documentation")
+    setattr(error, "error_code", code)  # noqa: B010 torch declares none, and sets it
+    return error
 
 
 def watched(heartbeat: Heartbeat, seconds: float, spin: bool) -> list[str | None]:
@@ -107,3 +129,43 @@ async def test_a_long_batch_does_not_fail_the_probe(settings: InferenceSettings,
             await asyncio.sleep(0.01)
         assert asking.result().status_code == 200
     assert seen == {200}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_torch_tells_the_codes_of_cuda_with_its_errors() -> None:
+    with pytest.raises(torch.AcceleratorError) as caught:
+        torch._C._cuda_synchronize()
+    assert vars(caught.value)["error_code"] > 0
+
+
+@pytest.mark.parametrize("code", [214, 700, 710, 719])
+async def test_a_gpu_that_is_lost_fails_the_probe_for_ever(
+    settings: InferenceSettings, bearer: Mapping[str, str], caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    async with serving(settings, tiny_source(Failing(of_cuda(code, "an illegal memory access")))) as client:
+        before = await client.get("/livez")
+        answers = [await client.post("/predict", files={"file": RED}, headers=bearer) for _ in range(2)]
+        lost, of_protocol = await client.get("/livez"), await client.get("/v2/health/live")
+    assert [answer.status_code for answer in answers] == [500, 500]
+    assert (before.status_code, lost.status_code, of_protocol.status_code) == (200, 503, 400)
+    assert lost.json()["detail"].endswith("until this process is started anew: CUDA error: an illegal memory access")
+    assert sum("gpu_lost" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        of_cuda(2, "out of memory"),
+        of_cuda(900, "operation not permitted when stream is capturing"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    ],
+    ids=lambda error: str(error)[:20],
+)
+async def test_a_batch_that_fails_without_harm_to_the_gpu_does_not_fail_the_probe(
+    settings: InferenceSettings, bearer: Mapping[str, str], error: Exception
+) -> None:
+    async with serving(settings, tiny_source(Failing(error))) as client:
+        answer = await client.post("/predict", files={"file": RED}, headers=bearer)
+        live = await client.get("/livez")
+    assert (answer.status_code, live.status_code) == (500, 200)

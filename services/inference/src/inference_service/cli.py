@@ -94,9 +94,14 @@ def _source(settings: InferenceSettings, name: str, version: str | None) -> Mode
         )
     except BadModelsFile as error:
         raise ModelUnavailable(str(error)) from None
-    found = [source for source in sources if source.name == name and version in (None, source.version)]
+    versions = [source for source in sources if source.name == name]
+    if not versions:
+        names = dict.fromkeys(source.name for source in sources)
+        raise ModelUnavailable(f"there is no model {name}: there is {', '.join(names)}")
+    found = [source for source in versions if version in (None, source.version)]
     if not found:
-        raise ModelUnavailable(f"there is no model {name}: there is {', '.join(source.name for source in sources)}")
+        there = ", ".join(source.version for source in versions)
+        raise ModelUnavailable(f"there is no version {version} of {name}: there is {there}")
     return max(found, key=lambda source: int(source.version))
 
 

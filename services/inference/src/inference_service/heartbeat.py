@@ -1,4 +1,4 @@
-"""Whether the model threads go on: they may be busy for long, and must not stand still."""
+"""Whether the model threads go on: they may be busy for long, and must not stand still, nor lose their GPU."""
 
 import sys
 import threading
@@ -6,8 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from servicekit.logs import get_logger
+
+from inference_service.compute.cuda import ends_process
+from inference_service.weights import first_line
+
 MOST_STALLS = 10
 """A batch that takes this many times the time of a stall is none that will end, however busy it is."""
+
+log = get_logger(__name__)
 
 
 class Heartbeat:
@@ -16,6 +23,7 @@ class Heartbeat:
     def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
         self._batches: set[_Batch] = set()
+        self._lost: str | None = None
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -24,11 +32,18 @@ class Heartbeat:
         self._batches.add(batch)
         try:
             yield
+        except Exception as error:
+            if ends_process(error) and self._lost is None:
+                self._lost = f"a GPU is lost until this process is started anew: {first_line(error)}"
+                log.error("gpu_lost", reason=self._lost)  # noqa: TRY400 the batch is logged with its traceback
+            raise
         finally:
             self._batches.remove(batch)
 
     def stalled(self) -> str | None:
         """Return why a thread counts as stuck, or None. CPU time is looked at when this is called."""
+        if self._lost:
+            return self._lost
         now = time.monotonic()
         for batch in self._batches.copy():
             batch.look(now)

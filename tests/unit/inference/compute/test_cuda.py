@@ -1,5 +1,6 @@
 """Recorded batches: what is asked for comes back, whatever size was recorded. On a GPU, where there is one."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -53,6 +54,22 @@ def test_threads_that_compute_at_once_get_their_own_answers() -> None:
 
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(wrong, [1.0, 2.0])) == [0, 0]
+
+
+def test_one_graph_is_recorded_at_a_time_of_whatever_network() -> None:
+    together = threading.Barrier(2)
+
+    def meet(network: nn.Module, inputs: Tensor) -> Recording:
+        with pytest.raises(threading.BrokenBarrierError):  # where two are here at once it does not break
+            together.wait(0.2)
+        together.reset()
+        return Recorder()(network, inputs)
+
+    def compute(network: nn.Module) -> Tensor:
+        return RecordedNetwork(network, (1,), record=meet)(torch.zeros(1, 3, 8, 8))  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(compute, [Colours(), Colours()]))
 
 
 def test_an_answer_does_not_change_with_the_next_batch() -> None:

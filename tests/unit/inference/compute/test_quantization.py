@@ -1,6 +1,8 @@
 """Networks in 8 bits, with ranges that were learnt from pictures."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +44,45 @@ def test_the_layers_compute_in_8_bits_and_say_nearly_the_same(calibrated: Path) 
     assert not expected.equal(found)
     assert torch.allclose(expected, found, atol=0.05)
     assert "Quantized" in repr(in_int8.network)
+
+
+class Traced(nn.Sequential):
+    """Convolves. Says when it is copied, and when its Python is run, and goes on then when it may."""
+
+    def __init__(self) -> None:
+        super().__init__(*convolutional().network.children())
+        self.copied, self.run = (threading.Event(), threading.Event()), (threading.Event(), threading.Event())
+
+    def __deepcopy__(self, _memo: object) -> nn.Module:
+        _pass(self.copied)
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        _pass(self.run)
+        logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return logits
+
+
+def _pass(gate: tuple[threading.Event, threading.Event]) -> None:
+    entered, opened = gate
+    entered.set()
+    assert opened.wait(30)
+
+
+def test_one_that_ends_on_a_thread_leaves_another_thread_as_it_was() -> None:
+    first, second = Traced().eval(), Traced().eval()
+    first.copied[1].set()
+    second.run[1].set()
+    with ThreadPoolExecutor(2) as threads:
+        one, other = (
+            threads.submit(calibrate, replace(convolutional(), network=network), []) for network in (first, second)
+        )
+        assert first.run[0].wait(30)
+        assert second.copied[0].wait(30)
+        first.run[1].set()
+        assert one.result(30)
+        second.copied[1].set()  # whatever the first has changed is taken back by now
+        assert other.result(30).keys() == one.result().keys()
 
 
 def test_other_ranges_make_another_model(calibrated: Path) -> None:

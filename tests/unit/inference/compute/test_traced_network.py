@@ -1,8 +1,10 @@
 """Networks without their Python: what they compute, what they hold, and which are left as they are."""
 
+import contextlib
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,21 @@ def test_a_network_that_decides_by_what_it_is_given_is_computed_as_it_is(kind: t
         found = traced(batch)
         assert network.calls == calls + 1
         assert torch.equal(found, network(batch))
+
+
+@torch.inference_mode()
+def test_a_decision_is_seen_also_where_another_thread_takes_its_warnings_back_meanwhile() -> None:
+    class Meanwhile(Deciding):
+        def forward(self, images: Tensor) -> Tensor:
+            others.close()
+            return super().forward(images)
+
+    with warnings.catch_warnings(), contextlib.ExitStack() as others:
+        warnings.simplefilter("ignore")  # as in a process of its own, where these tests let warnings be errors
+        traced = TracedNetwork(Meanwhile().eval())
+        others.enter_context(warnings.catch_warnings())
+        batch = -images(1)
+        assert torch.equal(traced(batch), traced.network(batch))
 
 
 @torch.inference_mode()

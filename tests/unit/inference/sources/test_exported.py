@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,33 @@ def test_a_payload_in_a_tensor_does_not_run(tmp_path: Path, kind: str) -> None:
     name = "weight_0" if kind == "weights" else "tensor_0"
     bad = rewritten(marked, tmp_path / "bad.pt2", f"{kind}/{name}", lambda _: pickled(Payload(ran)))
     refused(bad, ran, "a pickle for")
+
+
+IMPORTING = {
+    "a class of members": (
+        "builtins.dict",
+        json.dumps([{"__enum__": True, "fqn": "this:Zen", "name": "BEAUTIFUL"}]),
+    ),
+    "a function for what is missing": (
+        "collections.defaultdict",
+        {"default_factory_module": "this", "default_factory_name": "d", "dict_context": []},
+    ),
+}
+
+
+@pytest.mark.parametrize("record", ["in_spec", "out_spec"])
+@pytest.mark.parametrize(("kind", "context"), IMPORTING.values(), ids=IMPORTING)
+def test_a_structure_imports_no_module(tmp_path: Path, kind: str, context: Any, record: str) -> None:
+    def import_it(program: Any) -> None:
+        signature = program["graph_module"]["module_call_graph"][0]["signature"]
+        signature[record] = json.dumps([1, {"type": kind, "context": context, "children_spec": []}])
+
+    program = exported(tmp_path / "good.pt2")
+    bad = rewritten_json(program, tmp_path / "bad.pt2", "models/model.json", import_it)
+    sys.modules.pop("this", None)
+    with pytest.raises(ModelUnavailable, match="more than tuples, lists and dicts"):
+        read_program(bad)
+    assert "this" not in sys.modules
 
 
 def test_an_object_among_the_constants_is_not_made(tmp_path: Path) -> None:

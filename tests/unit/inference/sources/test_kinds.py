@@ -12,7 +12,7 @@ import yaml
 from inference_service.main import create_app
 from inference_service.model import Model, ModelUnavailable
 from inference_service.settings import InferenceSettings
-from inference_service.sources.kinds import read_sources
+from inference_service.sources.kinds import check_device, read_sources
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import get_model
@@ -197,6 +197,24 @@ def test_what_torchvision_does_not_have_is_an_error(tmp_path: Path, source: str,
 def test_a_gpu_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="device: cuda is asked for"):
         load(tmp_path, name="lite", source="builtin:efficientnet-lite0", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "reason"),
+    [
+        ("cuda:9", 2, "device: cuda:9 is asked for, and this machine has 2 GPUs that torch can use, the last .*:1"),
+        ("cuda:1", 1, "this machine has 1 GPU that torch can use, the last of them cuda:0"),
+        ("cuda:300", 0, "this machine has no GPU that torch can use$"),
+    ],
+)
+def test_a_gpu_beyond_the_last_is_an_error_that_says_how_many_there_are(device: str, gpus: int, reason: str) -> None:
+    with pytest.raises(ModelUnavailable, match=reason):
+        check_device(device, gpus)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_a_device_that_is_there_is_none(device: str) -> None:
+    check_device(device, 2)
 
 
 async def test_models_of_different_sources_are_served_together(

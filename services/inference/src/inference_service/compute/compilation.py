@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 from inference_service.compute.packing import Batches, pack_constants
+from inference_service.compute.torch_warnings import settle_warning
 from inference_service.compute.tracing import tracing_lock
 from inference_service.ending import Ending, ServiceEnds
 from inference_service.model import Model, ModelUnavailable, batch_sizes
@@ -54,12 +54,11 @@ def compile_network(
         with temporary as folder, torch.no_grad():
             program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
             example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
-            with warnings.catch_warnings():
-                # torch warns of weights whose layout is not torch's own, which channels last is.
-                warnings.simplefilter("ignore", UserWarning)
-                with tracing_lock:
-                    exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)
-                torch.export.save(exported, program)
+            with tracing_lock:
+                exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)
+            # Of weights whose layout is not torch's own, which channels last is.
+            settle_warning("ignore", UserWarning, "No complete tensor found in the group")
+            torch.export.save(exported, program)
             _run(program, library, max_batch_size, seconds, ending or Ending())
             library.replace(path)
     except (ModelUnavailable, ServiceEnds):

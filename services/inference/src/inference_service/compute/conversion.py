@@ -41,7 +41,8 @@ def missing_for(mode: Mode, device: str) -> str | None:
 
 def _computes_bf16(device: str) -> bool:
     if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known = torch.cpu.get_capabilities()
     return any(known.get(name) is True for name in ("avx512_bf16", "amx_bf16", "bf16"))
 

@@ -11,6 +11,14 @@ _WARM_UPS = 3
 """Runs before a recording, in which cuDNN and the allocator settle: as torch's documentation of CUDA graphs asks."""
 
 
+_ENDING_CODES = frozenset({214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911})
+"""Of errors after which a process gets nothing else from a GPU, by CUDA's `driver_types.h`: it "must be terminated and
+relaunched". Memory that has failed (214) and links (220) are without that sentence there, and as lasting."""
+
+_recording = threading.Lock()
+"""torch records one graph at a time, whichever network it is of."""
+
+
 class Recording(NamedTuple):
     """One size of batch: `replay` computes `logits` from `inputs`, in memory that stays where it is."""
 
@@ -19,17 +27,23 @@ class Recording(NamedTuple):
     replay: Callable[[], None]
 
 
+def ends_process(error: BaseException) -> bool:
+    """Tell whether a GPU is of no use any more to a process that got this error."""
+    return isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) in _ENDING_CODES
+
+
 def record(network: nn.Module, inputs: Tensor) -> Recording:
     """Record a CUDA graph. Another thread may use the GPU meanwhile."""
-    stream = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(inputs.device))
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):
-            network(inputs)
-    torch.cuda.current_stream(inputs.device).wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        logits = network(inputs)
+    with torch.cuda.device(inputs.device):  # torch waits for the current one, and takes 500 MB of it with that
+        before, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(before)
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                network(inputs)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                logits = network(inputs)
+        before.wait_stream(stream)
     return Recording(inputs, logits, graph.replay)
 
 
@@ -64,7 +78,8 @@ class RecordedNetwork(nn.Module):
             recording = self._recordings.get(size)
             if recording is None:
                 inputs = images.new_zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
-                recording = self._recordings[size] = self._record(self.network, inputs)
+                with _recording:
+                    recording = self._recordings[size] = self._record(self.network, inputs)
             recording.inputs[:rows].copy_(images)
             recording.replay()
             return recording.logits[:rows].clone()

@@ -6,9 +6,7 @@ deprecated in favour of a way that does.
 
 import copy
 import hashlib
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +20,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from inference_service.compute.modes import Mode
+from inference_service.compute.torch_warnings import settle_warning
 from inference_service.compute.traced_network import TracedNetwork
 from inference_service.compute.tracing import OneThreadTracer
 from inference_service.model import Model, ModelUnavailable
@@ -87,13 +86,12 @@ def quantized(model: Model, ranges: dict[str, Tensor]) -> Model:
     expected = {name for name in network.state_dict() if _OBSERVER in name}
     if expected != ranges.keys():
         raise ModelUnavailable("the calibration is of another network")
-    with _quietly():
-        try:
-            network.load_state_dict(ranges, strict=False)
-            # Its scales are tensors that become numbers: the same for all pictures.
-            in_int8 = TracedNetwork(_quantize_fx().convert_fx(network), may_decide=True)
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
+    try:
+        network.load_state_dict(ranges, strict=False)
+        # Its scales are tensors that become numbers: the same for all pictures.
+        in_int8 = TracedNetwork(_quantize_fx().convert_fx(network), may_decide=True)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
     return replace(model, network=in_int8, mode=Mode.INT8, calibration=hashlib.sha256(save(ranges)).hexdigest())
 
 
@@ -107,13 +105,15 @@ def _observed(model: Model) -> GraphModule:
         raise ModelUnavailable("mode: int8 cannot be had: this torch has no 8-bit engine for x86 processors")
     torch.backends.quantized.engine = _ENGINE
     side = model.preprocessing.input_size
-    with _quietly():
-        try:
-            network = copy.deepcopy(model.network)
-            example = (torch.zeros(1, 3, side, side),)
-            return _quantize_fx().prepare_fx(network, get_default_qconfig_mapping(_ENGINE), example)  # type: ignore[no-any-return]
-        except Exception as error:  # tracing runs the network's own Python, which may raise anything
-            raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
+    settle_warning("ignore", DeprecationWarning, "torch.ao.quantization is deprecated")
+    settle_warning("ignore", UserWarning, "Please use quant_min")
+    settle_warning("ignore", UserWarning, "torch.quantize_per_tensor")
+    try:
+        network = copy.deepcopy(model.network)
+        example = (torch.zeros(1, 3, side, side),)
+        return _quantize_fx().prepare_fx(network, get_default_qconfig_mapping(_ENGINE), example)  # type: ignore[no-any-return]
+    except Exception as error:  # tracing runs the network's own Python, which may raise anything
+        raise ModelUnavailable(f"the network cannot be computed in 8 bits: {first_line(error)}") from error
 
 
 @cache
@@ -129,11 +129,3 @@ def _quantize_fx() -> ModuleType:
     # What an operator came from is for who debugs, and takes torch's compiler along: 2 s and 150 MB.
     torch.fx.config.do_not_emit_stack_traces = True
     return quantize_fx
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*deprecated", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message=".*(deprecated|quant_min)", category=UserWarning)
-        yield

@@ -6,7 +6,6 @@ in bfloat16, and 40 without its Python; a lone picture in 8 bits takes 18 ms, no
 deprecated in favour of its compilers: where those can be had, the compiled modes are as fast or faster.
 """
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -14,6 +13,7 @@ from servicekit.logs import get_logger
 from torch import Tensor, nn
 from torch.jit._trace import TracerWarning
 
+from inference_service.compute.torch_warnings import settle_warning
 from inference_service.compute.tracing import tracing_lock
 from inference_service.weights import first_line
 
@@ -35,6 +35,8 @@ class TracedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self._may_decide = may_decide
+        settle_warning("error", TracerWarning)  # nobody else uses torch.jit
+        settle_warning("ignore", FutureWarning, "`torch.jit.trace")
         self._compute: Callable[[Tensor], Tensor] | None = (
             None  # no module: that would be a second one with the weights
         )
@@ -59,10 +61,8 @@ class TracedNetwork(nn.Module):
         }
         compute: Callable[[Tensor], Tensor] = self.network.__call__
         try:
-            with torch.inference_mode(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if not self._may_decide:
-                    warnings.simplefilter("error", TracerWarning)
+            torch._C._jit_set_tracer_state_warn(not self._may_decide)  # type: ignore[attr-defined]
+            with torch.inference_mode():
                 traced = torch.jit.trace(self.network, examples[_TRACED_ROWS], check_trace=False)  # type: ignore[no-untyped-call]
                 if all(torch.equal(traced(examples[rows]), compute(examples[rows])) for rows in _CHECKED_ROWS):
                     return traced.forward  # type: ignore[no-any-return]

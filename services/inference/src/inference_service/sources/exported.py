@@ -31,6 +31,7 @@ _ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _ARITHMETIC = re.compile(
     r"_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|pow|eq|ne|lt|le|gt|ge)|torch\.sym_(int|float|min|max|not)"
 )
+_CONTAINERS = frozenset({"builtins.tuple", "builtins.list", "builtins.dict"})
 _SYMBOL = re.compile(r"[a-z]+[0-9]+")
 _SIZE_FUNCTIONS = frozenset({"Add", "Mul", "Rational", "Mod", "FloorDiv", "CleanDiv", "PythonMod"})
 _SIZE_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
@@ -107,6 +108,9 @@ def _calls(node: Any) -> Iterator[str]:
             elif key == "expr_str":
                 if not _is_size(value):
                     yield f"the expression {value}"
+            elif key in ("in_spec", "out_spec") and isinstance(value, str):
+                if not _is_plain(json.loads(value)[1]):
+                    yield "inputs or outputs that are more than tuples, lists and dicts of tensors"
             elif key not in ("metadata", "guards_code"):
                 yield from _calls(value)
 
@@ -119,6 +123,15 @@ def _is_operator(target: str) -> bool:
             getattr(getattr(torch.ops.aten, name, None), overload, None), OpOverload
         )
     return _ARITHMETIC.fullmatch(target) is not None
+
+
+def _is_plain(structure: Any) -> bool:
+    """Tell whether inputs or outputs are tensors in plain containers: for others torch imports modules by name."""
+    if structure["type"] is None:
+        return True
+    of_keys = structure["context"]
+    has_keys_only = isinstance(of_keys, str) and "{" not in of_keys  # an object of JSON may name a class
+    return structure["type"] in _CONTAINERS and has_keys_only and all(map(_is_plain, structure["children_spec"]))
 
 
 def _is_size(formula: str) -> bool:

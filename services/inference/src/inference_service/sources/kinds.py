@@ -65,14 +65,26 @@ def _path(entry: ModelEntry, folder: Path) -> Path:
 def _load(entry: ModelEntry, folder: Path, weights_folder: Path, ending: Ending | None) -> Model:
     if entry.device == "auto":
         entry = entry.model_copy(update={"device": "cuda" if torch.cuda.is_available() else "cpu"})
-    if entry.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelUnavailable(f"device: {entry.device} is asked for, and this machine has no GPU that torch can use")
+    check_device(entry.device, torch.cuda.device_count() if torch.cuda.is_available() else 0)
     if entry.kind == "builtin":
         model = load_efficientnet_lite0()
         return _placed(entry, model.network, model.preprocessing, model.labels, model.digest)
     if entry.kind == "torchvision":
         return _load_torchvision(entry, weights_folder, ending)
     return _load_file(entry, folder, weights_folder, ending)
+
+
+def check_device(device: str, gpus: int) -> None:
+    """Check that a device is there, on a machine with so many GPUs that torch can use.
+
+    Raises:
+        ModelUnavailable: it is not.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and int(index or 0) >= gpus:
+        there = f"{gpus or 'no'} GPU{'s' if gpus > 1 else ''}"
+        last = f", the last of them cuda:{gpus - 1}" if gpus else ""
+        raise ModelUnavailable(f"device: {device} is asked for, and this machine has {there} that torch can use{last}")
 
 
 def _load_torchvision(entry: ModelEntry, weights_folder: Path, ending: Ending | None) -> Model:

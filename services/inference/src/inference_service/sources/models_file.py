@@ -52,6 +52,12 @@ def _check_source(source: str) -> str:
     raise ValueError(f"expected {BUILTIN}, torchvision:NAME, file:PATH or https://HOST/PATH")
 
 
+def _check_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?", device):
+        raise ValueError("expected cpu, auto, cuda, or a GPU by its number, as in cuda:0")
+    return device
+
+
 def _read_labels(value: Any, info: ValidationInfo) -> Any:
     """Take a list, `imagenet`, or the path of a file with one label a line."""
     if value == "imagenet":
@@ -118,7 +124,7 @@ class ModelEntry(_Strict):
     mode: Literal[ModeSetting, "int8"] | None = None
     calibration: Annotated[str, StringConstraints(min_length=1)] | None = None
     golden: tuple[GoldenEntry, ...] = ()
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "cpu"
+    device: Annotated[str, AfterValidator(_check_device)] = "cpu"
     weight: Percent | None = None
     shadow: Percent | None = None
 
