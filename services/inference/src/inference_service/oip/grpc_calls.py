@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -76,26 +76,13 @@ class Calls:
             registry=registry,
         )
 
-    def unary(self, method: str, answer: Callable[[Any, Any], Awaitable[Message]]) -> Any:
-        """Return the handler of a method with one request and one answer."""
+    def recorded(self, method: str, answer: Callable[[Any, Any], Awaitable[Any]], *, is_stream: bool) -> Any:
+        """Return the handler of a method that `answer` answers: with a message, or of a stream with `write`."""
 
-        async def handle(request: Message, context: Any) -> Message:
-            with self._call(method, context):
+        async def handle(request: Any, context: Any) -> Any:
+            with self._call(method, context, is_stream=is_stream):
                 try:
                     return await answer(request, context)
-                except Exception as error:
-                    await _end(context, error)
-
-        return handle
-
-    def stream(self, method: str, answer: Callable[[Any, Any], AsyncIterator[Message]]) -> Any:
-        """Return the handler of a method with streams both ways."""
-
-        async def handle(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-            with self._call(method, context, is_stream=True):
-                try:
-                    async for message in answer(requests, context):
-                        yield message
                 except Exception as error:
                     await _end(context, error)
 
@@ -151,6 +138,14 @@ class Calls:
             if verified is not None and span.is_recording():
                 tell_span(self._tracer, "authenticate", span.get_span_context(), *verified)
             yield
+
+
+async def write(context: Any, message: Message) -> None:
+    """Send one answer of a stream. Where its caller has left meanwhile, it is cancelled, as any other call."""
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
 
 
 def _tell_status(span: Span, code: str) -> None:

@@ -173,11 +173,10 @@ def _handlers(service: InferenceService, calls: Calls) -> grpc.GenericRpcHandler
         request: type[Message] = getattr(pb, method.input_type.name)
         response: type[Message] = getattr(pb, method.output_type.name)
         answer = getattr(service, method.name)
-        make, handle = (
-            (grpc.stream_stream_rpc_method_handler, calls.stream(method.name, answer))
-            if method.client_streaming
-            else (grpc.unary_unary_rpc_method_handler, calls.unary(method.name, answer))
+        make = (
+            grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
         )
+        handle = calls.recorded(method.name, answer, is_stream=method.client_streaming)
         handlers[method.name] = make(
             handle, request_deserializer=request.FromString, response_serializer=response.SerializeToString
         )

@@ -19,7 +19,7 @@ from inference_service.lifecycle.registry import ServedModel
 from inference_service.lifecycle.rollout import choose
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
-from inference_service.oip.grpc_calls import call_stages, code_of
+from inference_service.oip.grpc_calls import call_stages, code_of, write
 from inference_service.oip.grpc_messages import (
     read_request,
     write_answer,
@@ -121,7 +121,7 @@ class InferenceService:
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    ) -> None:
         """Answer each request of a stream, in their order; as many as fill a batch are on their way at once."""
         answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(
             self._state["settings"].max_batch_size
@@ -135,7 +135,7 @@ class InferenceService:
         async with asyncio.TaskGroup() as group:
             group.create_task(read())
             while (answer := await answers.get()) is not None:
-                yield await answer
+                await write(context, await answer)
 
     async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
         """Return the answer or the error: one bad request does not end the stream."""
