@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from importlib.metadata import version
 
 import grpc
 from opentelemetry.trace import Tracer
+from servicekit.auth import Principal
 from servicekit.health import Readiness
 from servicekit.problem import Problem
 from servicekit.recording import warn_if_slow
@@ -46,6 +47,9 @@ _FINAL_ASKED, _FINAL = "triton_enable_empty_final_response", "triton_final_respo
 
 caller_subject: ContextVar[str] = ContextVar("caller_subject")
 """Who calls, of a method that asks for a token: a call goes on in the context in which it was let in."""
+
+verify_again: ContextVar[Callable[[], Awaitable[Principal]]] = ContextVar("verify_again")
+"""Asks whether the token of the call is still good: a stream may stay open for longer."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -129,6 +133,7 @@ class InferenceService:
 
         async def read() -> None:
             async for request in requests:
+                await verify_again.get()()
                 await answers.put(group.create_task(self._answer_in_stream(request, context)))
             await answers.put(None)
 
