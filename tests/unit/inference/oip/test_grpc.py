@@ -132,6 +132,11 @@ async def test_large_messages_do_not_hold_up_the_event_loop(settings: InferenceS
         assert threads == ["read_request", "write_answer"]
 
 
+@pytest.mark.parametrize("name", ["m" * 100_000, "\N{CAT FACE}" * 10_000])
+async def test_what_is_wrong_is_told_by_its_status_however_long_the_name_is(call: Caller, name: str) -> None:
+    await refused(call("ModelReady", pb.ModelReadyRequest(name=name)), grpc.StatusCode.NOT_FOUND, "no model named")
+
+
 async def test_a_stream_ends_when_its_token_does(settings: InferenceSettings, issuer: Issuer) -> None:
     async with calling(settings, issuer, tiny_source()) as call, asyncio.timeout(30):
         token = issuer.token(scope="inference:predict", exp=int(time.time()) + 3)

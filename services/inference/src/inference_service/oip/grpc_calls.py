@@ -33,6 +33,9 @@ UNKNOWN = "_OTHER"
 LEAVING_SECONDS = 0.01
 """By how much a caller may be told before the server that the time of a call is up."""
 
+MOST_DETAILS = 500
+"""Characters of a message, each of which may take 12 bytes: a client cuts a call off whose status has over 8 kB."""
+
 call_stages: ContextVar[Callable[[], Mapping[Stage, float]]] = ContextVar("call_stages", default=dict)
 """Where the time of the call goes: set by a method with stages, asked when it is over."""
 
@@ -177,5 +180,5 @@ async def _end(context: Any, error: Exception) -> NoReturn:
     if retry_after := error.headers.get("Retry-After"):
         # Read by clients with a policy of retries (gRFC A6).
         trailers.append(("grpc-retry-pushback-ms", str(int(retry_after) * 1000)))
-    await context.abort(code_of(error), message(error), tuple(trailers))
+    await context.abort(code_of(error), message(error)[:MOST_DETAILS], tuple(trailers))
     raise AssertionError("abort always raises")
