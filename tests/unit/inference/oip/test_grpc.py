@@ -130,6 +130,9 @@ async def test_large_messages_do_not_hold_up_the_event_loop(settings: InferenceS
         request.model_name = "wide"
         await call("ModelInfer", request)
         assert threads == ["read_request", "write_answer"]
+        request.outputs.append(wanted("logits", classification=2000))
+        await call("ModelInfer", request)
+        assert threads == ["read_request", "write_answer", "make_outputs"]
 
 
 @pytest.mark.parametrize("name", ["m" * 100_000, "\N{CAT FACE}" * 10_000])
