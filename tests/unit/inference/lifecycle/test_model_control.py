@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from inference_service.errors import ModelNotLoaded
 from inference_service.lifecycle.model_control import ModelControl
 from inference_service.lifecycle.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.main import create_app
@@ -148,6 +149,60 @@ async def test_a_load_goes_on_when_its_caller_has_left() -> None:
         while models.get().state is ModelState.LOADING:  # noqa: ASYNC110 its state alone tells
             await asyncio.sleep(0.005)
     assert models.get().state is ModelState.READY
+
+
+async def test_an_unload_waits_for_no_load_and_outlasts_those_that_were_asked_for_before_it() -> None:
+    begun, goes_on, loads = threading.Event(), threading.Event(), 0
+
+    def load() -> Model:
+        nonlocal loads
+        loads += 1
+        if loads > 1:
+            begun.set()
+            assert goes_on.wait(30)
+        return tiny_model()
+
+    source = tiny_source(load=load)
+    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    control = ModelControl(models, lambda: [source], is_on=True)
+    await control.load("tiny")
+    running, waiting = (asyncio.create_task(control.load("tiny")) for _ in range(2))
+    assert await asyncio.to_thread(begun.wait, 30)
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(10):
+            await control.unload("tiny")
+        assert models.get().model is None
+    finally:
+        goes_on.set()
+    for call in (running, waiting):
+        with pytest.raises(ModelNotLoaded, match="version 1: unloaded meanwhile"):
+            await call
+    assert (models.get().state, loads) == (ModelState.UNLOADED, 2)
+    await control.load("tiny")
+    assert models.get().state is ModelState.READY
+
+
+async def test_a_load_that_fails_after_its_model_was_unloaded_is_no_failure_of_it() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def load() -> Model:
+        begun.set()
+        assert goes_on.wait(30)
+        raise ModelUnavailable("the weights are gone")
+
+    source, readiness = tiny_source(load=load), Readiness(MODEL_NEED)
+    models = ModelRegistry([source], readiness, InferenceMetrics(CollectorRegistry()))
+    loading = asyncio.create_task(models.load([source]))
+    assert await asyncio.to_thread(begun.wait, 30)
+    try:
+        async with asyncio.timeout(10):
+            await models.unload("tiny")
+    finally:
+        goes_on.set()
+    await loading
+    assert models.get().state is ModelState.UNLOADED
+    assert not readiness.missing
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])

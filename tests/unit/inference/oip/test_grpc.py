@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -129,6 +130,31 @@ async def test_large_messages_do_not_hold_up_the_event_loop(settings: InferenceS
         request.model_name = "wide"
         await call("ModelInfer", request)
         assert threads == ["read_request", "write_answer"]
+        request.outputs.append(wanted("logits", classification=2000))
+        await call("ModelInfer", request)
+        assert threads == ["read_request", "write_answer", "make_outputs"]
+
+
+@pytest.mark.parametrize("name", ["m" * 100_000, "\N{CAT FACE}" * 10_000])
+async def test_what_is_wrong_is_told_by_its_status_however_long_the_name_is(call: Caller, name: str) -> None:
+    await refused(call("ModelReady", pb.ModelReadyRequest(name=name)), grpc.StatusCode.NOT_FOUND, "no model named")
+
+
+async def test_a_stream_ends_when_its_token_does(settings: InferenceSettings, issuer: Issuer) -> None:
+    async with calling(settings, issuer, tiny_source()) as call, asyncio.timeout(30):
+        token = issuer.token(scope="inference:predict", exp=int(time.time()) + 3)
+        stream = stream_of(call)(metadata=(("authorization", f"Bearer {token}"),))
+
+        async def ask() -> Any:
+            await stream.write(raw_request(RED))
+            return await stream.read()
+
+        assert not (await ask()).error_message
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while await ask() is not grpc.aio.EOF:  # noqa: ASYNC110 only an answer tells
+                await asyncio.sleep(0.05)
+        assert await stream.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "expired" in await stream.details()
 
 
 async def test_a_stream_is_answered_in_order_and_goes_on_after_an_error(call: Caller) -> None:

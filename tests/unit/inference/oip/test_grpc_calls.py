@@ -1,6 +1,7 @@
 """What is recorded of calls over gRPC: metrics, the log and traces."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,8 +16,8 @@ from servicekit.logs import configure_logs
 from tests.eventually import eventually
 from tests.issuer import Issuer
 from tests.otlp import receiving
-from tests.unit.inference.networks import tiny_source
-from tests.unit.inference.oip.grpc_caller import Caller, calling, raw_request, refused
+from tests.unit.inference.networks import tiny_source, wide_model
+from tests.unit.inference.oip.grpc_caller import Caller, calling, raw_request, refused, stream_of
 from tests.unit.inference.oip.messages import BLUE, RED
 
 TRACE, PARENT = "c" * 32, "d" * 16
@@ -82,6 +83,26 @@ async def test_a_call_whose_deadline_passes_is_not_one_whose_caller_has_left(cal
     await eventually(is_over)
     ended.set()
     assert await call.measured() == {("ModelStreamInfer", "DEADLINE_EXCEEDED"): 1}
+
+
+async def test_who_leaves_a_stream_without_reading_its_answers_has_cancelled_it(
+    settings: InferenceSettings, issuer: Issuer, start_logs: Callable[[], Lines]
+) -> None:
+    logged = start_logs()
+    async with calling(settings, issuer, tiny_source(load=wide_model)) as call:
+        stream = stream_of(call)(metadata=call.metadata)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):  # the server waits for its answers to be read, and reads no more
+                while True:
+                    await stream.write(raw_request(RED))
+        stream.cancel()
+
+        async def is_over() -> bool:
+            return bool(await call.measured())
+
+        await eventually(is_over)
+        assert await call.measured() == {("ModelStreamInfer", "CANCELLED"): 1}
+    assert not [line for line in logged() if line["level"] == "error"]
 
 
 async def test_slow_requests_are_warnings_with_their_stages(

@@ -46,9 +46,9 @@ class ModelControl:
         await asyncio.shield(loading)
         versions = {source.version for source in sources}
         failed = [
-            f"version {served.source.version}: {served.reason}"
+            f"version {served.source.version}: {served.reason or 'unloaded meanwhile'}"
             for served in self._models.versions(name)
-            if served.reason and served.source.version in versions
+            if (served.reason or served.model is None) and served.source.version in versions
         ]
         if failed:
             raise ModelNotLoaded(f"failed to load {name}: {'; '.join(failed)}")

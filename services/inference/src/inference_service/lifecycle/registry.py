@@ -1,6 +1,7 @@
 """The models of this process by name and version, and how far each one is."""
 
 import asyncio
+import math
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ class ServedModel:
         """Why it is not served, or why it is still served as it was before a change."""
 
         self.model: Model | None = None
+        self.unloaded_at = -math.inf
         self.stopped = False
         """Whether it has failed as a canary or a shadow, and is none until it is loaded anew."""
 
@@ -147,9 +149,12 @@ class ModelRegistry:
 
     async def reload(self, sources: Sequence[ModelSource]) -> None:
         """Load what `sources` name anew, whether it has changed or not; what they do not name stays as it is."""
+        asked_at = time.monotonic()
         async with self._changing, self._freeing():
             for source in sources:
-                await self._load(self._models.setdefault((source.name, source.version), ServedModel(source)), source)
+                served = self._models.setdefault((source.name, source.version), ServedModel(source))
+                if served.unloaded_at <= asked_at:  # else it has waited here meanwhile
+                    await self._load(served, source)
             self._tell_readiness()
 
     async def unload(self, name: str) -> None:
@@ -158,11 +163,11 @@ class ModelRegistry:
         Raises:
             UnknownModel: there is none of that name.
         """
-        async with self._changing, self._freeing():
+        async with self._freeing():  # no load is waited for, as it may take minutes: what it gives is not served
             for served in self.versions(name):
                 self._metrics.versions.gone(served.source, served.model)
                 self._resume(served)
-                served.model, served.state = None, ModelState.UNLOADED
+                served.model, served.state, served.unloaded_at = None, ModelState.UNLOADED, time.monotonic()
                 log.info("model_unloaded", model=name, version=served.source.version)
             self._tell_readiness()
 
@@ -213,7 +218,7 @@ class ModelRegistry:
             model = await self._on_a_thread(partial(self._loader.load, source, search=answered))
         except Exception as error:
             served.reason = str(error) if isinstance(error, ModelUnavailable) else f"failed with {type(error).__name__}"
-            if served.model is None:
+            if served.state is ModelState.LOADING:
                 served.source, served.state = source, ModelState.FAILED
             self._metrics.versions.failed(source)
             is_fault = not isinstance(error, ModelUnavailable)
@@ -221,6 +226,8 @@ class ModelRegistry:
                 "model_failed", model=source.name, source=source.uri, reason=served.reason, exc_info=is_fault
             )
         else:
+            if served.state is ModelState.UNLOADED:
+                return
             self._switch(served, source, model)
             self._resume(served)
             self._loaded.put_nowait(weakref.ref(served))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -32,6 +32,9 @@ UNKNOWN = "_OTHER"
 
 LEAVING_SECONDS = 0.01
 """By how much a caller may be told before the server that the time of a call is up."""
+
+MOST_DETAILS = 500
+"""Characters of a message, each of which may take 12 bytes: a client cuts a call off whose status has over 8 kB."""
 
 call_stages: ContextVar[Callable[[], Mapping[Stage, float]]] = ContextVar("call_stages", default=dict)
 """Where the time of the call goes: set by a method with stages, asked when it is over."""
@@ -76,26 +79,13 @@ class Calls:
             registry=registry,
         )
 
-    def unary(self, method: str, answer: Callable[[Any, Any], Awaitable[Message]]) -> Any:
-        """Return the handler of a method with one request and one answer."""
+    def recorded(self, method: str, answer: Callable[[Any, Any], Awaitable[Any]], *, is_stream: bool) -> Any:
+        """Return the handler of a method that `answer` answers: with a message, or of a stream with `write`."""
 
-        async def handle(request: Message, context: Any) -> Message:
-            with self._call(method, context):
+        async def handle(request: Any, context: Any) -> Any:
+            with self._call(method, context, is_stream=is_stream):
                 try:
                     return await answer(request, context)
-                except Exception as error:
-                    await _end(context, error)
-
-        return handle
-
-    def stream(self, method: str, answer: Callable[[Any, Any], AsyncIterator[Message]]) -> Any:
-        """Return the handler of a method with streams both ways."""
-
-        async def handle(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Message]:
-            with self._call(method, context, is_stream=True):
-                try:
-                    async for message in answer(requests, context):
-                        yield message
                 except Exception as error:
                     await _end(context, error)
 
@@ -153,6 +143,14 @@ class Calls:
             yield
 
 
+async def write(context: Any, message: Message) -> None:
+    """Send one answer of a stream. Where its caller has left meanwhile, it is cancelled, as any other call."""
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
+
+
 def _tell_status(span: Span, code: str) -> None:
     span.set_attribute("rpc.response.status_code", code)
     if code in _FAILURES:
@@ -182,5 +180,5 @@ async def _end(context: Any, error: Exception) -> NoReturn:
     if retry_after := error.headers.get("Retry-After"):
         # Read by clients with a policy of retries (gRFC A6).
         trailers.append(("grpc-retry-pushback-ms", str(int(retry_after) * 1000)))
-    await context.abort(code_of(error), message(error), tuple(trailers))
+    await context.abort(code_of(error), message(error)[:MOST_DETAILS], tuple(trailers))
     raise AssertionError("abort always raises")

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,7 +25,7 @@ from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.grpc_calls import SERVICE, Calls, verified_ns
 from inference_service.oip.grpc_health import SERVICE as HEALTH
 from inference_service.oip.grpc_health import health_handler
-from inference_service.oip.grpc_service import InferenceService, caller_subject
+from inference_service.oip.grpc_service import InferenceService, caller_subject, verify_again
 from inference_service.rates import RateLimiter
 
 _OPEN = {"ServerLive", "ServerReady", "ServerMetadata"}
@@ -63,8 +64,10 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         try:
             if self._readiness.is_ending:  # as the listener of HTTP is closed then
                 raise ShuttingDown("the service is shutting down")
-            caller = await self._authenticate(_bearer(details), scope)
+            verify = partial(self._authenticate, _bearer(details), scope)
+            caller = await verify()
             caller_subject.set(caller.subject)
+            verify_again.set(verify)
             if method == "ModelInfer":
                 await self._rates.take(caller.subject)
         except Problem as problem:
@@ -173,11 +176,8 @@ def _handlers(service: InferenceService, calls: Calls) -> grpc.GenericRpcHandler
         request: type[Message] = getattr(pb, method.input_type.name)
         response: type[Message] = getattr(pb, method.output_type.name)
         answer = getattr(service, method.name)
-        make, handle = (
-            (grpc.stream_stream_rpc_method_handler, calls.stream(method.name, answer))
-            if method.client_streaming
-            else (grpc.unary_unary_rpc_method_handler, calls.unary(method.name, answer))
-        )
+        make = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
+        handle = calls.recorded(method.name, answer, is_stream=method.client_streaming)
         handlers[method.name] = make(
             handle, request_deserializer=request.FromString, response_serializer=response.SerializeToString
         )

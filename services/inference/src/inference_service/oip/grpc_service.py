@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from importlib.metadata import version
 
 import grpc
 from opentelemetry.trace import Tracer
+from servicekit.auth import Principal
 from servicekit.health import Readiness
 from servicekit.problem import Problem
 from servicekit.recording import warn_if_slow
@@ -19,7 +20,7 @@ from inference_service.lifecycle.registry import ServedModel
 from inference_service.lifecycle.rollout import choose
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
-from inference_service.oip.grpc_calls import call_stages, code_of
+from inference_service.oip.grpc_calls import call_stages, code_of, write
 from inference_service.oip.grpc_messages import (
     read_request,
     write_answer,
@@ -46,6 +47,9 @@ _FINAL_ASKED, _FINAL = "triton_enable_empty_final_response", "triton_final_respo
 
 caller_subject: ContextVar[str] = ContextVar("caller_subject")
 """Who calls, of a method that asks for a token: a call goes on in the context in which it was let in."""
+
+verify_again: ContextVar[Callable[[], Awaitable[Principal]]] = ContextVar("verify_again")
+"""Asks whether the token of the call is still good: a stream may stay open for longer."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -121,7 +125,7 @@ class InferenceService:
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    ) -> None:
         """Answer each request of a stream, in their order; as many as fill a batch are on their way at once."""
         answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(
             self._state["settings"].max_batch_size
@@ -129,13 +133,14 @@ class InferenceService:
 
         async def read() -> None:
             async for request in requests:
+                await verify_again.get()()
                 await answers.put(group.create_task(self._answer_in_stream(request, context)))
             await answers.put(None)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(read())
             while (answer := await answers.get()) is not None:
-                yield await answer
+                await write(context, await answer)
 
     async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
         """Return the answer or the error: one bad request does not end the stream."""

@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_service.executors import run_by_size
 from inference_service.lifecycle.registry import ServedModel
 from inference_service.metrics import CacheOutcome
 from inference_service.oip.inputs import read_pictures
-from inference_service.oip.outputs import make_output, wanted_outputs
+from inference_service.oip.outputs import make_outputs, size_of, wanted_outputs
 from inference_service.oip.requests import InferRequest, RequestedOutput
 from inference_service.oip.tensors import Tensor
 from inference_service.pipeline import Pipeline
@@ -60,5 +61,6 @@ async def infer(
         priority=request.priority,
     )
     with timings.measure("postprocess"):
-        outputs = [(output, make_output(output, inferred.logits, labels)) for output in wanted]
+        work = size_of(wanted, inferred.logits)
+        outputs = await run_by_size(work, make_outputs, wanted, inferred.logits, labels)
     return InferAnswer(served.source.name, served.source.version, request.id, outputs, inferred.cache)

@@ -36,8 +36,21 @@ def wanted_outputs(request: InferRequest) -> Sequence[RequestedOutput]:
     return request.outputs
 
 
-def make_output(wanted: RequestedOutput, logits: torch.Tensor, labels: Sequence[str]) -> Tensor:
-    """Return one output of logits, float32 [N, classes].
+_NAME_BYTES = 250
+"""Of what takes as long as to write the name of a class, about."""
+
+
+def size_of(wanted: Sequence[RequestedOutput], logits: torch.Tensor) -> int:
+    """Return the size of what `make_outputs` has to do for the outputs of `logits`, about, in bytes."""
+    rows, classes = logits.shape
+    names = sum(min(output.classification, classes) for output in wanted)
+    return rows * (names * _NAME_BYTES + classes * torch.float32.itemsize * len(wanted))
+
+
+def make_outputs(
+    wanted: Sequence[RequestedOutput], logits: torch.Tensor, labels: Sequence[str]
+) -> list[tuple[RequestedOutput, Tensor]]:
+    """Return each wanted output of logits, float32 [N, classes].
 
     Raises:
         NotFinite: a logit is infinite or not a number.
@@ -45,6 +58,10 @@ def make_output(wanted: RequestedOutput, logits: torch.Tensor, labels: Sequence[
     if not torch.isfinite(logits).all():
         index = int(torch.isfinite(logits).all(1).logical_not().nonzero()[0])
         raise NotFinite(f"item {index}: the model gives no finite numbers for it")
+    return [(output, _make_output(output, logits, labels)) for output in wanted]
+
+
+def _make_output(wanted: RequestedOutput, logits: torch.Tensor, labels: Sequence[str]) -> Tensor:
     values = logits if wanted.name == "logits" else logits.softmax(1)
     if not wanted.classification:
         return Tensor(wanted.name, "FP32", tuple(values.shape), values.numpy())
