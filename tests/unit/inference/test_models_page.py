@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from inference_service.sources import read_sources
+from inference_service.sources.kinds import read_sources
 
 PAGE = Path(__file__).parents[3] / "docs" / "models.md"
 
