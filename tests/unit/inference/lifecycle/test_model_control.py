@@ -198,6 +198,7 @@ async def test_a_load_that_fails_after_its_model_was_unloaded_is_no_failure_of_i
     try:
         async with asyncio.timeout(10):
             await models.unload("tiny")
+        assert MODEL_NEED in readiness.missing, "the others are loaded still"
     finally:
         goes_on.set()
     await loading

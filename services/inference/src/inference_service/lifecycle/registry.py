@@ -122,9 +122,8 @@ class ModelRegistry:
         if version is None:
             stable = [served for served in versions if served.source.is_stable] or versions
             return next((served for served in stable if served.model), stable[0])
-        for served in versions:
-            if served.source.version == version:
-                return served
+        if found := next((served for served in versions if served.source.version == version), None):
+            return found
         raise UnknownModel(f"there is no version {version} of {versions[0].source.name}")
 
     def versions(self, name: str | None = None) -> list[ServedModel]:
@@ -169,7 +168,8 @@ class ModelRegistry:
                 self._resume(served)
                 served.model, served.state, served.unloaded_at = None, ModelState.UNLOADED, time.monotonic()
                 log.info("model_unloaded", model=name, version=served.source.version)
-            self._tell_readiness()
+            if not self._changing.locked():  # else the load tells it at its end
+                self._tell_readiness()
 
     async def _serve(self, sources: Sequence[ModelSource]) -> None:
         wanted = {(source.name, source.version): source for source in sources}
