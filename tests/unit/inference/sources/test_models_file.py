@@ -43,6 +43,13 @@ models:
     assert (entries[1].dtype, entries[1].device) == ("float32", "cpu")
 
 
+def test_a_line_is_a_label_whatever_else_is_in_it(tmp_path: Path) -> None:
+    labels = ("cat\u2028big", "other\x0c")
+    (tmp_path / "labels.txt").write_bytes("\ufeff{}\r\n{}\r\n".format(*labels).encode())
+    [entry] = read_models_file(one(tmp_path, WEIGHTS.replace("[cat, other]", "labels.txt")))
+    assert entry.labels == labels
+
+
 def test_labels_are_a_list_or_a_file_or_those_of_imagenet(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\nother\n")
     found = []

@@ -67,7 +67,8 @@ def _read_labels(value: Any, info: ValidationInfo) -> Any:
     assert info.context is not None
     folder: Path = info.context["folder"]
     try:
-        return (folder / value).read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: it ends a line at signs that may stand in a label, and all after it would move.
+        return (folder / value).read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeError) as error:
         raise ValueError(f"cannot read {value}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
