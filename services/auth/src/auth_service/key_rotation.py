@@ -95,7 +95,7 @@ class SigningKeys:
         async with self._locked() as transaction:
             row = await _get(transaction, key_id)
             now = utc_now()
-            if _active_from(row) > now:
+            if _times(row).active_from > now:
                 row.active_from = now
                 audit.info("signing_key_activated", key_id=key_id)
 
@@ -207,10 +207,6 @@ async def _get(transaction: AsyncSession, key_id: str) -> SigningKeyRow:
 
 def _times(row: Row[str, str, datetime, datetime | None] | SigningKeyRow) -> KeyTimes:
     return KeyTimes(row.id, cast(Algorithm, row.algorithm), row.created_at, row.active_from or row.created_at)
-
-
-def _active_from(row: SigningKeyRow) -> datetime:
-    return row.active_from or row.created_at
 
 
 def _age(key: KeyTimes) -> tuple[datetime, str]:
