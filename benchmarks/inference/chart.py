@@ -14,12 +14,12 @@ import matplotlib.pyplot as plt
 OURS, OTHERS = "#0f766e", "#94a3b8"
 
 
-def bars(axes: Any, title: str, values: dict[str, float], *, unit: str = "") -> None:
-    """Draw one bar a server, in the order that they are given."""
+def bars(axes: Any, title: str, values: dict[str, float], *, label: str) -> None:
+    """Draw one bar a server, in the order that they are given, with its value as the format `label` has it."""
     names = list(values)[::-1]
     colours = [OURS if name.startswith("Pinhole") else OTHERS for name in names]
     drawn = axes.barh(names, [values[name] for name in names], color=colours)
-    axes.bar_label(drawn, fmt=f"%.3g{unit}", padding=3)
+    axes.bar_label(drawn, fmt=label, padding=3)
     axes.set_title(title, loc="left", fontsize=10)
     axes.margins(x=0.18)
     axes.spines[["top", "right"]].set_visible(False)
@@ -36,14 +36,15 @@ def main() -> None:
             for row in rows
             if width in row["throughput"]
         }
-        bars(axes, f"images/s, 32 at a time, JPEGs {width} pixels wide", speeds)
-    bars(memory, "idle memory of all processes, MiB", {row["title"]: row["idle_bytes"] / 2**20 for row in rows})
+        bars(axes, f"images/s, 32 at a time, JPEGs {width} pixels wide", speeds, label="{:.1f}")
+    idle = {row["title"]: row["idle_bytes"] / 2**20 for row in rows}
+    bars(memory, "idle memory of all processes, MiB", idle, label="{:.0f}")
     shares = {
         row["title"]: 100 * row["overload"][-1]["goodput"] / row["overload"][0]["goodput"]
         for row in rows
         if row["overload"] and row["overload"][0]["goodput"]
     }
-    bars(goodput, "answers within 2 s at three times the load, % of those at one time", shares, unit=" %")
+    bars(goodput, "answers within 2 s at 3 times the load, of those at 1 time", shares, label="{:.0f} %")
     figure.savefig(target)
 
 
