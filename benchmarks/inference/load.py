@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import uvloop
+
 _BOUNDARY = "pinhole-benchmark"
 _RECOVERY_LIMIT_SECONDS = 10.0
 _BROKEN, _LATE = 0, 504
@@ -276,7 +278,7 @@ def main() -> None:
     """Do what standard input says."""
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, max(files, 8192)), most))
-    outcome = asyncio.run(run(Load(**json.load(sys.stdin))))
+    outcome = uvloop.run(run(Load(**json.load(sys.stdin))))
     json.dump(asdict(outcome), sys.stdout)
 
 

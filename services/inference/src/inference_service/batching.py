@@ -4,9 +4,8 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from enum import IntEnum
-from functools import partial
 from itertools import chain, starmap
 from types import TracebackType
 from typing import Self
@@ -233,8 +232,10 @@ class DynamicBatcher:
         self._passed_over = self._passed_over + 1 if is_passed_over else 0
         seconds = self._times.expected_seconds(oldest.model, sum(part.rows for part in parts))
         batch = self._streams.start(parts, seconds, alone=not any(self._queues))
-        computing = asyncio.get_running_loop().run_in_executor(self._model_threads, self._compute, batch)
-        computing.add_done_callback(partial(self._finish, batch))
+        computing = self._model_threads.submit(self._compute, batch)
+        loop = asyncio.get_running_loop()
+        # Not `run_in_executor`, whose future takes one more turn of the loop.
+        computing.add_done_callback(lambda computed: loop.call_soon_threadsafe(self._finish, batch, computed))
         return True
 
     def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
@@ -256,7 +257,7 @@ class DynamicBatcher:
         with self._heartbeat.batch():
             return compute(batch.parts, self._tracer)
 
-    def _finish(self, batch: RunningBatch, computing: asyncio.Future[Computed]) -> None:
+    def _finish(self, batch: RunningBatch, computing: Future[Computed]) -> None:
         self._streams.end(batch)
         first = batch.parts[0].request
         if error := computing.exception():

@@ -1,5 +1,6 @@
 """What is recorded of each request: its id, its measurements and its line in the access log."""
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -113,6 +114,7 @@ class _Recorded:
         self._scope = scope
         self._service = service
         self._started = time.perf_counter()
+        self._ended: float | None = None
         self.request_id = _request_id(scope)
         self.status = 499  # until an answer starts: the client left first
         self.is_answering = False
@@ -122,8 +124,8 @@ class _Recorded:
 
     @property
     def seconds(self) -> float:
-        """Return how long ago it began."""
-        return time.perf_counter() - self._started
+        """Return how long it has taken: to the end of its answer, or until now."""
+        return (self._ended or time.perf_counter()) - self._started
 
     @property
     def method(self) -> str:
@@ -174,6 +176,10 @@ class _Recorded:
             else:
                 self.response_bytes += len(message.get("body", b""))
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self._ended = time.perf_counter()
+                # uvloop sends at the end of a turn of the loop: the caller need not wait for what is recorded.
+                await asyncio.sleep(0)
 
         return send_recorded
 
