@@ -21,11 +21,11 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn_worker import UvicornWorker
 
 from servicekit.background import running
 from servicekit.garbage import collect_rarely, settle
+from servicekit.http_protocol import ServiceProtocol
 from servicekit.logs import configure_logs
 from servicekit.server import EndingServer
 from servicekit.settings import ServiceSettings, load_settings
@@ -56,30 +56,11 @@ class ServerSettings(ServiceSettings):
 _settings = load_settings(ServerSettings)
 
 
-class BehindProxyProtocol(HttpToolsProtocol):
-    """Believes a proxy, wherever it comes from, and nobody else."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Write an address of IPv4 as such: on a socket of IPv6 it has another form, that no setting names."""
-        super().connection_made(transport)
-        if self.client is not None:
-            host, port = self.client
-            self.client = (host.removeprefix("::ffff:"), port)
-
-    def on_headers_complete(self) -> None:
-        """Give the application a list of its own, that uvicorn does not go on with.
-
-        So no field of a trailer passes for one of the header: a proxy has set the header, and lets trailers pass.
-        """
-        self.scope["headers"] = self.headers.copy()
-        super().on_headers_complete()
-
-
 class ServiceWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn-worker has no types
     """A worker of which the master knows whether it has ever served."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
-        "http": BehindProxyProtocol,
+        "http": ServiceProtocol,
         "server_header": False,
         "timeout_graceful_shutdown": _settings.graceful_timeout_seconds - CLOSING_SECONDS,
     }
