@@ -4,7 +4,7 @@ VENV := .venv
 CLIENTS := .venv-clients
 BIN := $(VENV)/bin
 PACKAGES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
-CODE := services tests charts k8s benchmarks examples
+CODE := services tests charts k8s benchmarks examples docs
 
 # One process a CPU; the tests of a file stay in one, for they share what they start. In the order of the files, which
 # ends with quick ones: one with few tests that take minutes would be left for the end, and to one process.
@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench bench-identity bench-telemetry images image-postgres up load down test-charts chart-schemas dashboards manifests e2e clean
+.PHONY: help run test setup fmt lint typecheck test-unit test-integration test-e2e test-conformance requisites lock bench bench-identity bench-telemetry images image-postgres up load down test-charts chart-schemas settings-page pictures dashboards manifests e2e clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ e2e: $(VENV)/.dev $(CLIENTS)/.done ## Install the images of `make images` into t
 
 chart-schemas: $(VENV)/.run ## Write the schemas of the charts' values anew, after a change of settings.
 	$(BIN)/python charts/schemas.py
+
+settings-page: $(VENV)/.run ## Write docs/settings.md anew, after a change of settings.
+	$(BIN)/python docs/settings.py
+
+pictures: $(VENV)/.dev ## Photograph the pages that the README shows, with the product running.
+	$(BIN)/python -m docs.pictures
 
 dashboards: $(VENV)/.tools ## Write the dashboards of the chart anew from charts/dashboards.
 	$(BIN)/python -m charts.dashboards

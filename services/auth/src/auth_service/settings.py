@@ -60,6 +60,8 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     database_url: str = Field(
         "sqlite+aiosqlite:///.pinhole/auth.db", pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://"
     )
+    """SQLite on a laptop; PostgreSQL, `postgresql+asyncpg://`, where there is more than one replica."""
+
     migrate_at_start: bool = True
     """Off where a job of its own migrates; the start then waits for it."""
 
@@ -99,10 +101,13 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     key_rotation_days: NonNegativeFloat = 90.0
     """A new key is made when the newest one is so old; 0 leaves that to `pinhole-auth rotate-keys`."""
 
-    key_encryption_keys: Secret[Annotated[tuple[FernetKey, ...], BeforeValidator(_split)]] = Secret(())
+    key_encryption_keys: Secret[Annotated[tuple[FernetKey, ...], BeforeValidator(_split)]] = Field(
+        default_factory=lambda: Secret(())
+    )
     """Fernet keys, with commas between them, that signing keys are sealed with at rest: the first seals, each opens."""
 
     access_token_seconds: PositiveInt = 15 * 60
+    """How long an access token is good, unless its session ends before."""
 
     refresh_idle_seconds: PositiveInt = 14 * 24 * 3600
     """A session that is not refreshed for so long is over."""

@@ -18,8 +18,13 @@ class GatewaySettings(ServiceSettings):
     service = "gateway"
 
     auth_url: HttpOrigin = "http://127.0.0.1:8001"
+    """Where tokens, sessions, clients and keys are asked for."""
+
     users_url: HttpOrigin = "http://127.0.0.1:8002"
+    """Where accounts and their events are asked for."""
+
     inference_url: HttpOrigin = "http://127.0.0.1:8003"
+    """Where all other requests go."""
 
     max_body_bytes: PositiveInt = 32 * 1024 * 1024
     """Longest body: the largest request of the inference protocol. The services have limits of their own below it."""
@@ -28,6 +33,7 @@ class GatewaySettings(ServiceSettings):
     """Connections to one service; a request beyond them waits `connect_timeout_seconds` for one."""
 
     connect_timeout_seconds: PositiveFloat = 2.0
+    """Longest wait for a connection to a service; then 503."""
 
     answer_timeout_seconds: PositiveFloat = 60.0
     """Longest silence of a service, before its answer and within it."""

@@ -49,10 +49,12 @@ class TelemetrySettings(BaseSettings):
     """Where traces go, in the variables of OpenTelemetry's specification. Its SDK reads the others that it has."""
 
     sdk_disabled: bool = Field(False, validation_alias=AliasChoices("OTEL_SDK_DISABLED", "sdk_disabled"))
+    """Whether nothing is traced, whatever the others say."""
 
     traces_exporter: Literal["otlp", "console", "none"] = Field(
         "otlp", validation_alias=AliasChoices("OTEL_TRACES_EXPORTER", "traces_exporter")
     )
+    """How traces are sent: to a receiver, or as JSON to standard output."""
 
     otlp_endpoint: str | None = Field(
         None, pattern=_URL, validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint")
@@ -72,6 +74,8 @@ class TelemetrySettings(BaseSettings):
     traces_sampler: Sampler = Field(
         "parentbased_always_on", validation_alias=AliasChoices("OTEL_TRACES_SAMPLER", "traces_sampler")
     )
+    """Which traces are kept; with `parentbased_` the caller's `traceparent` decides where there is one."""
+
     traces_sampler_arg: float = Field(
         1.0, ge=0, le=1, validation_alias=AliasChoices("OTEL_TRACES_SAMPLER_ARG", "traces_sampler_arg")
     )
@@ -106,7 +110,10 @@ class ServiceSettings(TelemetrySettings):
     """Short name of the service: in logs, in metrics and in the path of its OpenAPI document."""
 
     log_level: LogLevel = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL", "log_level"))
+    """The least severe events that are logged; the audit log is in any case."""
+
     log_format: LogFormat = Field("json", validation_alias=AliasChoices("LOG_FORMAT", "log_format"))
+    """A line of JSON an event, or lines for people."""
 
     log_levels_file: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir(), "pinhole-log-levels"),
@@ -166,6 +173,7 @@ class TokenSettings(ServiceSettings):
     """`iss` of every token: the public origin."""
 
     audience: str = "pinhole"
+    """`aud` of every token."""
 
 
 class ResourceSettings(TokenSettings):

@@ -24,6 +24,7 @@ class UsersSettings(ResourceSettings, ConnectionSettings, RateLimitSettings):
     database_url: str = Field(
         "sqlite+aiosqlite:///.pinhole/users.db", pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://"
     )
+    """SQLite on a laptop; PostgreSQL, `postgresql+asyncpg://`, where there is more than one replica."""
 
     migrate_at_start: bool = True
     """Without it the start waits until something else has brought the schema up to date."""
@@ -41,9 +42,13 @@ class UsersSettings(ResourceSettings, ConnectionSettings, RateLimitSettings):
     """How hard to guess a new password has to be, as zxcvbn counts; 0 takes each of 8 characters."""
 
     admin_username: Username = "admin"
+    """Of the administrator that is created where there is none, and a password is given."""
+
     admin_email: Email = "admin@example.com"
+    """The address of that administrator."""
+
     admin_password: Secret[NewPassword] | None = None
-    """Of the administrator that is created where there is none."""
+    """The first password of that administrator."""
 
     attempts_per_name_and_address: PositiveInt = 10
     """Wrong passwords for one name from one address before the next has to wait: 30 s, then longer, up to 15 min."""
