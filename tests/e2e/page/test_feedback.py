@@ -122,3 +122,23 @@ def test_on_a_narrow_screen_the_choice_of_a_service_stands_beside_its_name(open_
     assert name
     assert name["y"] < select["y"] + select["height"] / 2 < name["y"] + name["height"]
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_the_page_of_the_apis_takes_the_colours_that_the_system_likes(open_visit: Callable[..., Visit]) -> None:
+    page = open_visit("dark").page
+    page.goto("/docs")
+    expect(page.get_by_role("heading", name="Pinhole inference")).to_be_visible()
+
+    def lightness() -> int:
+        return int(
+            page.evaluate("""() => {
+                const colour = getComputedStyle(document.querySelector(".swagger-ui")).backgroundColor;
+                const [red, green, blue, alpha = 1] = colour.match(/[\\d.]+/g).map(Number);
+                return alpha ? Math.max(red, green, blue) : 255;
+            }""")
+        )
+
+    assert lightness() < 64
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("html")).not_to_have_class("dark-mode")
+    assert lightness() > 192

@@ -68,11 +68,12 @@ class Parameters(BaseModel):
 
     @classmethod
     def documented(cls) -> list[dict[str, Any]]:
-        """Return the `parameters` of an operation in OpenAPI."""
+        """Return the `parameters` of an operation in OpenAPI: of its path, then of its query, then of its header."""
         schema = cls.model_json_schema()
         required = schema.get("required", ())
         documented = []
-        for name, of_it in schema["properties"].items():
+        for name in sorted(schema["properties"], key=lambda name: get_args(Place).index(cls._places[name])):
+            of_it = schema["properties"][name]
             if of_it.get("default", ...) is None:
                 del of_it["default"]  # to leave it out is valid, to say null is not
             parameter = {"name": name, "in": cls._places[name], "required": name in required, "schema": of_it}

@@ -1,6 +1,12 @@
 // Shows the OpenAPI documents of the services in Swagger UI, one at a time.
 "use strict";
 
+// Swagger UI has dark colours, and does not ask the system for which it likes.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const takeColours = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", takeColours);
+takeColours();
+
 const choice = document.getElementById("document");
 const wanted = new URLSearchParams(location.search).get("document");
 if ([...choice.options].some((option) => option.value === wanted)) {
