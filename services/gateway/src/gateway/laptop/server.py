@@ -4,6 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 
+from servicekit.http_protocol import ServiceProtocol
 from servicekit.server import EndingServer
 from uvicorn import Config
 
@@ -28,6 +29,7 @@ def main() -> None:
         import_module(options.module).create_app(),
         host="127.0.0.1",
         port=options.port,
+        http=ServiceProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
