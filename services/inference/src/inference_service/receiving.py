@@ -149,9 +149,9 @@ async def admitted(
     served = choose(state["models"], caller.subject, *given.asked())
     state["pipeline"].check(served, timeout_seconds=given.timeout_seconds, priority=priority)
     held = state["bodies"].hold(min(declared_length(request), max_bytes))
-    with StageTimings(state["tracer"]) as timings, held as body:
+    with StageTimings(state["tracer"]) as timings, held as count:
         report_stages(request, timings.seconds)
-        yield Admitted(given, served, timings, body.add)
+        yield Admitted(given, served, timings, count)
 
 
 async def receive_upload(request: Request, let_in: Admitted[P]) -> bytes:

@@ -164,10 +164,10 @@ class InferenceService:
         state = self._state
         served = self._served(message.model_name, message.model_version)
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
-        with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as body:
+        with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as count:
             call_stages.set(timings.seconds)
             size = message.ByteSize()
-            body.add(size)
+            count(size)
             answer = await infer(
                 await run_by_size(size, read_request, message),
                 served,
