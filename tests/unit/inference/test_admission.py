@@ -140,12 +140,12 @@ async def test_who_finds_nobody_there_is_let_in_whatever_was_measured() -> None:
 def test_bytes_are_given_back_whatever_happens() -> None:
     registry = CollectorRegistry()
     budget = BodyBudget(100, InferenceMetrics(registry))
-    with budget.hold(0) as body:
-        body.add(60)
-        body.add(40)
+    with budget.hold(0) as add:
+        add(60)
+        add(40)
         assert registry.get_sample_value("inference_body_bytes") == 100
         with pytest.raises(Overloaded):
-            body.add(1)
+            add(1)
     assert registry.get_sample_value("inference_body_bytes") == 0
     with budget.hold(100):
         pass

@@ -1,21 +1,15 @@
 """`pinhole-auth`: what an operator does at the machine, with the settings of the service."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from pydantic import ValidationError
 from servicekit.auth import SCOPES
+from servicekit.command_line import CommandLine, say
 from servicekit.database import Database, utc_now
-from servicekit.existing_database import NoDatabase, open_existing_database
-from servicekit.logs import audited_as, configure_logs
-from servicekit.problem import Problem
-from servicekit.settings import load_settings
 
 from auth_service.client_registry import ClientRegistry
 from auth_service.client_schemas import ClientResponse, NewSecretResponse
@@ -35,8 +29,6 @@ SOON = timedelta(seconds=3)
 
 PAGE_SIZE = 100
 
-CLI_ACTOR = "pinhole-auth"
-
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "pretty_exceptions_enable": False, "add_completion": False}
 app = typer.Typer(help=__doc__, **OPTIONS)
 clients_app = typer.Typer(help="OAuth clients.", **OPTIONS)
@@ -46,7 +38,7 @@ app.add_typer(sessions_app, name="sessions")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")]
 Account = Annotated[UUID, typer.Option("--user", help="The id of an account, as `GET /users` tells it.")]
-T = TypeVar("T")
+command_line = CommandLine(AuthSettings)
 
 
 @app.command("keys")
@@ -68,9 +60,9 @@ def list_keys(as_json: Json = False) -> None:
             for key in times
         ]
 
-    keys = _run(read)
+    keys = command_line.run(read)
     lines = [f"{key['kid']}  {key['algorithm']}  {key['state']:9}  signs from {key['active_from']}" for key in keys]
-    _say("\n".join(lines) or "there are no keys yet", {"keys": keys}, as_json=as_json)
+    say("\n".join(lines) or "there are no keys yet", {"keys": keys}, as_json=as_json)
 
 
 @app.command("rotate-keys")
@@ -84,7 +76,7 @@ def rotate_keys(
 ) -> None:
     """Publish a new signing key, which signs after AUTH_KEY_PUBLISH_SECONDS. Running services follow by themselves."""
     if sum((now, activate is not None, revoke is not None)) > 1:
-        _fail("--now, --activate and --revoke exclude each other")
+        command_line.fail("--now, --activate and --revoke exclude each other")
 
     async def rotate(database: Database, settings: AuthSettings) -> tuple[str, str]:
         keys = signing_keys_of(database, settings)
@@ -96,8 +88,8 @@ def rotate_keys(
             return "revoked", revoke
         return "published", await keys.publish(active_in=SOON if now else None)
 
-    done, key_id = _run(rotate)
-    _say(f"{done} {key_id}", {"kid": key_id, "done": done}, as_json=as_json)
+    done, key_id = command_line.run(rotate)
+    say(f"{done} {key_id}", {"kid": key_id, "done": done}, as_json=as_json)
 
 
 @clients_app.command("list")
@@ -111,10 +103,10 @@ def list_clients(as_json: Json = False) -> None:
             after = page[-1].id
         return found
 
-    found = _run(read)
+    found = command_line.run(read)
     lines = [f"{client.id}  {client.token_endpoint_auth_method}  {' '.join(client.scopes)}" for client in found]
     answer = {"clients": [client.model_dump(mode="json") for client in found]}
-    _say("\n".join(lines) or "there are no clients", answer, as_json=as_json)
+    say("\n".join(lines) or "there are no clients", answer, as_json=as_json)
 
 
 @clients_app.command("create")
@@ -152,9 +144,9 @@ def create_client(
         row, secret = await ClientRegistry(database).register(new, scopes=EVERYTHING)
         return row.id, secret
 
-    created, secret = _run(create)
+    created, secret = command_line.run(create)
     sentence = f"registered {created}" + (f", with the secret {secret}" if secret else "")
-    _say(sentence, {"id": created, "secret": secret}, as_json=as_json)
+    say(sentence, {"id": created, "secret": secret}, as_json=as_json)
 
 
 @clients_app.command("rotate-secret")
@@ -173,8 +165,8 @@ def rotate_secret(
         )
         return NewSecretResponse.of(row, secret)
 
-    new = _run(rotate)
-    _say(f"{client_id} has the new secret {new.secret}", new.model_dump(mode="json"), as_json=as_json)
+    new = command_line.run(rotate)
+    say(f"{client_id} has the new secret {new.secret}", new.model_dump(mode="json"), as_json=as_json)
 
 
 @clients_app.command("end-secret")
@@ -184,8 +176,8 @@ def end_secret(client_id: str, secret_id: UUID, as_json: Json = False) -> None:
     async def end(database: Database, _settings: AuthSettings) -> None:
         await ClientRegistry(database).end_secret(client_id, secret_id, scopes=EVERYTHING)
 
-    _run(end)
-    _say(f"ended {secret_id}", {"id": str(secret_id)}, as_json=as_json)
+    command_line.run(end)
+    say(f"ended {secret_id}", {"id": str(secret_id)}, as_json=as_json)
 
 
 @clients_app.command("delete")
@@ -195,8 +187,8 @@ def delete_client(client_id: str, as_json: Json = False) -> None:
     async def delete(database: Database, _settings: AuthSettings) -> None:
         await ClientRegistry(database).delete(client_id, scopes=EVERYTHING)
 
-    _run(delete)
-    _say(f"deleted {client_id}", {"id": client_id}, as_json=as_json)
+    command_line.run(delete)
+    say(f"deleted {client_id}", {"id": client_id}, as_json=as_json)
 
 
 @sessions_app.command("list")
@@ -215,11 +207,11 @@ def list_sessions(user: Account, as_json: Json = False) -> None:
             for row in rows
         ]
 
-    found = _run(read)
+    found = command_line.run(read)
     lines = [f"{session['id']}  {session['client_id']}  last used {session['last_used_at']}" for session in found]
     if len(lines) == MAX_LISTED:
         lines.append("and perhaps more")
-    _say("\n".join(lines) or "no session goes on", {"sessions": found}, as_json=as_json)
+    say("\n".join(lines) or "no session goes on", {"sessions": found}, as_json=as_json)
 
 
 @sessions_app.command("end")
@@ -230,51 +222,15 @@ def end_sessions(user: Account, as_json: Json = False) -> None:
         revocations = Revocations(database, access_token_seconds=settings.access_token_seconds)
         return await revocations.end_all(str(user))
 
-    ended = _run(end)
-    _say(f"{ended} sessions have ended", {"ended": ended}, as_json=as_json)
-
-
-def _run(command: Callable[[Database, AuthSettings], Awaitable[T]]) -> T:
-    """Run a command on the service's database; what is wrong with its arguments is one sentence."""
-    settings = load_settings(AuthSettings)
-    configure_logs(settings.service, level="ERROR", format=settings.log_format)
-
-    async def run() -> T:
-        async with open_existing_database(settings) as database:
-            if settings.migrate_at_start:
-                await database.migrate("auth_service")
-            return await command(database, settings)
-
-    try:
-        with audited_as(CLI_ACTOR):
-            return asyncio.run(run())
-    except NoDatabase as none:
-        _fail(str(none), status=1)
-    except Problem as problem:
-        _fail(problem.detail or problem.title)
-    except ValidationError as invalid:
-        _fail(
-            "; ".join(
-                ": ".join((*(str(part) for part in error["loc"][:1]), error["msg"].removeprefix("Value error, ")))
-                for error in invalid.errors()
-            )
-        )
+    ended = command_line.run(end)
+    say(f"{ended} sessions have ended", {"ended": ended}, as_json=as_json)
 
 
 def _read_keys(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))["keys"]
     except (OSError, ValueError, KeyError, TypeError):
-        _fail(f"{file}: expected a JWK set")
-
-
-def _say(sentence: str, answer: dict[str, Any], *, as_json: bool) -> None:
-    typer.echo(json.dumps(answer) if as_json else sentence)
-
-
-def _fail(reason: str, *, status: int = 2) -> NoReturn:
-    typer.echo(f"pinhole-auth: {reason}", err=True)
-    raise typer.Exit(status)
+        command_line.fail(f"{file}: expected a JWK set")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from typing import Annotated, TypedDict
 
 from fastapi import Depends, Request
 from servicekit.addresses import AddressDep
-from servicekit.auth import Verifications, get_verifications, get_verifier
+from servicekit.auth import Verifications
 from servicekit.rate_limits import RateLimit
+from servicekit.state import of_state
 from servicekit.tokens import TokenVerifier
 
 from auth_service.client_authentication import ClientAuthenticator, read_credentials
@@ -37,12 +38,6 @@ class State(TypedDict):
     grants: Grants
     sessions: Sessions
     revocations: Revocations
-
-
-async def get_settings(request: Request) -> AuthSettings:
-    """Return the settings of this process."""
-    settings: AuthSettings = request.state.settings
-    return settings
 
 
 def _refuse_for(wait_seconds: int) -> None:
@@ -83,36 +78,6 @@ async def limit_unproven_calls(request: Request, address: AddressDep) -> AsyncIt
             await limit.hit(address)
 
 
-async def get_key_ring(request: Request) -> KeyRing:
-    """Return the signing keys."""
-    keys: KeyRing = request.state.keys
-    return keys
-
-
-async def get_grants(request: Request) -> Grants:
-    """Return the grants."""
-    grants: Grants = request.state.grants
-    return grants
-
-
-async def get_sessions(request: Request) -> Sessions:
-    """Return the sessions."""
-    sessions: Sessions = request.state.sessions
-    return sessions
-
-
-async def get_revocations(request: Request) -> Revocations:
-    """Return who ends sessions."""
-    revocations: Revocations = request.state.revocations
-    return revocations
-
-
-async def get_client_registry(request: Request) -> ClientRegistry:
-    """Return the registry of clients."""
-    registry: ClientRegistry = request.state.client_registry
-    return registry
-
-
 FormDep = Annotated[Form, Depends(read_form)]
 
 
@@ -130,13 +95,7 @@ async def note_grant_type(
     counted.asks_for(form.get("grant_type"))
 
 
-async def get_client_authenticator(request: Request) -> ClientAuthenticator:
-    """Return who tells clients apart."""
-    clients: ClientAuthenticator = request.state.clients
-    return clients
-
-
-ClientAuthenticatorDep = Annotated[ClientAuthenticator, Depends(get_client_authenticator)]
+ClientAuthenticatorDep = Annotated[ClientAuthenticator, Depends(of_state("clients"))]
 
 
 async def get_client(request: Request, form: FormDep, clients: ClientAuthenticatorDep) -> Client:
@@ -149,13 +108,14 @@ async def get_client(request: Request, form: FormDep, clients: ClientAuthenticat
     return await clients.authenticate(read_credentials(form, request.headers.get("authorization")))
 
 
-SettingsDep = Annotated[AuthSettings, Depends(get_settings)]
-KeyRingDep = Annotated[KeyRing, Depends(get_key_ring)]
+SettingsDep = Annotated[AuthSettings, Depends(of_state("settings"))]
+KeyRingDep = Annotated[KeyRing, Depends(of_state("keys"))]
+get_grants = of_state("grants")
 GrantsDep = Annotated[Grants, Depends(get_grants)]
-SessionsDep = Annotated[Sessions, Depends(get_sessions)]
-RevocationsDep = Annotated[Revocations, Depends(get_revocations)]
-VerifierDep = Annotated[TokenVerifier, Depends(get_verifier)]
-VerificationsDep = Annotated[Verifications, Depends(get_verifications)]
-ClientRegistryDep = Annotated[ClientRegistry, Depends(get_client_registry)]
+SessionsDep = Annotated[Sessions, Depends(of_state("sessions"))]
+RevocationsDep = Annotated[Revocations, Depends(of_state("revocations"))]
+VerifierDep = Annotated[TokenVerifier, Depends(of_state("verifier"))]
+VerificationsDep = Annotated[Verifications, Depends(of_state("verifications"))]
+ClientRegistryDep = Annotated[ClientRegistry, Depends(of_state("client_registry"))]
 ProofDep = Annotated[Proof, Depends(limit_unproven_calls, scope="function")]
 ClientDep = Annotated[Client, Depends(get_client)]

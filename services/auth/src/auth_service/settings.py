@@ -62,9 +62,6 @@ class AuthSettings(TokenSettings, ConnectionSettings, RateLimitSettings):
     )
     """SQLite on a laptop; PostgreSQL, `postgresql+asyncpg://`, where there is more than one replica."""
 
-    migrate_at_start: bool = True
-    """Off where a job of its own migrates; the start then waits for it."""
-
     users_url: str = Field("http://127.0.0.1:8002", pattern=r"^https?://[^/]")
     """Where this service reaches users, who knows the passwords."""
 

@@ -1,7 +1,7 @@
 """Who is let in: nobody whose answer would come too late, and no more bytes than there is room for."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from inference_service.batch_times import MovingAverage
@@ -32,22 +32,12 @@ class Admission:
         default_timeout_seconds: float,
         metrics: InferenceMetrics,
     ) -> None:
-        self._batcher = batcher
+        self.batcher = batcher
         self._decode_threads = decode_threads
         self._decode_seconds: MovingAverage | None = None
         self._default_timeout_seconds = default_timeout_seconds
         self._patience = tuple(Patience() for _ in Priority)
         self._metrics = metrics
-
-    @property
-    def max_batch_size(self) -> int:
-        """Return the most pictures that are computed together."""
-        return self._batcher.max_batch_size
-
-    @property
-    def is_idle(self) -> bool:
-        """Tell whether nothing is computed, waits for it or is known to come."""
-        return self._batcher.is_idle
 
     def admit(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float | None) -> Place:
         """Take a place in the queue.
@@ -57,7 +47,7 @@ class Admission:
             ShuttingDown: no more requests are taken.
         """
         self.check(model, rows=rows, priority=priority, timeout_seconds=timeout_seconds)
-        return self._batcher.take_place(model, rows=rows, priority=priority)
+        return self.batcher.take_place(model, rows=rows, priority=priority)
 
     def check(self, model: Model, *, rows: int = 1, priority: Priority, timeout_seconds: float | None) -> None:
         """Turn away who would wait in vain.
@@ -65,7 +55,7 @@ class Admission:
         Raises:
             Overloaded: the answer would come too late; it says when to try again.
         """
-        if self._batcher.is_idle:
+        if self.batcher.is_idle:
             return  # whatever was measured: only who is let in can show that it is over
         expected = self._expected_seconds(model, rows, priority) * MARGIN
         limit, reason = self.seconds_for(timeout_seconds), "{:g} s were given"
@@ -86,10 +76,6 @@ class Admission:
         """Return what learns, as `with`, how long a caller waits who has not said it."""
         return self._patience[priority].following() if timeout_seconds is None else nullcontext()
 
-    def silent_seconds(self, model: Model | None = None) -> float:
-        """Return how long ago a batch of `model`, or of any, was computed; infinite where none was."""
-        return self._batcher.silent_seconds(model)
-
     def decoded(self, seconds: float) -> None:
         """Take in what one picture took on its way to the input of a model."""
         if self._decode_seconds is None:
@@ -99,10 +85,10 @@ class Admission:
 
     def _expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
         """Return the time to an answer: pictures are decoded while those before them are computed."""
-        computed = self._batcher.expected_seconds(model, rows, priority)
+        computed = self.batcher.expected_seconds(model, rows, priority)
         if self._decode_seconds is None:
             return computed
-        turns = math.ceil((self._batcher.rows_on_their_way + rows) / self._decode_threads)
+        turns = math.ceil((self.batcher.rows_on_their_way + rows) / self._decode_threads)
         return max(computed, turns * self._decode_seconds.value)
 
 
@@ -115,47 +101,33 @@ class BodyBudget:
         self._held_bytes = 0
 
     @contextmanager
-    def hold(self, declared_bytes: int) -> Iterator["HeldBody"]:
-        """Yield what counts the bytes of one body; they are given back at the end.
+    def hold(self, declared_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Yield what is told of the size of each chunk of one body; its bytes are given back at the end.
+
+        Only what has come is counted: who promises much and sends little keeps nobody out.
 
         Raises:
-            Overloaded: a body of the declared size has no room. Only what has come is counted, so
-                that who promises much and sends little keeps nobody out.
+            Overloaded: there is no room for a body of the declared size, or for the next chunk.
         """
-        if self._held_bytes + declared_bytes > self._max_bytes:
-            raise self._no_room()
-        body = HeldBody(self)
-        try:
-            yield body
-        finally:
-            self._count(-body.size)
+        held = 0
 
-    def _add(self, size: int) -> None:
+        def add(size: int) -> None:
+            nonlocal held
+            self._require_room(size)
+            self._count(size)
+            held += size
+
+        self._require_room(declared_bytes)
+        try:
+            yield add
+        finally:
+            self._count(-held)
+
+    def _require_room(self, size: int) -> None:
         if self._held_bytes + size > self._max_bytes:
-            raise self._no_room()
-        self._count(size)
+            self._metrics.rejected("body_bytes")
+            raise Overloaded("there is no room for more pictures")
 
     def _count(self, size: int) -> None:
         self._held_bytes += size
-        self._metrics.show_body_bytes(self._held_bytes)
-
-    def _no_room(self) -> Overloaded:
-        self._metrics.rejected("body_bytes")
-        return Overloaded("there is no room for more pictures")
-
-
-class HeldBody:
-    """The bytes of one body that have come so far."""
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget = budget
-        self.size = 0
-
-    def add(self, size: int) -> None:
-        """Count some more.
-
-        Raises:
-            Overloaded: there is no room for them.
-        """
-        self._budget._add(size)
-        self.size += size
+        self._metrics.body_bytes.set(self._held_bytes)

@@ -1,8 +1,7 @@
 """Files that a browser is given."""
 
 import os
-from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from fastapi import Response
 from starlette.staticfiles import StaticFiles
@@ -35,25 +34,13 @@ _MEDIA_TYPES = {
 }
 
 
-class AssetFolder:
-    """The files of one folder, and of folders inside installed packages that are not imported."""
+class AssetFolder(StaticFiles):
+    """The files of one folder, and of folders inside installed packages, with the headers that a page needs."""
 
-    def __init__(self, folder: Path, packages: Sequence[tuple[str, str]] = ()) -> None:
-        self._files = _Files(directory=folder, packages=list(packages))
-
-    async def get(self, path: str, scope: Scope) -> Response:
-        """Return a file, or 304 where the caller has it already.
-
-        Raises:
-            HTTPException: 404, there is no such file in the folders.
-        """
-        return await self._files.get_response(path, scope)
-
-
-class _Files(StaticFiles):
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
+        """Return a file, or 304 where the caller has it already."""
         response: Response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers.update(_HEADERS | {"Content-Security-Policy": CONTENT_SECURITY_POLICY})
         if "content-type" in response.headers:

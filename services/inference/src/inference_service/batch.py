@@ -73,24 +73,18 @@ class Part(NamedTuple):
         return self.stop - self.start
 
 
-class Answer(NamedTuple):
-    """The logits of one part."""
-
-    request: QueuedRequest
-    start: int
-    logits: Tensor
-
-
 class Computed(NamedTuple):
     """What came of a batch: nothing where everybody had left."""
 
-    answers: Sequence[Answer] = ()
+    answers: Sequence[tuple[Part, Tensor]] = ()
+    """The logits of each part."""
+
     seconds: float = 0.0
 
     @property
     def rows(self) -> int:
         """Return how many pictures were computed."""
-        return sum(len(answer.logits) for answer in self.answers)
+        return sum(part.rows for part, _ in self.answers)
 
 
 def compute(batch: Sequence[Part], tracer: Tracer) -> Computed:
@@ -115,8 +109,7 @@ def compute(batch: Sequence[Part], tracer: Tracer) -> Computed:
         request.timings.add("compute", ended - started, links=span.links)
         request.waiting_since = ended
     shares = torch.split(logits, [part.rows for part in parts])
-    answers = [Answer(part.request, part.start, share) for part, share in zip(parts, shares, strict=True)]
-    return Computed(answers, ended - started)
+    return Computed(list(zip(parts, shares, strict=True)), ended - started)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -97,7 +97,7 @@ class DynamicBatcher:
     ) -> None:
         self._model_threads = model_threads
         self._streams = streams
-        self._max_batch_size = max_batch_size
+        self.max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
         self._max_queue_delay_seconds = max_queue_delay_seconds
         self._heartbeat = heartbeat
@@ -120,11 +120,6 @@ class DynamicBatcher:
         self._closing = True
         self._start_next()
         await self._drained.wait()
-
-    @property
-    def max_batch_size(self) -> int:
-        """Return the most rows that are computed together."""
-        return self._max_batch_size
 
     @property
     def queue_size(self) -> int:
@@ -161,9 +156,9 @@ class DynamicBatcher:
         if ahead[model] or not self._times.are_old(model):
             ahead[model] += rows
         seconds = self._streams.seconds_left() + sum(starmap(self._times.expected_seconds, ahead.items()))
-        if self._streams.are_shared or ahead.total() > self._max_batch_size:
+        if self._streams.are_shared or ahead.total() > self.max_batch_size:
             # Its own batch has the threads of one stream, and may be full by then: it takes longer than its share.
-            own = self._times.expected_seconds(model, min(ahead[model], self._max_batch_size))
+            own = self._times.expected_seconds(model, min(ahead[model], self.max_batch_size))
             seconds += (self._streams.count - 1) * own
         return seconds
 
@@ -181,7 +176,7 @@ class DynamicBatcher:
             raise Overloaded("the queue is full")
         place = Place(self, model, rows, priority)
         self._places.add(place)
-        self._metrics.show_queue_size(self.queue_size)
+        self._metrics.queue_size.set(self.queue_size)
         return place
 
     def _leave(self, place: Place) -> None:
@@ -210,7 +205,7 @@ class DynamicBatcher:
         """Start what batches there can be. Called whenever something has changed."""
         while not self._streams.are_taken and self._start_batch():
             pass
-        self._metrics.show_queue_size(self.queue_size)
+        self._metrics.queue_size.set(self.queue_size)
 
     def _start_batch(self) -> bool:
         """Start a batch and return true, where there is one that need not wait."""
@@ -224,7 +219,7 @@ class DynamicBatcher:
             return False
         oldest = heads[-1] if self._passed_over >= MOST_PASSED_OVER else heads[0]
         may_wait = oldest.waiting_since + self._max_queue_delay_seconds - time.perf_counter()
-        if self._places and may_wait > 0 and self._queued_rows < self._max_batch_size:
+        if self._places and may_wait > 0 and self._queued_rows < self.max_batch_size:
             self._filling = asyncio.get_running_loop().call_later(may_wait, self._start_next)
             return False
         parts = self._take_batch(oldest)
@@ -241,7 +236,7 @@ class DynamicBatcher:
     def _take_batch(self, oldest: QueuedRequest) -> list[Part]:
         """Take `oldest`, and what goes together with it, out of the queue: by priority, then in order."""
         batch: list[Part] = []
-        room = self._max_batch_size
+        room = self.max_batch_size
         for request in [oldest, *chain(*self._queues)]:
             if room and request.rows_left and request.goes_with(oldest):
                 taken = request.take(room)
@@ -270,6 +265,6 @@ class DynamicBatcher:
             if first.is_plain:
                 self._metrics.batch_computed(first.model, computed.rows, computed.seconds, share=batch.share)
                 self._times.add(first.model, computed.rows, computed.seconds * batch.share)
-            for answer in computed.answers:
-                answer.request.add(answer.start, answer.logits)
+            for part, logits in computed.answers:
+                part.request.add(part.start, logits)
         self._start_next()

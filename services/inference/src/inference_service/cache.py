@@ -78,7 +78,7 @@ class MemoryStore:
 
     def _count(self, size: int) -> None:
         self._size_bytes += size
-        self._metrics.show_cache_bytes(self._size_bytes)
+        self._metrics.cache_bytes.set(self._size_bytes)
 
 
 class RedisStore:
@@ -110,14 +110,14 @@ class RedisStore:
             await self._redis.set(REDIS_PREFIX + key, value, px=self._ttl_milliseconds)
         except ResponseError as error:  # it answers: what it has may still be asked for
             self._full_until = time.monotonic() + REDIS_RETRY_SECONDS
-            self._metrics.cache_failed()
+            self._metrics.cache_failures.inc()
             log.warning("cache_takes_nothing", error=type(error).__name__)
         except (RedisError, OSError) as error:
             self._is_away(error)
 
     def _is_away(self, error: Exception) -> None:
         self._away_until = time.monotonic() + REDIS_RETRY_SECONDS
-        self._metrics.cache_failed()
+        self._metrics.cache_failures.inc()
         log.warning("cache_is_away", error=type(error).__name__)
 
 

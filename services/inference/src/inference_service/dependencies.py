@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict, cast
 from fastapi import Depends, Path, Request
 from opentelemetry.trace import Tracer
 from servicekit.auth import Principal, Verifications, require_scope
+from servicekit.state import of_state
 from servicekit.tokens import TokenVerifier
 
 from inference_service.admission import BodyBudget
@@ -44,34 +45,10 @@ def state_of(request: Request) -> RequestState:
     return cast(RequestState, request.state)
 
 
-async def get_settings(request: Request) -> InferenceSettings:
-    """Return the settings of this process."""
-    settings: InferenceSettings = request.state.settings
-    return settings
-
-
-async def get_models(request: Request) -> ModelRegistry:
-    """Return the models of this process."""
-    models: ModelRegistry = request.state.models
-    return models
-
-
-async def get_statistics(request: Request) -> StatisticsBook:
-    """Return what each model has done."""
-    statistics: StatisticsBook = request.state.statistics
-    return statistics
-
-
-async def get_control(request: Request) -> ModelControl:
-    """Return what loads and unloads models."""
-    control: ModelControl = request.state.control
-    return control
-
-
-SettingsDep = Annotated[InferenceSettings, Depends(get_settings)]
-ModelsDep = Annotated[ModelRegistry, Depends(get_models)]
-StatisticsDep = Annotated[StatisticsBook, Depends(get_statistics)]
-ControlDep = Annotated[ModelControl, Depends(get_control)]
+SettingsDep = Annotated[InferenceSettings, Depends(of_state("settings"))]
+ModelsDep = Annotated[ModelRegistry, Depends(of_state("models"))]
+StatisticsDep = Annotated[StatisticsBook, Depends(of_state("statistics"))]
+ControlDep = Annotated[ModelControl, Depends(of_state("control"))]
 Caller = Annotated[Principal, require_scope("inference:predict")]
 Administrator = Annotated[Principal, require_scope("inference:admin")]
 

@@ -81,7 +81,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         set_compute_threads = partial(use_threads, compute_threads)  # torch counts the CPUs of the host
         streams = Streams(settings.streams or default_streams(compute_threads), compute_threads)
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
-        metrics.show_queue_capacity(settings.max_queue_size)
+        metrics.queue_capacity.set(settings.max_queue_size)
         set_one_thread = partial(use_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,

@@ -59,13 +59,13 @@ class InferenceMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self._queue_size = Gauge(
+        self.queue_size = Gauge(
             "inference_queue_size",
             "Pictures that are admitted and in no batch yet, those that are being decoded among them.",
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self._queue_capacity = Gauge(
+        self.queue_capacity = Gauge(
             "inference_queue_capacity",
             "Pictures that may be admitted and in no batch; one more is shed.",
             multiprocess_mode="livesum",
@@ -102,7 +102,7 @@ class InferenceMetrics:
             registry=registry,
         )
         self._rejections = {reason: rejections.labels(reason) for reason in get_args(Rejection)}
-        self._body_bytes = Gauge(
+        self.body_bytes = Gauge(
             "inference_body_bytes",
             "Bytes of the bodies that are held in memory.",
             multiprocess_mode="livesum",
@@ -115,12 +115,12 @@ class InferenceMetrics:
             registry=registry,
         )
         self._cache_requests = {outcome: cache_requests.labels(outcome) for outcome in get_args(CacheOutcome)}
-        self._cache_failures = Counter(
+        self.cache_failures = Counter(
             "inference_cache_failures",
             "Times that the shared cache did not answer.",
             registry=registry,
         )
-        self._cache_bytes = Gauge(
+        self.cache_bytes = Gauge(
             "inference_cache_bytes",
             "Bytes of the cache in memory.",
             multiprocess_mode="livesum",
@@ -184,18 +184,6 @@ class InferenceMetrics:
             yield
         self._request_duration_seconds.labels(model).observe(time.perf_counter() - started, exemplar())
 
-    def show_queue_capacity(self, rows: int) -> None:
-        """Show how many pictures may be admitted and in no batch."""
-        self._queue_capacity.set(rows)
-
-    def show_queue_size(self, rows: int) -> None:
-        """Show how many pictures are admitted and in no batch."""
-        self._queue_size.set(rows)
-
-    def show_body_bytes(self, held_bytes: int) -> None:
-        """Show how much is held."""
-        self._body_bytes.set(held_bytes)
-
     def batch_computed(self, model: Model, rows: int, seconds: float, *, share: float) -> None:
         """Count one batch, and the time that the device of its model took: of a batch beside others its `share`."""
         self._batch_size.observe(rows)
@@ -211,14 +199,6 @@ class InferenceMetrics:
     def answered(self, outcome: CacheOutcome) -> None:
         """Count one answer by where it came from."""
         self._cache_requests[outcome].inc()
-
-    def cache_failed(self) -> None:
-        """Count one time that the shared cache did not answer."""
-        self._cache_failures.inc()
-
-    def show_cache_bytes(self, size_bytes: int) -> None:
-        """Show how much is kept."""
-        self._cache_bytes.set(size_bytes)
 
     def show_thread_budget(self, *, decode: int, compute: int) -> None:
         """Show how many threads there are for each kind of work."""

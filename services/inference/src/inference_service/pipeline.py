@@ -36,9 +36,8 @@ class Classified:
     cache: CacheOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Inferred:
-    """The logits of some pictures, float32 [N, classes], and where they came from."""
+class Inferred(NamedTuple):
+    """Logits, float32 [classes] of one picture or [N, classes] of several, and where they came from."""
 
     logits: Tensor
     cache: CacheOutcome
@@ -82,7 +81,7 @@ class Pipeline:
 
     def silent_seconds(self, model: Model | None = None) -> float:
         """Return how long ago a batch of `model`, or of any, was computed; infinite where none was."""
-        return self._admission.silent_seconds(model)
+        return self._admission.batcher.silent_seconds(model)
 
     async def probe(self, data: bytes, served: ServedModel, *, timeout_seconds: float) -> None:
         """Take a picture through all stages, in no cache and no count of requests; raises as `classify` does."""
@@ -110,7 +109,7 @@ class Pipeline:
             return await self._forward(image, task, place)
 
     def _require_idle(self) -> None:
-        if not self._admission.is_idle:
+        if not self._admission.batcher.is_idle:
             raise Overloaded("there is other work")
 
     async def classify(
@@ -186,7 +185,7 @@ class Pipeline:
             self._shadows.follow(served, model.labels, picture, one.logits)
         return Inferred(torch.stack([one.logits for one in found]), _least({one.cache for one in found}))
 
-    async def _item(self, index: int, task: "_Task") -> "_Found":
+    async def _item(self, index: int, task: "_Task") -> Inferred:
         try:
             with self._counted(task):
                 return await self._logits_in_time(task)
@@ -196,15 +195,15 @@ class Pipeline:
     def _counted(self, task: "_Task") -> AbstractContextManager[None]:
         return self._metrics.classification(task.served.source.name, task.timings)
 
-    async def _logits_in_time(self, task: "_Task") -> "_Found":
+    async def _logits_in_time(self, task: "_Task") -> Inferred:
         found = await in_time(self._logits(task), self._admission.seconds_for(task.timeout_seconds))
         self._metrics.answered(found.cache)
         return found
 
-    async def _logits(self, task: "_Task") -> "_Found":
+    async def _logits(self, task: "_Task") -> Inferred:
         if self._cache is None:
             with self._admit(task) as place:
-                return _Found(await self._compute(task, place), "off")
+                return Inferred(await self._compute(task, place), "off")
         statistics = self._metrics.statistics.of(task.model.network)
         started = time.perf_counter()
         source = task.served.source
@@ -216,13 +215,13 @@ class Pipeline:
             found = await self._cache.get(key, len(task.model.labels))
             if found is not None:
                 statistics.cache_hit.add(time.perf_counter() - started)
-                return _Found(found, "hit")
+                return Inferred(found, "hit")
         if flight := self._flights.get(flight_key):
             with task.timings.measure("queue"):
-                return _Found(await flight.join(), "shared")
+                return Inferred(await flight.join(), "shared")
         statistics.cache_miss.add(time.perf_counter() - started)
         place = self._admit(task)
-        return _Found(await self._flights.start(flight_key, self._compute_and_keep(key, task, place)).join(), "miss")
+        return Inferred(await self._flights.start(flight_key, self._compute_and_keep(key, task, place)).join(), "miss")
 
     def _admit(self, task: "_Task") -> Place:
         return self._admission.admit(task.model, priority=task.priority, timeout_seconds=task.timeout_seconds)
@@ -269,13 +268,6 @@ class _Task:
     timings: StageTimings
     priority: Priority
     timeout_seconds: float | None
-
-
-class _Found(NamedTuple):
-    """The logits [classes] of one picture, and where they came from."""
-
-    logits: Tensor
-    cache: CacheOutcome
 
 
 def _least(outcomes: Set[CacheOutcome]) -> CacheOutcome:

@@ -9,17 +9,56 @@ from fastapi import Request
 from pydantic import Field, WithJsonSchema
 from servicekit.auth import CallerWith
 from servicekit.direct import Parameters
+from servicekit.problem import (
+    BodyTooSlow,
+    ContentTooLarge,
+    Forbidden,
+    InvalidRequest,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from servicekit.recording import report_stages
 
 from inference_service.batching import Priority
 from inference_service.bodies import declared_length
 from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
+from inference_service.errors import (
+    DeadlineExceeded,
+    InferenceFailed,
+    InvalidImage,
+    InvalidUpload,
+    ModelNotReady,
+    NotAnImage,
+    Overloaded,
+    ShuttingDown,
+    TooManyRequests,
+    UnknownModel,
+)
 from inference_service.lifecycle.registry import ServedModel
 from inference_service.lifecycle.rollout import choose
 from inference_service.timings import StageTimings
 from inference_service.uploads import read_upload
 
 MAX_TIMEOUT_SECONDS = 300
+
+PICTURE_PROBLEMS = (
+    Unauthorized,
+    Forbidden,
+    UnknownModel,
+    BodyTooSlow,
+    ContentTooLarge,
+    TooManyRequests,
+    InvalidRequest,
+    InferenceFailed,
+    ModelNotReady,
+    Overloaded,
+    ShuttingDown,
+    DeadlineExceeded,
+)
+"""What may end any request with pictures, for OpenAPI."""
+
+UPLOAD_PROBLEMS = (*PICTURE_PROBLEMS, UnsupportedMediaType, NotAnImage, InvalidUpload, InvalidImage)
+"""And what may end one whose picture is sent by itself."""
 
 predicting = CallerWith("inference:predict")
 
@@ -110,9 +149,9 @@ async def admitted(
     served = choose(state["models"], caller.subject, *given.asked())
     state["pipeline"].check(served, timeout_seconds=given.timeout_seconds, priority=priority)
     held = state["bodies"].hold(min(declared_length(request), max_bytes))
-    with StageTimings(state["tracer"]) as timings, held as body:
+    with StageTimings(state["tracer"]) as timings, held as count:
         report_stages(request, timings.seconds)
-        yield Admitted(given, served, timings, body.add)
+        yield Admitted(given, served, timings, count)
 
 
 async def receive_upload(request: Request, let_in: Admitted[P]) -> bytes:

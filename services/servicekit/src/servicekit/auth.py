@@ -80,18 +80,6 @@ class Verifications:
             self._outcomes[outcome].inc()
 
 
-async def get_verifier(request: Request) -> TokenVerifier:
-    """Return the verifier that the lifespan put into the state as `verifier`."""
-    verifier: TokenVerifier = request.state.verifier
-    return verifier
-
-
-async def get_verifications(request: Request) -> Verifications:
-    """Return what the lifespan put into the state as `verifications`."""
-    verifications: Verifications = request.state.verifications
-    return verifications
-
-
 async def authenticate(
     required: SecurityScopes,
     token: str | None,

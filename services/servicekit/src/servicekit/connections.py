@@ -88,6 +88,9 @@ class ConnectionSettings(ServiceSettings):
 
     database_url: str = Field(pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://")
 
+    migrate_at_start: bool = True
+    """Off where a job of its own migrates; the start then waits until the schema is up to date."""
+
     database_pool_size: PositiveInt = 5
     """Connections that a process keeps open to PostgreSQL."""
 

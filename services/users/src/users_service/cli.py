@@ -1,36 +1,28 @@
 """`pinhole-users`: what an administrator does at the machine, with the settings of the service."""
 
-import asyncio
 import contextlib
-import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, BinaryIO, NoReturn, TypeVar
+from typing import IO, Annotated, BinaryIO
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from servicekit.command_line import CommandLine, say
 from servicekit.database import Database
-from servicekit.existing_database import NoDatabase, open_existing_database
-from servicekit.logs import audited_as, configure_logs
-from servicekit.problem import Problem
-from servicekit.settings import load_settings
 from servicekit.whole_files import written_whole
 
 from users_service import accounts, events, transfer
 from users_service.events import BrokenTrail, Head
-from users_service.passwords import NewPassword, open_passwords
-from users_service.schemas import UserReplacement
+from users_service.passwords import open_passwords
+from users_service.schemas import NewUser
 from users_service.settings import UsersSettings
-
-CLI_ACTOR = "pinhole-users"
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of sentences.")]
 File = Annotated[Path, typer.Argument(help="A file of lines of JSON; `-` is standard input or output.")]
-T = TypeVar("T")
+command_line = CommandLine(UsersSettings)
 
 
 @app.command("create-admin")
@@ -46,16 +38,17 @@ def create_admin(
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else _ask_password()
 
     async def create(database: Database, settings: UsersSettings) -> str:
-        fields = UserReplacement(username=username, email=email, roles=["user", "admin"]).changes()
-        TypeAdapter(NewPassword).validate_python(password)
+        new = NewUser.model_validate(
+            {"username": username, "email": email, "roles": ["user", "admin"], "password": password}
+        )
         with open_passwords(workers=1, queue_size=0, min_score=settings.password_min_score) as passwords:
             hashed = await passwords.hash(password, field="password", about=(username, email))
         async with database.begin() as session:
-            account = await accounts.create(session, fields, password_hash=hashed, actor=CLI_ACTOR)
+            account = await accounts.create(session, new.changes(), password_hash=hashed, actor=command_line.name)
         return str(account.id)
 
-    account_id = _run(create)
-    _say(f"created {account_id}", {"id": account_id}, as_json=as_json)
+    account_id = command_line.run(create)
+    say(f"created {account_id}", {"id": account_id}, as_json=as_json)
 
 
 @app.command("verify-audit")
@@ -75,12 +68,12 @@ def verify_audit(as_json: Json = False) -> None:
         return head
 
     try:
-        head = _run(verify)
+        head = command_line.run(verify)
     except BrokenTrail as broken:
-        _say(f"the trail is broken: {broken}", {"ok": False, "detail": str(broken)}, as_json=as_json)
+        say(f"the trail is broken: {broken}", {"ok": False, "detail": str(broken)}, as_json=as_json)
         raise typer.Exit(1) from None
     answer = {"ok": True, "sequence": head.sequence, "hash": head.hash.hex()}
-    _say(f"{head.sequence} events are as they were written; the last has {head.hash.hex()}", answer, as_json=as_json)
+    say(f"{head.sequence} events are as they were written; the last has {head.hash.hex()}", answer, as_json=as_json)
 
 
 @app.command("import")
@@ -103,7 +96,7 @@ def import_accounts(
                 advance(report.lines)
         return report
 
-    report = _run(run)
+    report = command_line.run(run)
     answer = {
         "dry_run": dry_run,
         "lines": report.lines,
@@ -115,7 +108,7 @@ def import_accounts(
     if report.more_errors:
         sentences.append(f"and {report.more_errors} more errors")
     sentences.append(f"{report.imported} of {report.lines} lines {'can be' if dry_run else 'were'} imported")
-    _say("\n".join(sentences), answer, as_json=as_json)
+    say("\n".join(sentences), answer, as_json=as_json)
     if report.errors:
         raise typer.Exit(1)
 
@@ -140,46 +133,11 @@ def export_accounts(
                 written += len(chunk)
                 advance(written)
 
-    _run(run)
-
-
-def _run(command: Callable[[Database, UsersSettings], Awaitable[T]]) -> T:
-    """Run a command on the service's database; what is wrong with its arguments is one sentence."""
-    settings = load_settings(UsersSettings)
-    configure_logs(settings.service, level="ERROR", format=settings.log_format)
-
-    async def run() -> T:
-        async with open_existing_database(settings) as database:
-            if settings.migrate_at_start:
-                await database.migrate("users_service")
-            return await command(database, settings)
-
-    try:
-        with audited_as(CLI_ACTOR):
-            return asyncio.run(run())
-    except NoDatabase as none:
-        _fail(str(none), status=1)
-    except Problem as problem:
-        _fail(problem.detail or problem.title)
-    except ValidationError as invalid:
-        _fail(
-            "; ".join(
-                f"{error['loc'][0] if error['loc'] else 'password'}: {error['msg']}" for error in invalid.errors()
-            )
-        )
+    command_line.run(run)
 
 
 def _ask_password() -> str:
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-
-
-def _say(sentence: str, answer: dict[str, Any], *, as_json: bool) -> None:
-    typer.echo(json.dumps(answer) if as_json else sentence)
-
-
-def _fail(reason: str, *, status: int = 2) -> NoReturn:
-    typer.echo(f"pinhole-users: {reason}", err=True)
-    raise typer.Exit(status)
 
 
 def _count_lines(file: Path) -> int | None:
@@ -200,7 +158,7 @@ def _read(file: Path) -> Iterator[BinaryIO]:
         with file.open("rb") as opened:
             yield opened
     except OSError as error:
-        _fail(f"{file}: {error.strerror}")
+        command_line.fail(f"{file}: {error.strerror}")
 
 
 @contextlib.contextmanager
@@ -218,7 +176,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
         with written_whole(file.resolve()) as new:  # what a link leads to; the link stays
             yield new
     except OSError as error:
-        _fail(f"{file}: {error.strerror}")
+        command_line.fail(f"{file}: {error.strerror}")
 
 
 @contextlib.contextmanager

@@ -5,15 +5,10 @@ from typing import Annotated, TypedDict
 from fastapi import Depends, Header, Path, Request
 from fastapi.security import SecurityScopes
 from pydantic.json_schema import SkipJsonSchema
-from servicekit.auth import (
-    Principal,
-    Verifications,
-    bearer,
-    get_principal,
-    require_scope,
-)
+from servicekit.auth import Principal, Verifications, bearer, get_principal, require_scope
 from servicekit.database import Database, get_session
 from servicekit.rate_limits import RateLimit
+from servicekit.state import of_state
 from servicekit.tokens import TokenVerifier
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -37,48 +32,13 @@ class State(TypedDict):
     verifications: Verifications
 
 
-async def get_settings(request: Request) -> UsersSettings:
-    """Return the settings."""
-    settings: UsersSettings = request.state.settings
-    return settings
-
-
-async def get_database(request: Request) -> Database:
-    """Return the database, for those who hash between two transactions."""
-    database: Database = request.state.database
-    return database
-
-
-async def get_passwords(request: Request) -> Passwords:
-    """Return the hash pool."""
-    passwords: Passwords = request.state.passwords
-    return passwords
-
-
-async def get_guard(request: Request) -> Guard:
-    """Return what counts attempts at passwords."""
-    guard: Guard = request.state.guard
-    return guard
-
-
-async def get_sign_up_limit(request: Request) -> RateLimit:
-    """Return what counts sign-ups."""
-    limit: RateLimit = request.state.sign_up_limit
-    return limit
-
-
-def get_cursors(request: Request) -> Cursors:
-    """Return what seals the positions in lists."""
-    cursors: Cursors = request.state.cursors
-    return cursors
-
-
-SettingsDep = Annotated[UsersSettings, Depends(get_settings)]
-DatabaseDep = Annotated[Database, Depends(get_database)]
+SettingsDep = Annotated[UsersSettings, Depends(of_state("settings"))]
+DatabaseDep = Annotated[Database, Depends(of_state("database"))]
+get_passwords = of_state("passwords")
 PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
-GuardDep = Annotated[Guard, Depends(get_guard)]
-SignUpLimitDep = Annotated[RateLimit, Depends(get_sign_up_limit)]
-CursorsDep = Annotated[Cursors, Depends(get_cursors)]
+GuardDep = Annotated[Guard, Depends(of_state("guard"))]
+SignUpLimitDep = Annotated[RateLimit, Depends(of_state("sign_up_limit"))]
+CursorsDep = Annotated[Cursors, Depends(of_state("cursors"))]
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 Caller = Annotated[Principal, require_scope()]

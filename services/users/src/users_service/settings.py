@@ -26,9 +26,6 @@ class UsersSettings(ResourceSettings, ConnectionSettings, RateLimitSettings):
     )
     """SQLite on a laptop; PostgreSQL, `postgresql+asyncpg://`, where there is more than one replica."""
 
-    migrate_at_start: bool = True
-    """Without it the start waits until something else has brought the schema up to date."""
-
     sign_up: SignUp = "admin"
     """Who creates accounts: everybody, or administrators."""
 

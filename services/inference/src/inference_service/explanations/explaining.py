@@ -120,7 +120,7 @@ class Explainer:
         """Return the logits [WINDOWS, classes] of `image` without each of its windows."""
         image = request.model.normalized(image)  # among its grey levels 0 is black
         logits = []
-        at_once = self._admission.max_batch_size
+        at_once = self._admission.batcher.max_batch_size
         for start in range(0, WINDOWS, at_once):
             images = occluded(image, range(start, min(start + at_once, WINDOWS)))
             with self._admit(request, rows=len(images)) as place:

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from servicekit.problem import Problem, problem_response
 
 PREFIX = "/v2"
@@ -42,7 +42,7 @@ def error_response(problem: Problem, request: Request) -> Response:
     return JSONResponse({"error": message(problem)}, status(problem), problem.headers)
 
 
-def status(problem: Problem) -> int:
+def status(problem: Problem | type[Problem]) -> int:
     """Return the HTTP status that Triton gives for such a problem."""
     return 400 if problem.status in _BAD_REQUEST else problem.status
 
@@ -53,11 +53,18 @@ def message(problem: Problem) -> str:
     return f"{problem}: {fields}" if fields else str(problem)
 
 
+def first_error(error: ValidationError) -> str:
+    """Return one line on the first thing that is wrong with a body."""
+    [found, *_] = error.errors(include_url=False, include_input=False, include_context=False)
+    place = ".".join(map(str, found["loc"]))
+    return f"{place}: {found['msg']}" if place else found["msg"]
+
+
 def error_responses(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """Describe `problems` for the `responses` of a route: one entry a status, a line a kind."""
     kinds: dict[int, list[type[Problem]]] = {}
     for problem in problems:
-        kinds.setdefault(400 if problem.status in _BAD_REQUEST else problem.status, []).append(problem)
+        kinds.setdefault(status(problem), []).append(problem)
     described: dict[int | str, dict[str, Any]] = {
         code: {"model": InferenceError, "description": "\n\n".join((p.__doc__ or "").splitlines()[0] for p in same)}
         for code, same in sorted(kinds.items())

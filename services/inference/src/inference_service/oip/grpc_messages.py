@@ -1,17 +1,21 @@
 """The messages of gRPC to and from what they stand for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+from pydantic import BaseModel
 
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip import tensors
 from inference_service.oip.errors import BadRequest
 from inference_service.oip.inference import InferAnswer
 from inference_service.oip.requests import MAX_TENSORS, InferRequest, Parameter, requested_output
-from inference_service.oip.schemas import IndexEntry, ModelConfig, ModelMetadata, ModelStatisticsOut, ServerMetadata
 from inference_service.oip.tensors import Tensor
+
+M = TypeVar("M", bound=Message)
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -94,26 +98,6 @@ def write_answer(answer: InferAnswer, *, raw: bool) -> pb.ModelInferResponse:
     return message
 
 
-def write_server_metadata(metadata: ServerMetadata) -> pb.ServerMetadataResponse:
-    """Return the message of the metadata of the server."""
-    return ParseDict(metadata.model_dump(), pb.ServerMetadataResponse())
-
-
-def write_model_metadata(metadata: ModelMetadata) -> pb.ModelMetadataResponse:
-    """Return the message of the metadata of a model."""
-    return ParseDict(metadata.model_dump(), pb.ModelMetadataResponse())
-
-
-def write_config(config: ModelConfig) -> pb.ModelConfigResponse:
-    """Return the message of the configuration of a model."""
-    return ParseDict({"config": config.model_dump()}, pb.ModelConfigResponse())
-
-
-def write_statistics(models: Sequence[ModelStatisticsOut]) -> pb.ModelStatisticsResponse:
-    """Return the message of what models have done."""
-    return ParseDict({"model_stats": [model.model_dump() for model in models]}, pb.ModelStatisticsResponse())
-
-
-def write_index(entries: Sequence[IndexEntry]) -> pb.RepositoryIndexResponse:
-    """Return the message of the index."""
-    return ParseDict({"models": [entry.model_dump() for entry in entries]}, pb.RepositoryIndexResponse())
+def filled(message: M, document: BaseModel) -> M:
+    """Return `message` with the fields of a document of REST: they have the same names."""
+    return ParseDict(document.model_dump(), message)

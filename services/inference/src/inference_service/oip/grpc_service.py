@@ -21,22 +21,14 @@ from inference_service.lifecycle.rollout import choose
 from inference_service.oip import protocol_pb2 as pb
 from inference_service.oip.errors import BadRequest, message
 from inference_service.oip.grpc_calls import call_stages, code_of, write
-from inference_service.oip.grpc_messages import (
-    read_request,
-    write_answer,
-    write_config,
-    write_index,
-    write_model_metadata,
-    write_server_metadata,
-    write_statistics,
-)
+from inference_service.oip.grpc_messages import filled, read_request, write_answer
 from inference_service.oip.inference import infer
 from inference_service.oip.metadata import (
-    index_entry,
     loaded_statistics,
     model_config,
     model_metadata,
     named_statistics,
+    repository_index,
     server_metadata,
 )
 from inference_service.receiving import MAX_TIMEOUT_SECONDS
@@ -73,7 +65,7 @@ class InferenceService:
 
     async def ServerMetadata(self, _request: pb.ServerMetadataRequest, _context: Context) -> pb.ServerMetadataResponse:  # noqa: N802
         """Name the server and its extensions."""
-        return write_server_metadata(server_metadata(version("pinhole-inference")))
+        return filled(pb.ServerMetadataResponse(), server_metadata(version("pinhole-inference")))
 
     async def ModelReady(self, request: pb.ModelReadyRequest, _context: Context) -> pb.ModelReadyResponse:  # noqa: N802
         """Tell whether a model answers."""
@@ -82,11 +74,13 @@ class InferenceService:
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, _context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
         """Describe the inputs and the outputs of a model."""
         served = self._served(request.name, request.version)
-        return write_model_metadata(model_metadata(served, self._state["models"].versions(request.name)))
+        metadata = model_metadata(served, self._state["models"].versions(request.name))
+        return filled(pb.ModelMetadataResponse(), metadata)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, _context: Context) -> pb.ModelConfigResponse:  # noqa: N802
         """Describe how a model is served."""
-        return write_config(model_config(self._served(request.name, request.version), self._state["settings"]))
+        config = model_config(self._served(request.name, request.version), self._state["settings"])
+        return pb.ModelConfigResponse(config=filled(pb.ModelConfig(), config))
 
     async def ModelStatistics(  # noqa: N802
         self, request: pb.ModelStatisticsRequest, _context: Context
@@ -94,16 +88,19 @@ class InferenceService:
         """Say what models have done since they were loaded."""
         models, book = self._state["models"], self._state["statistics"]
         if not request.name and not request.version:
-            return write_statistics(loaded_statistics(models, book))
+            return filled(pb.ModelStatisticsResponse(), loaded_statistics(models, book))
         served = self._served(request.name, request.version)
         versions = [served] if request.version else models.versions(request.name)
-        return write_statistics(named_statistics(versions, book))
+        return filled(pb.ModelStatisticsResponse(), named_statistics(versions, book))
 
     async def RepositoryIndex(  # noqa: N802
         self, request: pb.RepositoryIndexRequest, _context: Context
     ) -> pb.RepositoryIndexResponse:
         """List every version of every model."""
-        return write_index([index_entry(s) for s in self._state["models"] if s.model is not None or not request.ready])
+        entries = repository_index(self._state["models"], only_ready=request.ready)
+        return pb.RepositoryIndexResponse(
+            models=[filled(pb.RepositoryIndexResponse.ModelIndex(), entry) for entry in entries]
+        )
 
     async def RepositoryModelLoad(  # noqa: N802
         self, request: pb.RepositoryModelLoadRequest, _context: Context
@@ -164,10 +161,10 @@ class InferenceService:
         state = self._state
         served = self._served(message.model_name, message.model_version)
         state["pipeline"].check(served, timeout_seconds=timeout_seconds)
-        with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as body:
+        with StageTimings(self._tracer) as timings, state["bodies"].hold(0) as count:
             call_stages.set(timings.seconds)
             size = message.ByteSize()
-            body.add(size)
+            count(size)
             answer = await infer(
                 await run_by_size(size, read_request, message),
                 served,

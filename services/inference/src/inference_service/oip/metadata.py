@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from inference_service.lifecycle.registry import ModelState, ServedModel
+from inference_service.model import ModelSource
 from inference_service.oip.inputs import INPUT
 from inference_service.oip.outputs import OUTPUTS
 from inference_service.oip.schemas import (
@@ -19,10 +20,11 @@ from inference_service.oip.schemas import (
     ModelStatisticsOut,
     OutputConfig,
     ServerMetadata,
+    Statistics,
     TensorMetadata,
 )
 from inference_service.settings import InferenceSettings
-from inference_service.statistics import Duration, ModelStatistics, StatisticsBook
+from inference_service.statistics import ModelStatistics, StatisticsBook
 
 SERVER = "pinhole"
 BACKEND = "pytorch"
@@ -78,9 +80,7 @@ def model_config(served: ServedModel, settings: InferenceSettings) -> ModelConfi
         input=[InputConfig(name=INPUT, data_type="TYPE_STRING", dims=[1])],
         output=[OutputConfig(name=name, data_type="TYPE_FP32", dims=[len(model.labels)]) for name in OUTPUTS],
         instance_group=[
-            InstanceGroup(
-                name=served.source.name, kind="KIND_GPU" if model.device.startswith("cuda") else "KIND_CPU", count=1
-            )
+            InstanceGroup(name=served.source.name, kind="KIND_GPU" if model.is_on_gpu else "KIND_CPU", count=1)
         ],
         dynamic_batching=BatchingConfig(
             preferred_batch_size=[settings.max_batch_size],
@@ -100,22 +100,28 @@ def model_config(served: ServedModel, settings: InferenceSettings) -> ModelConfi
     )
 
 
-def index_entry(served: ServedModel) -> IndexEntry:
-    """Say how far a model is."""
-    return IndexEntry(
-        name=served.source.name,
-        version=served.source.version,
-        state=_STATES.get(served.state, "UNAVAILABLE"),
-        reason=served.reason or ("unloaded" if served.state is ModelState.UNLOADED else ""),
+def repository_index(models: Iterable[ServedModel], *, only_ready: bool) -> list[IndexEntry]:
+    """Say how far each version of each model is, or list only those that are ready."""
+    return [
+        IndexEntry(
+            name=served.source.name,
+            version=served.source.version,
+            state=_STATES.get(served.state, "UNAVAILABLE"),
+            reason=served.reason or ("unloaded" if served.state is ModelState.UNLOADED else ""),
+        )
+        for served in models
+        if served.model is not None or not only_ready
+    ]
+
+
+def loaded_statistics(models: Iterable[ServedModel], book: StatisticsBook) -> Statistics:
+    """Say what those models that are loaded have done."""
+    return Statistics(
+        model_stats=[_statistics(served.source, book.of(served.model.network)) for served in models if served.model]
     )
 
 
-def loaded_statistics(models: Iterable[ServedModel], book: StatisticsBook) -> list[ModelStatisticsOut]:
-    """Say what those models that are loaded have done."""
-    return [model_statistics(served, book.of(served.model.network)) for served in models if served.model is not None]
-
-
-def named_statistics(versions: Sequence[ServedModel], book: StatisticsBook) -> list[ModelStatisticsOut]:
+def named_statistics(versions: Sequence[ServedModel], book: StatisticsBook) -> Statistics:
     """Say what those of some versions of one model that are loaded have done.
 
     Raises:
@@ -126,36 +132,22 @@ def named_statistics(versions: Sequence[ServedModel], book: StatisticsBook) -> l
     return loaded_statistics(versions, book)
 
 
-def model_statistics(served: ServedModel, found: ModelStatistics) -> ModelStatisticsOut:
-    """Say what a model has done."""
+def _statistics(source: ModelSource, found: ModelStatistics) -> ModelStatisticsOut:
     return ModelStatisticsOut(
-        name=served.source.name,
-        version=served.source.version,
+        name=source.name,
+        version=source.version,
         last_inference=found.last_inference_ms,
         inference_count=found.inference_count,
         execution_count=found.execution_count,
-        inference_stats=InferStatistics(
-            success=_duration(found.success),
-            fail=_duration(found.fail),
-            queue=_duration(found.queue),
-            compute_input=_duration(found.compute_input),
-            compute_infer=_duration(found.compute_infer),
-            compute_output=_duration(found.compute_output),
-            cache_hit=_duration(found.cache_hit),
-            cache_miss=_duration(found.cache_miss),
-        ),
+        inference_stats=InferStatistics.model_validate(found, from_attributes=True),
         batch_stats=[
             # Pictures are prepared, and answers made, for each request by itself: a batch has no part in that.
             BatchStatistics(
                 batch_size=size,
                 compute_input=DurationOut(count=batch.count, ns=0),
-                compute_infer=_duration(batch),
+                compute_infer=DurationOut(count=batch.count, ns=batch.ns),
                 compute_output=DurationOut(count=batch.count, ns=0),
             )
             for size, batch in sorted(found.batches.items())
         ],
     )
-
-
-def _duration(duration: Duration) -> DurationOut:
-    return DurationOut(count=duration.count, ns=duration.ns)

@@ -10,8 +10,8 @@ from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, Unauthor
 from inference_service.dependencies import Administrator, Caller, ControlDep, ModelName, ModelsDep
 from inference_service.errors import ModelControlOff, ModelNotLoaded, UnknownModel
 from inference_service.oip.bodies import read_body
-from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
-from inference_service.oip.metadata import index_entry
+from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses, first_error
+from inference_service.oip.metadata import repository_index
 from inference_service.oip.schemas import IndexEntry
 
 MAX_BODY_BYTES = 64 * 1024
@@ -73,8 +73,7 @@ def repository_router(*, prefix: str, tags: list[Any]) -> APIRouter:
     async def list_repository(_caller: Caller, request: Request, models: ModelsDep) -> list[IndexEntry]:
         """List every version of every model, those that could not be loaded among them."""
         body = await read_body(request, max_bytes=MAX_BODY_BYTES)
-        only_ready = _read(IndexIn, body).ready
-        return [index_entry(served) for served in models if served.model is not None or not only_ready]
+        return repository_index(models, only_ready=_read(IndexIn, body).ready)
 
     async def get_parameters(_administrator: Administrator, request: Request) -> Iterable[str]:
         """Return the names of the parameters in the body; nothing is read for who is no administrator."""
@@ -115,5 +114,4 @@ def _read(kind: type[T], body: bytes) -> T:
     try:
         return kind.model_validate_json(body, strict=True)
     except ValidationError as error:
-        [found, *_] = error.errors(include_url=False, include_input=False, include_context=False)
-        raise BadRequest(f"{'.'.join(map(str, found['loc'])) or 'body'}: {found['msg']}") from None
+        raise BadRequest(first_error(error)) from None

@@ -122,16 +122,16 @@ def _statistics_router() -> APIRouter:
     @router.get("/stats", responses=error_responses(*_CALLER))
     async def get_statistics(_caller: Caller, models: ModelsDep, book: StatisticsDep) -> Statistics:
         """Say what all models have done since they were loaded."""
-        return Statistics(model_stats=loaded_statistics(models, book))
+        return loaded_statistics(models, book)
 
     @router.get("/{name}/stats", responses=error_responses(*_MODEL, ModelNotReady))
     async def get_model_statistics(versions: NamedVersionsDep, book: StatisticsDep) -> Statistics:
         """Say what each version of a model has done since it was loaded."""
-        return Statistics(model_stats=named_statistics(versions, book))
+        return named_statistics(versions, book)
 
     @router.get("/{name}/versions/{version}/stats", responses=error_responses(*_MODEL, ModelNotReady))
     async def get_version_statistics(served: NamedVersionDep, book: StatisticsDep) -> Statistics:
         """Say what one version of a model has done since it was loaded."""
-        return Statistics(model_stats=named_statistics([served], book))
+        return named_statistics([served], book)
 
     return router

@@ -5,20 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import Field, WithJsonSchema
 from servicekit.direct import DirectRoute
-from servicekit.problem import BodyTooSlow, ContentTooLarge, Forbidden, InvalidRequest, Unauthorized
 
 from inference_service.dependencies import MODEL_NAME_EXAMPLE, MODEL_NAME_LENGTH, VERSION_PATTERN, state_of
 from inference_service.disconnects import while_connected
-from inference_service.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InvalidItem,
-    ModelNotReady,
-    Overloaded,
-    ShuttingDown,
-    TooManyRequests,
-    UnknownModel,
-)
+from inference_service.errors import InvalidItem
 from inference_service.executors import run_by_size
 from inference_service.oip.bodies import read_body
 from inference_service.oip.errors import BadRequest, UnknownEncoding, error_responses
@@ -26,7 +16,7 @@ from inference_service.oip.inference import infer
 from inference_service.oip.rest_answers import JSON_LENGTH_HEADER, InferOut, render
 from inference_service.oip.rest_requests import read_request
 from inference_service.oip.rest_schema import REQUEST_BODY, RESPONSE_HEADERS
-from inference_service.receiving import PictureParameters, admitted
+from inference_service.receiving import PICTURE_PROBLEMS, PictureParameters, admitted
 
 
 class InferParameters(PictureParameters):
@@ -69,23 +59,7 @@ def infer_router(*, prefix: str, tags: list[Any], parameters: type[InferParamete
         response_model=InferOut,
         responses={
             200: RESPONSE_HEADERS,
-            **error_responses(
-                BadRequest,
-                InvalidRequest,
-                InvalidItem,
-                Unauthorized,
-                Forbidden,
-                UnknownModel,
-                BodyTooSlow,
-                ContentTooLarge,
-                TooManyRequests,
-                InferenceFailed,
-                UnknownEncoding,
-                ModelNotReady,
-                Overloaded,
-                ShuttingDown,
-                DeadlineExceeded,
-            ),
+            **error_responses(BadRequest, *PICTURE_PROBLEMS, InvalidItem, UnknownEncoding),
         },
         openapi_extra=parameters.openapi(REQUEST_BODY),
     )

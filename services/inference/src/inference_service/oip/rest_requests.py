@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from pydantic_core import from_json
 
 from inference_service.oip import tensors
-from inference_service.oip.errors import BadRequest
+from inference_service.oip.errors import BadRequest, first_error
 from inference_service.oip.requests import MAX_TENSORS, InferRequest, Parameter, requested_output, whole
 from inference_service.oip.tensors import Tensor
 
@@ -89,9 +89,7 @@ def _read_json(data: bytes) -> InferIn:
     try:
         return InferIn.model_validate(from_json(data, allow_inf_nan=False), strict=True)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in found["loc"])
-        raise BadRequest(f"{place}: {found['msg']}" if place else found["msg"]) from None
+        raise BadRequest(first_error(error)) from None
     except ValueError as error:
         raise BadRequest(f"failed to parse the request JSON: {error}") from None
 

@@ -6,33 +6,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field, WithJsonSchema
 from servicekit.direct import DirectRoute
-from servicekit.problem import (
-    BodyTooSlow,
-    ContentTooLarge,
-    Forbidden,
-    InvalidRequest,
-    Unauthorized,
-    UnsupportedMediaType,
-    problem_responses,
-)
+from servicekit.problem import problem_responses
 
 from inference_service.batching import Priority
 from inference_service.dependencies import state_of
 from inference_service.disconnects import while_connected
-from inference_service.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InvalidImage,
-    InvalidUpload,
-    ModelNotReady,
-    NotAnImage,
-    Overloaded,
-    ShuttingDown,
-    TooManyRequests,
-    UnknownClass,
-    UnknownModel,
-)
-from inference_service.receiving import UploadParameters, admitted, receive_upload
+from inference_service.errors import UnknownClass
+from inference_service.receiving import UPLOAD_PROBLEMS, UploadParameters, admitted, receive_upload
 from inference_service.schemas import ExplainResponse, ModelRef
 from inference_service.uploads import REQUEST_BODY
 
@@ -61,25 +41,7 @@ class ExplainParameters(UploadParameters):
             "description": "The picture with the heat map over it; or, by `Accept: application/json`, the numbers.",
             "content": _PNG,
         },
-        **problem_responses(
-            Unauthorized,
-            Forbidden,
-            UnknownModel,
-            BodyTooSlow,
-            ContentTooLarge,
-            TooManyRequests,
-            UnsupportedMediaType,
-            NotAnImage,
-            InvalidRequest,
-            InvalidUpload,
-            InvalidImage,
-            UnknownClass,
-            InferenceFailed,
-            ModelNotReady,
-            Overloaded,
-            ShuttingDown,
-            DeadlineExceeded,
-        ),
+        **problem_responses(*UPLOAD_PROBLEMS, UnknownClass),
     },
     openapi_extra=ExplainParameters.openapi(REQUEST_BODY),
 )

@@ -12,24 +12,24 @@ _PACKAGE = Path(__file__).parent.parent
 def pages_router() -> APIRouter:
     """Return `/` with its files under `/static/`, and `/docs` with its files under `/docs/assets/`."""
     router = APIRouter(include_in_schema=False)
-    web = AssetFolder(_PACKAGE / "web")
+    web = AssetFolder(directory=_PACKAGE / "web")
     # fastapi-offline carries the files of Swagger UI.
-    docs = AssetFolder(_PACKAGE / "docs_page", packages=[("fastapi_offline", "static")])
+    docs = AssetFolder(directory=_PACKAGE / "docs_page", packages=[("fastapi_offline", "static")])
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def index(request: Request) -> Response:
-        return await web.get("index.html", request.scope)
+        return await web.get_response("index.html", request.scope)
 
     @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
     async def web_file(path: str, request: Request) -> Response:
-        return await web.get(path, request.scope)
+        return await web.get_response(path, request.scope)
 
     @router.api_route("/docs", methods=["GET", "HEAD"])
     async def docs_page(request: Request) -> Response:
-        return await docs.get("index.html", request.scope)
+        return await docs.get_response("index.html", request.scope)
 
     @router.api_route("/docs/assets/{path:path}", methods=["GET", "HEAD"])
     async def docs_file(path: str, request: Request) -> Response:
-        return await docs.get(path, request.scope)
+        return await docs.get_response(path, request.scope)
 
     return router

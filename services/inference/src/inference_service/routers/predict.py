@@ -5,32 +5,12 @@ from typing import Annotated, get_args
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 from servicekit.direct import DirectRoute
-from servicekit.problem import (
-    BodyTooSlow,
-    ContentTooLarge,
-    Forbidden,
-    InvalidRequest,
-    Unauthorized,
-    UnsupportedMediaType,
-    problem_responses,
-)
+from servicekit.problem import problem_responses
 
 from inference_service.dependencies import state_of
 from inference_service.disconnects import while_connected
-from inference_service.errors import (
-    DeadlineExceeded,
-    InferenceFailed,
-    InvalidImage,
-    InvalidUpload,
-    ModelNotReady,
-    NotAnImage,
-    Overloaded,
-    ShuttingDown,
-    TooManyRequests,
-    UnknownModel,
-)
 from inference_service.metrics import CacheOutcome
-from inference_service.receiving import UploadParameters, admitted, receive_upload
+from inference_service.receiving import UPLOAD_PROBLEMS, UploadParameters, admitted, receive_upload
 from inference_service.schemas import ModelRef, PredictionOut, PredictResponse
 from inference_service.uploads import REQUEST_BODY
 
@@ -62,24 +42,7 @@ class PredictParameters(UploadParameters):
     response_model=PredictResponse,
     responses={
         200: {"headers": _HEADERS},
-        **problem_responses(
-            Unauthorized,
-            Forbidden,
-            UnknownModel,
-            BodyTooSlow,
-            ContentTooLarge,
-            TooManyRequests,
-            UnsupportedMediaType,
-            NotAnImage,
-            InvalidRequest,
-            InvalidUpload,
-            InvalidImage,
-            InferenceFailed,
-            ModelNotReady,
-            Overloaded,
-            ShuttingDown,
-            DeadlineExceeded,
-        ),
+        **problem_responses(*UPLOAD_PROBLEMS),
     },
     openapi_extra=PredictParameters.openapi(REQUEST_BODY),
 )
