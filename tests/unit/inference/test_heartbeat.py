@@ -4,13 +4,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from inference_service.heartbeat import MOST_STALLS, Heartbeat
+from inference_service.main import create_app
 from inference_service.settings import InferenceSettings
 from torch import Tensor, nn
 
+from tests.asgi import running
 from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import Gate, is_warm_up, tiny_model, tiny_source
 from tests.unit.inference.test_predict import RED
@@ -150,6 +153,42 @@ async def test_a_gpu_that_is_lost_fails_the_probe_for_ever(
     assert (before.status_code, lost.status_code, of_protocol.status_code) == (200, 503, 400)
     assert lost.json()["detail"].endswith("until this process is started anew: CUDA error: an illegal memory access")
     assert sum("gpu_lost" in record.getMessage() for record in caplog.records) == 1
+
+
+class LostAtStart(nn.Module):
+    """Loses its GPU in the warm-up."""
+
+    def forward(self, _images: Tensor) -> Tensor:
+        raise of_cuda(700, "an illegal memory access")
+
+
+async def test_a_gpu_that_is_lost_while_a_model_is_loaded_fails_the_probe(
+    settings: InferenceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(create_app(settings, sources=[tiny_source(LostAtStart())])) as client, asyncio.timeout(30):
+        while (lost := await client.get("/livez")).status_code == 200:  # noqa: ASYNC110 its probe alone tells
+            await asyncio.sleep(0.01)
+    assert lost.json()["detail"].endswith("until this process is started anew: CUDA error: an illegal memory access")
+    assert sum("gpu_lost" in record.getMessage() for record in caplog.records) == 1
+
+
+class LostInSearch(nn.Module):
+    """Loses its GPU in a mode that is tried while it answers in another."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.is_contiguous(memory_format=torch.channels_last):
+            raise of_cuda(700, "an illegal memory access")
+        return images.mean((2, 3))
+
+
+async def test_a_gpu_that_is_lost_in_the_search_for_a_mode_fails_the_probe(
+    settings: InferenceSettings, tmp_path: Path
+) -> None:
+    searching = settings.model_copy(update={"mode": "auto", "modes_dir": tmp_path, "mode_search_seconds": 50.0})
+    async with running(create_app(searching, sources=[tiny_source(LostInSearch())])) as client, asyncio.timeout(60):
+        while (lost := await client.get("/livez")).status_code == 200:  # noqa: ASYNC110 its probe alone tells
+            await asyncio.sleep(0.01)
+    assert lost.json()["detail"].endswith("until this process is started anew: CUDA error: an illegal memory access")
 
 
 @pytest.mark.parametrize(

@@ -31,14 +31,21 @@ class Heartbeat:
         batch = _Batch()
         self._batches.add(batch)
         try:
+            with self.gpu_use():
+                yield
+        finally:
+            self._batches.remove(batch)
+
+    @contextmanager
+    def gpu_use(self) -> Iterator[None]:
+        """Surround what may use a GPU for minutes: only that a GPU is lost counts."""
+        try:
             yield
         except Exception as error:
             if ends_process(error) and self._lost is None:
                 self._lost = f"a GPU is lost until this process is started anew: {first_line(error)}"
-                log.error("gpu_lost", reason=self._lost)  # noqa: TRY400 the batch is logged with its traceback
+                log.error("gpu_lost", reason=self._lost)  # noqa: TRY400 what failed is logged with its traceback
             raise
-        finally:
-            self._batches.remove(batch)
 
     def stalled(self) -> str | None:
         """Return why a thread counts as stuck, or None. CPU time is looked at when this is called."""

@@ -114,6 +114,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 ending=ending,
                 prepare=set_compute_threads,
                 workers_dir=settings.workers_dir,
+                heartbeat=heartbeat,
                 follow=follow,
             ) as served_models,
             DynamicBatcher(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from inference_service.compute.cuda import ends_process
 from inference_service.compute.modes import Measurement, Mode, ModeSetting
 from inference_service.preprocessing import Preprocessing
 
@@ -115,6 +116,8 @@ class Model:
         try:
             logits = self.forward(images)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            if ends_process(error):  # which is no fault of the network
+                raise
             reason = str(error).strip().partition("\n")[0]
             raise ModelUnavailable(f"the network fails on an input of {list(images.shape)}: {reason}") from error
         expected = [len(images), len(self.labels)]

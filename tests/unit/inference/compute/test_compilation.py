@@ -3,8 +3,10 @@
 import gc
 import os
 import re
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +191,72 @@ def test_a_network_that_cannot_be_compiled_says_why(tmp_path: Path) -> None:
 
     with pytest.raises(ModelUnavailable, match="it cannot be compiled: "):
         compile_network(tiny_model(Branching()), tmp_path / "library.so", max_batch_size=1, seconds=30)
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return what stands in for the compiler, a shell script yet to be written; it says its version as the real one."""
+    script = tmp_path / "compiler"
+    script.touch(mode=0o755)
+    monkeypatch.setenv("CXX", str(script))
+    return script
+
+
+AS_EVER = '#!/bin/sh\ncase "$*" in *--version*) exec g++ "$@";; esac\n'
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("fails", "reason"),
+    [
+        (
+            'echo "a.cpp:1:2: fatal error: no such file\nand more" >&2; exit 1',
+            "the compiler failed: fatal error: no such",
+        ),
+        ("kill -9 $(ps -o ppid= -p $$)", "the compiler was ended by SIGKILL"),
+    ],
+)
+def test_a_compiler_that_fails_has_its_words_told(tmp_path: Path, compiler: Path, fails: str, reason: str) -> None:
+    compiler.write_text(AS_EVER + fails)
+    with pytest.raises(ModelUnavailable, match=reason) as caught:
+        compile_network(convolutional(), tmp_path / "modes" / "library.so", max_batch_size=4, seconds=240)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "modes").iterdir())
+
+
+COMPILING = """
+from pathlib import Path
+from inference_service.compute.compilation import compile_network
+from tests.unit.inference.compute.test_compilation import convolutional
+
+compile_network(convolutional(), Path({path!r}), max_batch_size=4, seconds=600)
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_compiler_ends_with_a_service_that_is_killed(tmp_path: Path, compiler: Path) -> None:
+    started = tmp_path / "started"
+    compiler.write_text(f"{AS_EVER}echo $$ $PPID > {started}.new; mv {started}.new {started}; exec sleep 600")
+    code = COMPILING.format(path=str(tmp_path / "modes" / "library.so"))
+    with subprocess.Popen([sys.executable, "-c", code]) as service:
+        wait_until(started.exists)
+        service.kill()
+    pids = started.read_text().split()
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    gives_up_at = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < gives_up_at
+        time.sleep(0.05)
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.timeout(600)

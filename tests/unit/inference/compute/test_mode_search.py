@@ -30,6 +30,7 @@ from tests.unit.inference.conftest import serving
 from tests.unit.inference.networks import is_warm_up, tiny_model
 from tests.unit.inference.oip.messages import RED
 from tests.unit.inference.pictures import DATA
+from tests.unit.inference.test_heartbeat import of_cuda
 
 
 class Speeds(nn.Module):
@@ -128,6 +129,22 @@ def test_one_that_names_other_classes_is_not_taken_however_fast(tmp_path: Path) 
         "cascade": "it is hardly faster than channels-last",  # it computes each picture twice
         "compile-cascade": "there is no compiler",
     }
+
+
+class Lost(Speeds):
+    """Loses its GPU in the first faster mode."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.is_contiguous(memory_format=torch.channels_last):
+            raise of_cuda(700, "an illegal memory access")
+        return super().forward(images)
+
+
+def test_a_gpu_that_is_lost_ends_the_search_and_is_no_reason_for_a_later_start(tmp_path: Path) -> None:
+    with pytest.raises(torch.AcceleratorError, match="an illegal memory access"):
+        loaded(tmp_path, replace(tiny_model(Lost()), digest="abc"))
+    assert not list(tmp_path.iterdir())
+    assert loaded(tmp_path, model()).mode is Mode.BF16
 
 
 def test_one_that_is_wrong_only_where_two_classes_are_close_is_taken_with_those_computed_again(tmp_path: Path) -> None:

@@ -271,6 +271,13 @@ async def test_errors_have_their_statuses(call: Caller) -> None:
     )
 
 
+@pytest.mark.parametrize("version", ["0", "one", "-1", "1\n"])
+async def test_a_version_that_is_no_number_is_refused_in_the_words_of_rest(call: Caller, version: str) -> None:
+    invalid, words = grpc.StatusCode.INVALID_ARGUMENT, "version: String should match pattern '^[1-9]"
+    await refused(call("ModelReady", pb.ModelReadyRequest(name="tiny", version=version)), invalid, words)
+    await refused(call("ModelInfer", raw_request(RED, model_version=version)), invalid, words)
+
+
 async def test_a_message_over_the_limit_is_refused(settings: InferenceSettings, issuer: Issuer) -> None:
     async with calling(settings.model_copy(update={"max_infer_bytes": 5000}), issuer, tiny_source()) as call:
         await refused(call("ModelInfer", raw_request(bytes(6000))), grpc.StatusCode.RESOURCE_EXHAUSTED)

@@ -118,6 +118,16 @@ def test_labels_are_a_list_or_a_file_or_those_of_imagenet(tmp_path: Path) -> Non
             'model "cats": one version must have neither weight: nor shadow:',
         ),
         ("lite", 'model "1": Input should be'),
+        (r"""{name: cats, source: "file:a\0.pt"}""", 'model "cats": source: a path has no character NUL'),
+        (r"""{name: cats, source: "file:a\ud800.pt"}""", 'model "cats": source: Input should be a valid string'),
+        (
+            r"""{name: cats, source: 'torchvision:resnet50', mode: int8, calibration: "a\0"}""",
+            'model "cats": calibration: a path has no character NUL',
+        ),
+        (
+            r"""{name: cats, source: 'torchvision:resnet50', golden: [{picture: "a\0", label: cat}]}""",
+            'model "cats": golden.0.picture: a path has no character NUL',
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_file_model_and_field(tmp_path: Path, entry: str, message: str) -> None:
@@ -138,6 +148,10 @@ def test_a_mistake_is_named_with_its_file_model_and_field(tmp_path: Path, entry:
         (f"models: [{WEIGHTS}, {WEIGHTS}]", 'model "cats": version: 1 is there 2 times'),
         ("models: [{name: cats, version: 2026-13-01}]", "not YAML: month must be in 1..12"),
         ("models: !!int x", "not YAML: invalid literal"),
+        ("models: !!int ''", "not YAML: a value does not fit its tag"),
+        ("models: !!bool x", "not YAML: a value does not fit its tag"),
+        ("models: !!timestamp x", "not YAML: a value does not fit its tag"),
+        ("models: !!float 9" + 200 * ":59", "not YAML: a value does not fit its tag"),
         ("[" * 5000, "not YAML: maximum recursion depth"),
         ("models: !!python/object/apply:os.getcwd []", "not YAML: line 1: could not determine a constructor"),
     ],

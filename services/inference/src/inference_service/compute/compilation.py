@@ -5,11 +5,13 @@ of it is a library for this machine: it is kept in a folder of the service and l
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from functools import partial
@@ -73,10 +75,19 @@ def _run(program: Path, library: Path, max_batch_size: int, seconds: float, endi
     command = [sys.executable, "-m", __name__, str(program), str(library), *numbers]
     # What it makes on its way goes with the program: in a pod, /tmp would soon be full.
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(program.with_name("cache"))}
+    said = program.with_name("said")
     # A session of its own: the compiler runs in children, which have to end with it.
-    with subprocess.Popen(  # noqa: S603 our own module and files
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(  # noqa: S603 our own module and files
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,  # by which it learns that the service is gone
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             while process.poll() is None:
                 if time.monotonic() > ends_at:
@@ -85,8 +96,16 @@ def _run(program: Path, library: Path, max_batch_size: int, seconds: float, endi
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode < 0:  # a kernel that is short of memory gives no other word
+        raise ModelUnavailable(f"the compiler was ended by {signal.Signals(-process.returncode).name}")
     if process.returncode != 0:
-        raise ModelUnavailable("the compiler failed")
+        raise ModelUnavailable(f"the compiler failed: {_reason(said.read_text(errors='replace'))}")
+
+
+def _reason(said: str) -> str:
+    """Return the first error of the C++ compiler; else what Python said last, which is what it ended with."""
+    found = re.search(r"(fatal )?error: .+", said)
+    return found[0] if found else said.rstrip().rpartition("\n")[2]
 
 
 def main() -> None:
@@ -94,6 +113,7 @@ def main() -> None:
     from torch._inductor import aoti_compile_and_package
 
     os.nice(19)  # whoever waits for an answer comes first
+    threading.Thread(target=_end_with_service, daemon=True).start()
     program, library = sys.argv[1:3]
     threads, max_batch_size = map(int, sys.argv[3:])
     torch.set_num_threads(threads)
@@ -113,6 +133,12 @@ def main() -> None:
             },
         )
     _unpack(package, Path(library))
+
+
+def _end_with_service() -> None:
+    """End, with the compiler, when the service does, even where it was killed: it holds the other end of the input."""
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _unpack(package: Path, library: Path) -> None:

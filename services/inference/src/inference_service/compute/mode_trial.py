@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inference_service.compute.agreement import LEAST, Agreement, compare, inputs
 from inference_service.compute.cascade import learn
+from inference_service.compute.cuda import ends_process
 from inference_service.compute.modes import Measurement, Mode
 from inference_service.model import Model, ModelUnavailable
 from inference_service.weights import first_line
@@ -83,6 +84,8 @@ class Trial:
         except ModelUnavailable as error:
             return Measurement(mode=mode, reason=str(error))
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            if ends_process(error):  # nothing of it may be kept for a process that comes after
+                raise
             # Programs may hold their tensors to a dtype.
             return Measurement(mode=mode, reason=f"it fails: {first_line(error)}")
 

@@ -9,6 +9,7 @@ from servicekit.health import Readiness
 
 from inference_service.compute.mode_search import ModeSearch
 from inference_service.ending import Ending
+from inference_service.heartbeat import Heartbeat
 from inference_service.lifecycle.registry import ModelRegistry
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
@@ -25,6 +26,7 @@ async def open_models(
     ending: Ending | None = None,
     prepare: Callable[[], object],
     workers_dir: Path | None = None,
+    heartbeat: Heartbeat | None = None,
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them.
@@ -39,6 +41,7 @@ async def open_models(
         modes=modes,
         prepare=prepare,
         workers_dir=workers_dir,
+        heartbeat=heartbeat,
     )
 
     async def load() -> None:

@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 from inference_service.compute.mode_search import ModeSearch
 from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.executors import open_executor
+from inference_service.heartbeat import Heartbeat
 from inference_service.lifecycle.loading import Loader
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelSource, ModelUnavailable
@@ -97,12 +98,13 @@ class ModelRegistry:
         modes: ModeSearch | None = None,
         prepare: Callable[[], object] = lambda: None,
         workers_dir: Path | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
-        self._loader = Loader(max_batch_size, modes, workers_dir)
+        self._loader = Loader(max_batch_size, modes, workers_dir, heartbeat)
         self._prepare = prepare
         self._changing = asyncio.Lock()
         # What is gone before its turn comes is not kept for it.

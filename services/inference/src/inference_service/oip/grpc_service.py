@@ -1,6 +1,7 @@
 """The methods of `inference.GRPCInferenceService`: what they answer, and who may ask."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ from servicekit.health import Readiness
 from servicekit.problem import Problem
 from servicekit.recording import warn_if_slow
 
-from inference_service.dependencies import State
+from inference_service.dependencies import VERSION_PATTERN, State
 from inference_service.errors import DeadlineExceeded
 from inference_service.executors import run_by_size
 from inference_service.lifecycle.registry import ServedModel
@@ -179,6 +180,8 @@ class InferenceService:
     def _served(self, name: str, version: str) -> ServedModel:
         if not name:
             raise BadRequest("the request names no model")
+        if version and not re.fullmatch(VERSION_PATTERN, version):
+            raise BadRequest(f"version: String should match pattern '{VERSION_PATTERN}'")
         return choose(self._state["models"], caller_subject.get(), name, version or None)
 
     def _seconds_left(self, context: Context) -> float | None:

@@ -52,6 +52,12 @@ def _check_source(source: str) -> str:
     raise ValueError(f"expected {BUILTIN}, torchvision:NAME, file:PATH or https://HOST/PATH")
 
 
+def _check_path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path has no character NUL")
+    return path
+
+
 def _check_device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?", device):
         raise ValueError("expected cpu, auto, cuda, or a GPU by its number, as in cuda:0")
@@ -81,6 +87,7 @@ Version = Annotated[str, BeforeValidator(_version_text), StringConstraints(patte
 Labels = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_read_labels), Field(min_length=1)
 ]
+FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_path)]
 Level = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 Spread = Annotated[float, Field(gt=0, le=1)]
@@ -105,7 +112,7 @@ class PreprocessingEntry(_Strict):
 class GoldenEntry(_Strict):
     """A picture whose label is known."""
 
-    picture: Annotated[str, StringConstraints(min_length=1)]
+    picture: FilePath
     label: str
 
 
@@ -114,16 +121,16 @@ class ModelEntry(_Strict):
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     version: Version = "1"
-    source: Annotated[str, AfterValidator(_check_source)]
+    source: Annotated[FilePath, AfterValidator(_check_source)]
     architecture: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    token_file: Annotated[str, StringConstraints(min_length=1)] | None = None
+    token_file: FilePath | None = None
     labels: Labels | None = None
     preprocessing: PreprocessingEntry | None = None
     scaled_decoding: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     mode: Literal[ModeSetting, "int8"] | None = None
-    calibration: Annotated[str, StringConstraints(min_length=1)] | None = None
+    calibration: FilePath | None = None
     golden: tuple[GoldenEntry, ...] = ()
     device: Annotated[str, AfterValidator(_check_device)] = "cpu"
     weight: Percent | None = None
@@ -219,6 +226,8 @@ def read_models_file(path: Path) -> tuple[ModelEntry, ...]:
         raise BadModelsFile(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date that there is not, ValueError
         raise BadModelsFile(f"{path}: not YAML: {_where(error)}") from None
+    except (LookupError, AttributeError, OverflowError):  # of PyYAML itself, where it takes the tag for granted
+        raise BadModelsFile(f"{path}: not YAML: a value does not fit its tag") from None
     try:
         return ModelsFile.model_validate(content, context={"folder": path.parent}).models
     except ValidationError as error:
