@@ -29,6 +29,7 @@ from servicekit.http_protocol import ServiceProtocol
 from servicekit.logs import configure_logs
 from servicekit.server import EndingServer
 from servicekit.settings import ServiceSettings, load_settings
+from servicekit.whole_files import hold, sweep
 
 CLOSING_SECONDS = 5
 """What is left of the graceful time-out, after the requests, for the end of the lifespan."""
@@ -144,6 +145,8 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 
 _shared = Path(tempfile.mkdtemp(prefix="pinhole-workers-")) if workers > 1 else None
 if _shared:
+    hold(os.open(_shared, os.O_RDONLY))  # until the last of the workers has ended
+    sweep(_shared.parent, "pinhole-workers-*")  # of masters that were killed: a container keeps /tmp when it restarts
     # prometheus_client looks at its variable when it is imported, which the application does.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_shared)
     os.environ["WORKERS_DIR"] = str(_shared)
