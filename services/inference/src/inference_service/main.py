@@ -84,6 +84,10 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         streams = Streams(settings.streams or default_streams(compute_threads), compute_threads)
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         metrics.show_queue_capacity(settings.max_queue_size)
+        first = chosen
+        if follow:  # by the time that a worker takes the place of another, the file may have changed
+            with contextlib.suppress(BadModelsFile):
+                first = await asyncio.to_thread(_current_sources, settings, chosen, ending)
         for folder in (settings.weights_dir, settings.modes_dir, settings.workers_dir):
             if folder:
                 await asyncio.to_thread(sweep, folder)
@@ -102,7 +106,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             open_executor("model", streams.count) as model_threads,
             open_executor("copy", 1) as copying_thread,
             open_models(
-                chosen,
+                first,
                 readiness,
                 metrics,
                 max_batch_size=settings.max_batch_size,
