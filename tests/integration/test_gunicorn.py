@@ -116,6 +116,40 @@ def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: P
     assert list((tmp_path / "tmp").glob("pinhole-*")) == []
 
 
+def test_what_workers_shared_is_removed_after_all_were_killed_and_not_before(tmp_path: Path, issuer: Issuer) -> None:
+    variables = environment("auth", tmp_path, issuer, WORKERS="2")
+
+    def shared() -> set[Path]:
+        found = set((tmp_path / "tmp").glob("pinhole-workers-*"))
+        for path in found:
+            os.utime(path, (0, 0))
+        return found
+
+    with serving(app("auth"), variables, folder=tmp_path / "work") as first:
+        first.wait_until_ready()
+        before = shared()
+        with serving(app("auth"), variables, folder=tmp_path / "work") as second:
+            second.wait_until_ready()
+            beside = shared()
+    with serving(app("auth"), variables, folder=tmp_path / "work") as third:
+        third.wait_until_ready()
+        after = shared()
+    assert (len(before), len(beside), len(after)) == (1, 2, 1)
+    assert before < beside
+    assert not after & beside
+
+
+def test_the_metrics_of_workers_are_not_on_a_disk_that_may_be_full(tmp_path: Path, issuer: Issuer) -> None:
+    """Who writes to a mapped file there is ended by the kernel, and who takes its place, too."""
+    variables = environment("auth", tmp_path, issuer, WORKERS="2")
+    with serving(app("auth"), variables, folder=tmp_path / "work") as server:
+        server.wait_until_ready()
+        maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in server.workers())
+    mapped = re.findall(r" (/\S+/pinhole-workers-\S+\.db)$", maps, re.M)
+    assert mapped
+    assert [path for path in mapped if not path.startswith("/dev/shm/")] == []
+
+
 def test_the_master_of_one_worker_holds_no_application(tmp_path: Path, issuer: Issuer) -> None:
     variables = environment("inference", tmp_path, issuer)
     with serving(app("inference"), variables, folder=tmp_path / "work") as server:

@@ -1,8 +1,10 @@
 """The start of the service: alive at once, ready when it can answer."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 import torch
@@ -38,6 +40,20 @@ async def test_it_lives_while_its_model_is_loaded_and_is_ready_after(
     assert (model["state"], model["device"], model["label_count"]) == ("loading", None, None)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert answered.status_code == 200
+
+
+async def test_what_a_killed_process_was_writing_is_removed_at_the_start(
+    settings: InferenceSettings, tmp_path: Path
+) -> None:
+    folders = {name: tmp_path / name for name in ("weights_dir", "modes_dir", "workers_dir")}
+    left = [folder / ".kept.abcdefgh.partial" for folder in folders.values()]
+    for path in left:
+        path.parent.mkdir()
+        path.touch()
+        os.utime(path, (0, 0))
+    async with running(create_app(settings.model_copy(update=folders), sources=[tiny_source()])) as client:
+        await until_ready(client)
+    assert not any(path.exists() for path in left)
 
 
 async def failing(settings: InferenceSettings, bearer: Mapping[str, str], error: Exception) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The inference service, put together."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from servicekit.revocations import REVOCATIONS_NEED, open_revocations
 from servicekit.starting import settings_at_start
 from servicekit.telemetry import Telemetry
 from servicekit.tokens import TokenVerifier
+from servicekit.whole_files import sweep
 
 from inference_service.admission import Admission, BodyBudget
 from inference_service.batching import DynamicBatcher
@@ -82,6 +84,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         streams = Streams(settings.streams or default_streams(compute_threads), compute_threads)
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         metrics.queue_capacity.set(settings.max_queue_size)
+        first = chosen
+        if follow:  # by the time that a worker takes the place of another, the file may have changed
+            with contextlib.suppress(BadModelsFile):
+                first = await asyncio.to_thread(_current_sources, settings, chosen, ending)
+        for folder in (settings.weights_dir, settings.modes_dir, settings.workers_dir):
+            if folder:
+                await asyncio.to_thread(sweep, folder)
         set_one_thread = partial(use_threads, 1)  # pictures are resized side by side, each by one
         async with (
             telemetry.watched(httpx.AsyncClient(timeout=AUTH_TIMEOUT_SECONDS, trust_env=False)) as http,
@@ -97,7 +106,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
             open_executor("model", streams.count) as model_threads,
             open_executor("copy", 1) as copying_thread,
             open_models(
-                chosen,
+                first,
                 readiness,
                 metrics,
                 max_batch_size=settings.max_batch_size,

@@ -29,6 +29,7 @@ from servicekit.http_protocol import ServiceProtocol
 from servicekit.logs import configure_logs
 from servicekit.server import EndingServer
 from servicekit.settings import ServiceSettings, load_settings
+from servicekit.whole_files import hold, sweep
 
 CLOSING_SECONDS = 5
 """What is left of the graceful time-out, after the requests, for the end of the lifespan."""
@@ -142,11 +143,23 @@ control_socket_disable = True
 # A file whose times are the heartbeat: on a disk that stalls, workers would be ended in vain.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
-_shared = Path(tempfile.mkdtemp(prefix="pinhole-workers-")) if workers > 1 else None
-if _shared:
+
+def _shared_folder(parent: str | None) -> Path:
+    """Return a new folder for the workers, and remove those of masters that were killed: a container keeps its /tmp."""
+    folder = Path(tempfile.mkdtemp(prefix="pinhole-workers-", dir=parent))
+    hold(os.open(folder, os.O_RDONLY))  # until the last of the workers has ended
+    sweep(folder.parent, "pinhole-workers-*")
+    return folder
+
+
+_shared: tuple[Path, ...] = ()
+if workers > 1:
+    # Metrics are mapped files: where the disk is full, whoever writes to one is ended by the kernel. So they have a
+    # folder in memory, and what is large another.
+    _shared = _metrics, _large = _shared_folder(worker_tmp_dir), _shared_folder(None)
     # prometheus_client looks at its variable when it is imported, which the application does.
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_shared)
-    os.environ["WORKERS_DIR"] = str(_shared)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
+    os.environ["WORKERS_DIR"] = str(_large)
 
 # The threads of a computation that wait for each other sleep: OpenMP's own way is to try again and again for
 # milliseconds, on the cores that other threads have work for. It looks at its variable when torch is imported.
@@ -174,7 +187,7 @@ def child_exit(server: Arbiter, worker: ServiceWorker) -> None:
     if _shared:
         from prometheus_client.multiprocess import mark_process_dead
 
-        mark_process_dead(worker.pid, str(_shared))  # type: ignore[no-untyped-call]
+        mark_process_dead(worker.pid, str(_metrics))  # type: ignore[no-untyped-call]
     is_ending = not server.LISTENERS
     if not worker.has_served and not is_ending:
         raise HaltServer("a worker has ended at its start", Arbiter.WORKER_BOOT_ERROR)
@@ -182,5 +195,5 @@ def child_exit(server: Arbiter, worker: ServiceWorker) -> None:
 
 def on_exit(_server: Arbiter) -> None:
     """Remove what the workers shared."""
-    if _shared:
-        shutil.rmtree(_shared, ignore_errors=True)
+    for folder in _shared:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -21,6 +21,7 @@ from inference_service.compute.shared_weights import share_weights
 from inference_service.cpu import use_threads
 from inference_service.explanations.saliency import grad_cam, is_closed
 from inference_service.model import Model, ModelUnavailable
+from servicekit.whole_files import sweep
 from torch import Tensor, nn
 
 from tests.unit.inference.memory import anonymous_kilobytes
@@ -243,6 +244,10 @@ def test_the_compiler_ends_with_a_service_that_is_killed(tmp_path: Path, compile
         service.kill()
     pids = started.read_text().split()
     wait_until(lambda: not any(is_running(pid) for pid in pids))
+    [left] = (tmp_path / "modes").iterdir()
+    os.utime(left, (0, 0))
+    sweep(tmp_path / "modes")
+    assert not left.exists()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

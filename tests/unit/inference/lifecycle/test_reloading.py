@@ -127,6 +127,20 @@ def always(folder: Path, number: int) -> Mapping[str, Any]:
     return {**PROGRAM, "version": number, "source": f"file:{number}.pt2", "labels": NUMBERS}
 
 
+async def test_a_worker_that_takes_the_place_of_another_begins_with_what_the_file_says_by_then(
+    tmp_path: Path, settings: InferenceSettings, bearer: Mapping[str, str]
+) -> None:
+    models_file = tmp_path / "models.yaml"
+    first, second = (always(tmp_path, number) for number in (1, 2))
+    write(models_file, first)
+    following = settings.model_copy(update={"models_file": models_file, "models_poll_seconds": 60.0})
+    app = create_app(following)  # by the master, whose copy each worker is
+    write(models_file, second)
+    async with running(app) as client:
+        [model] = (await client.get("/models", headers=bearer)).json()
+    assert model["version"] == "2"
+
+
 async def test_models_change_under_load_with_no_error_and_no_mixed_batch(
     tmp_path: Path, settings: InferenceSettings, bearer: Mapping[str, str]
 ) -> None:

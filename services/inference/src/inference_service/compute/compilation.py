@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import zipfile
@@ -18,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from servicekit.whole_files import partial_folder
 
 from inference_service.compute.packing import Batches, pack_constants
 from inference_service.compute.torch_warnings import settle_warning
@@ -52,9 +52,8 @@ def compile_network(
     sizes = ({0: torch.export.Dim("images", min=1, max=max_batch_size)},) if max_batch_size > 1 else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True)
-        with temporary as folder, torch.no_grad():
-            program, library = Path(folder) / "program.pt2", Path(folder) / "library.so"
+        with partial_folder(path.parent) as folder, torch.no_grad():
+            program, library = folder / "program.pt2", folder / "library.so"
             example = images[:max_batch_size].contiguous(memory_format=torch.channels_last)
             with tracing_lock:
                 exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)

@@ -1,15 +1,15 @@
 """One copy of the weights in memory for all workers: the same file, mapped by each."""
 
-import os
-import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 from servicekit.logs import get_logger
+from servicekit.whole_files import partial_folder
 from torch import nn
 
 from inference_service.compute.compiled_network import CompiledNetwork
@@ -56,12 +56,8 @@ def _assign(network: nn.Module, path: Path) -> None:
 
 def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write whole or not at all. Of two who do it at once the first wins: only one file is mapped by all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with partial_folder(path.parent) as folder, suppress(FileExistsError):
+        whole = folder / "weights"
+        with whole.open("wb") as file:
             write(file)
-        path.hardlink_to(name)
-    except FileExistsError:
-        pass
-    finally:
-        Path(name).unlink()
+        path.hardlink_to(whole)
