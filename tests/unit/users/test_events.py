@@ -3,14 +3,16 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from servicekit.database import Database, open_database
 from sqlalchemy import text, update
 from users_service import events
 from users_service.events import BrokenTrail, Head
-from users_service.tables import EventHead
+from users_service.tables import Event, EventHead
 
 from tests.unit.users.driver import PASSWORD, Users, assert_problem
 
@@ -172,11 +174,20 @@ def put_in(sequence: str) -> str:
     return f"INSERT INTO events (sequence, {columns}) SELECT {sequence}, {columns} FROM events WHERE sequence = 4"
 
 
+OF_THE_FIRST = "SELECT {} FROM events WHERE sequence = 1"
+
+
 @pytest.mark.parametrize(
     ("tampering", "message"),
     [
         ("UPDATE events SET actor = 'me' WHERE sequence = 2", "event 2 is not as it was written"),
         ("UPDATE events SET type = 'account.changed' WHERE sequence = 3", "event 3 is not as it was written"),
+        (
+            f"UPDATE events SET at = ({OF_THE_FIRST.format('at')}) WHERE sequence = 3",
+            "event 3 is not as it was written",
+        ),
+        (f"UPDATE events SET account_id = ({OF_THE_FIRST.format('account_id')}) WHERE sequence = 3", "event 3 is not"),
+        ("UPDATE events SET details = '{}' WHERE sequence = 3", "event 3 is not as it was written"),
         ("DELETE FROM events WHERE sequence = 2", "event 2 is missing"),
         ("DELETE FROM events WHERE sequence = 4", "the events from 4 to 4 are missing"),
         ("DELETE FROM events", "the events from 1 to 4 are missing"),
@@ -202,6 +213,40 @@ async def test_tampering_by_who_owns_the_database_is_found(
         await session.execute(text(tampering))
     with pytest.raises(BrokenTrail, match=message):
         await verified(database)
+
+
+async def test_what_is_hashed_of_an_event_stays_as_it_is(database: Database) -> None:
+    """Else each trail that is there would be called broken. The hashes were computed apart from the service."""
+    account_id = UUID("01920000-0000-7000-8000-000000000001")
+    hashes = [
+        bytes.fromhex("05fcaa598566e081142f6b4229381e151fb80e89d82828121785a20aa18aaaa2"),
+        bytes.fromhex("d958e89af6bc1a60cd85f0bd625b8ca7a3c0620942d54c6037ffaa35595f4411"),
+    ]
+    async with database.begin() as session:
+        session.add(
+            Event(
+                sequence=1,
+                at=datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
+                type="account.created",
+                account_id=account_id,
+                actor=None,
+                details={"roles": ["user"], "disabled": False},
+                hash=hashes[0],
+            )
+        )
+        session.add(
+            Event(
+                sequence=2,
+                at=datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC),
+                type="account.deleted",
+                account_id=account_id,
+                actor="an administrator",
+                details={},
+                hash=hashes[1],
+            )
+        )
+        await session.execute(update(EventHead).values(sequence=2, hash=hashes[1]))
+    assert await verified(database) == Head(2, hashes[1])
 
 
 async def test_an_empty_trail_is_right(database: Database) -> None:
