@@ -224,6 +224,25 @@ async def test_nobodys_password_cannot_be_reset(users: Users) -> None:
         assert_problem(await users.http.post(path, json={"new_password": PASSWORD}, headers=users.admin), 404)
 
 
+async def test_who_may_not_decide_over_an_administrator_resets_no_password_of_one(users: Users) -> None:
+    account, passwords = await users.create("ada", password=PASSWORD), HeldPasswords()
+    path, writer = f"/users/{account['id']}", users.issuer.bearer(scope="users:write")
+    replace_passwords(users, passwords)
+    waiting = asyncio.create_task(
+        users.http.post(f"{path}/password", json={"new_password": NEW_PASSWORD}, headers=writer)
+    )
+    async with asyncio.timeout(30):
+        await passwords.entered.wait()
+        promotion = {"roles": ["user", "admin"]}
+        assert (await users.http.patch(path, json=promotion, headers=users.admin)).is_success
+        passwords.released.set()
+        assert_problem(await waiting, 403)
+    replace_passwords(users, FullPasswords())  # no hash is computed for who is refused
+    assert_problem(await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=writer), 403)
+    events = (await users.http.get("/events", headers=users.admin)).json()
+    assert [event["type"] for event in events] == ["account.created", "account.changed"]
+
+
 async def test_a_full_hash_pool_is_503_with_a_time_to_retry(users: Users) -> None:
     account = await users.create("ada", password=PASSWORD)
     replace_passwords(users, FullPasswords())
