@@ -69,6 +69,11 @@ def test_keys_are_published_activated_and_revoked(run: Run) -> None:
     assert states_of(run) == {first: "published", second: "published"}
     run("rotate-keys", "--activate", first)
     assert states_of(run) == {first: "active", second: "published"}
+    new = answer(run("rotate-keys", "--json"))["kid"]
+    run("rotate-keys", "--activate", new)
+    assert_refused(run("rotate-keys", "--activate", first), "was replaced by another one")
+    run("rotate-keys", "--revoke", first)
+    first = new
     assert run("rotate-keys", "--revoke", first).stdout == f"revoked {first}\n"
     assert states_of(run) == {second: "active"}
     assert second in run("keys").stdout

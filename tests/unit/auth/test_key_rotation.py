@@ -9,9 +9,10 @@ from functools import partial
 
 import httpx
 import pytest
-from auth_service.errors import SigningKeyNotFound, SigningKeyUnreadable
+from auth_service.access_tokens import SERVICE_TOKEN_SECONDS
+from auth_service.errors import SigningKeyNotFound, SigningKeyReplaced, SigningKeyUnreadable
 from auth_service.key_following import follow_keys
-from auth_service.key_rotation import SigningKeys
+from auth_service.key_rotation import SigningKeys, signing_keys_of
 from auth_service.key_sealing import KeySealing
 from auth_service.main import create_app
 from auth_service.metrics import AuthMetrics
@@ -103,11 +104,51 @@ async def test_a_key_is_published_activated_retired_and_removed(database: Databa
     await keys.activate(new)
     await keys.activate(new)
     assert await states_in(database) == {old: "retiring", new: "active"}
-    await keys.remove_over()
-    assert await states_in(database) == {old: "retiring", new: "active"}
-    await let_pass(database, OVERLAP)
+    for passed in (timedelta(0), OVERLAP - timedelta(seconds=30)):
+        await let_pass(database, passed)
+        await keys.remove_over()
+        assert await states_in(database) == {old: "retiring", new: "active"}
+    await let_pass(database, timedelta(seconds=30))
     await keys.remove_over()
     assert await states_in(database) == {new: "active"}
+
+
+async def test_a_key_that_has_signed_before_signs_no_more(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (old,) = await states_in(database)
+    new = await keys.publish(active_in=timedelta(0))
+    for passed in (timedelta(0), OVERLAP):
+        await let_pass(database, passed)
+        before = await states_in(database)
+        with pytest.raises(SigningKeyReplaced):
+            await keys.activate(old)
+        assert await states_in(database) == before
+    assert before == {old: "over", new: "active"}
+
+
+async def test_keys_outlive_the_tokens_that_auth_shows_to_users_where_others_are_shorter(
+    settings: AuthSettings,
+) -> None:
+    async with open_database(settings.database_url) as database:
+        keys = signing_keys_of(database, settings.model_copy(update={"access_token_seconds": 60}))
+    assert keys.overlap == timedelta(seconds=SERVICE_TOKEN_SECONDS) + timedelta(minutes=1)
+
+
+async def test_it_is_known_for_a_month_that_a_key_was_revoked(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (revoked,) = await states_in(database)
+    await keys.revoke(revoked)
+    for age, is_known in ((timedelta(days=29), True), (timedelta(days=31), False)):
+        async with database.begin() as transaction:
+            await transaction.execute(
+                update(SigningKeyRow).where(SigningKeyRow.id == revoked).values(revoked_at=utc_now() - age)
+            )
+        await keys.remove_over()
+        async with database.begin() as transaction:
+            assert (await transaction.get(SigningKeyRow, revoked) is not None) == is_known
+    assert list((await states_in(database)).values()) == ["active"]
 
 
 async def test_a_shorter_life_of_tokens_removes_no_key_before_those_that_live_longer(database: Database) -> None:
@@ -161,6 +202,24 @@ async def test_a_key_that_does_not_sign_is_revoked_without_a_change_of_the_one_t
     (first,) = await states_in(database)
     await keys.revoke(await keys.publish())
     assert await states_in(database) == {first: "active"}
+
+
+async def test_of_two_published_keys_the_one_that_is_due_first_replaces_a_revoked_one(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (first,) = await states_in(database)
+    late, soon = await keys.publish(active_in=timedelta(hours=2)), await keys.publish(active_in=timedelta(hours=1))
+    await keys.revoke(first)
+    assert await states_in(database) == {soon: "active", late: "published"}
+
+
+async def test_where_no_key_is_due_yet_one_that_is_revoked_is_replaced_all_the_same(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.revoke(await keys.publish())  # made by hand, before the first start
+    (new,) = await states_in(database)
+    assert await states_in(database) == {new: "active"}
+    ring = KeyRing(await keys.load(), overlap=keys.overlap)
+    assert ring.current.key_id == new
 
 
 async def test_private_keys_are_sealed_where_there_is_a_key_for_that(database: Database) -> None:
