@@ -1,6 +1,7 @@
 """Clients that prove who they are, each in the way that it is registered for."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -13,18 +14,21 @@ from auth_service.client_registry import ClientRegistry
 from auth_service.client_sessions import ClientSessions
 from auth_service.clients import Client, NewClient
 from auth_service.errors import InvalidClient, UnauthorizedClient
+from auth_service.main import create_app
 from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
 from servicekit.auth import SCOPES
 from servicekit.database import open_database
 from sqlalchemy import func, select
 
+from tests.asgi import running
 from tests.unit.auth.fake_users import PASSWORD, FakeUsers
 from tests.unit.auth.requests import (
     ask_as_client,
     assert_oauth_error,
     basic,
     bearer,
+    let_pass,
     register,
     revoke,
     sign_in,
@@ -119,6 +123,30 @@ async def test_a_credential_has_one_session_however_often_it_is_used(
         assert await transaction.scalar(query) == 1
 
 
+async def test_a_credential_gets_another_session_before_a_token_would_outlive_it(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    secret = (await register(client))["secret"]
+    sessions = []
+    for passed in (timedelta(0), timedelta(hours=23, minutes=59), timedelta(minutes=2), timedelta(0)):
+        await let_pass(settings, passed, of="sessions")
+        token = (await ask_as_client(client, f"nightly:{secret}")).json()["access_token"]
+        sessions.append((await verified(client, token)).session_id)
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3]
+
+
+async def test_tokens_that_live_longer_than_a_session_knows_get_another(settings: AuthSettings) -> None:
+    """It is by the sessions that one knows for how long an end has to be told, and a key has to be kept."""
+    sessions = []
+    for seconds in (900, 3600, 900):
+        async with running(create_app(settings.model_copy(update={"access_token_seconds": seconds}))) as client:
+            if not sessions:
+                secret = (await register(client))["secret"]
+            token = (await ask_as_client(client, f"nightly:{secret}")).json()["access_token"]
+            sessions.append((await verified(client, token)).session_id)
+    assert sessions[0] != sessions[1] == sessions[2]
+
+
 async def test_a_client_may_revoke_its_tokens_and_get_new_ones(client: httpx.AsyncClient) -> None:
     secret = (await register(client, scopes=["clients:admin"]))["secret"]
     token = (await ask_as_client(client, f"nightly:{secret}")).json()
@@ -154,13 +182,14 @@ async def test_only_a_client_that_proves_itself_may_ask(client: httpx.AsyncClien
         assert (response.status_code, response.json()["error"]) == (401, error)
 
 
-@pytest.mark.parametrize("what", ["secret", "client", "scope"])
+@pytest.mark.parametrize("what", ["secret", "client", "scope", "grant"])
 async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(settings: AuthSettings, what: str) -> None:
     async with open_database(settings.database_url) as database, open_remote_keys() as keys:
         await database.migrate("auth_service")
         assertions = ClientAssertions(database, audiences=frozenset(), keys=keys, cluster=None, cluster_keys=keys)
         registry, clients = ClientRegistry(database), ClientAuthenticator(database, assertions)
         fields: Any = {"id": "nightly", "name": "x", "scopes": {"users:read", "users:write"}}
+        fields["grant_types"] = {"client_credentials", "refresh_token"}
         row, secret = await registry.register(NewClient(**fields), scopes=EVERYTHING)
         assert secret is not None
         client = await clients.authenticate(Credentials("nightly", "client_secret_basic", secret))
@@ -171,7 +200,8 @@ async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(setting
         elif what == "secret":
             await registry.end_secret("nightly", row.secrets[0].id, scopes=EVERYTHING)
         else:
-            await registry.change("nightly", {"scopes": {"users:read"}}, scopes=EVERYTHING)
+            less: Any = {"scopes": {"users:read"}} if what == "scope" else {"grant_types": {"client_credentials"}}
+            await registry.change("nightly", less, scopes=EVERYTHING)
         # As if it had started just then, and was not seen.
         session_id = await ClientSessions(database, access_token_seconds=900).current(client)
         with pytest.raises(InvalidClient):

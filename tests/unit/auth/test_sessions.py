@@ -166,6 +166,19 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
     assert (await refresh(client, live)).status_code == 200
 
 
+async def test_a_session_stays_for_a_day_behind_its_last_access_token(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    await sign_in(client)
+    await let_pass(settings, timedelta(seconds=settings.refresh_idle_seconds), of="sessions")
+    await let_pass(settings, PURGE_AFTER + settings.lifetimes.access_token - timedelta(minutes=1), of="sessions")
+    for passed, remaining in ((timedelta(0), 2), (timedelta(minutes=2), 2)):
+        await let_pass(settings, passed, of="sessions")
+        await sign_in(client)
+        async with stored(settings) as transaction:
+            assert await transaction.scalar(select(func.count()).select_from(SessionRow)) == remaining
+
+
 def sessions_in(database: Database) -> Sessions:
     return Sessions(
         database,
