@@ -96,6 +96,12 @@ async def test_a_name_or_address_that_differs_in_case_alone_is_taken(
     assert (await users.http.get(f"/users/{other['id']}", headers=users.admin)).json() == other
 
 
+async def test_the_field_that_is_taken_is_named_whatever_its_value_says(users: Users) -> None:
+    await users.create("ada", email="username_canonical@example.com")
+    taken = {"username": "eve", "email": "username_canonical@example.com"}
+    assert_problem(await users.http.post("/users", json=taken, headers=users.admin), 409, "body.email")
+
+
 async def test_ten_creations_of_one_name_at_once_make_one_account(users: Users) -> None:
     responses = await asyncio.gather(
         *(

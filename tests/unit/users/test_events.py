@@ -1,6 +1,7 @@
 """The events: an audit trail that cannot be changed unnoticed, and a feed that leaves nothing out."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from servicekit.database import Database, open_database
+from servicekit.logs import AUDIT
 from sqlalchemy import text, update
 from users_service import events
 from users_service.events import BrokenTrail, Head
@@ -66,6 +68,27 @@ async def test_each_change_is_an_event_with_who_did_it(users: Users) -> None:
     assert [event["sequence"] for event in found] == list(range(2, 11))
     assert found[1]["details"] == {"fields": ["email", "full_name"], "roles": ["user"], "disabled": False}
     assert found[2]["details"] == {"fields": ["disabled", "roles"], "roles": ["user", "admin"], "disabled": True}
+
+
+async def test_each_change_is_in_the_audit_log_with_the_same_name(
+    users: Users, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
+    await users.create("root", roles=["admin"])
+    account = await users.create("ada", password=PASSWORD)
+    path = f"/users/{account['id']}"
+    await users.http.patch(path, json={"full_name": "Ada"}, headers=users.admin)
+    change = {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}
+    await users.http.post("/users/me/password", json=change, headers=users.own(account))
+    await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=users.admin)
+    await users.http.delete(path, headers=users.own(account))
+    await users.http.post(f"{path}/restore", headers=users.admin)
+    await users.http.delete(path, params={"erase": "true"}, headers=users.admin)
+    written = [event["type"].replace(".", "_") for event in await read_events(users)]
+    logged = [line for line in caplog.messages if " audit=True " in line]
+    assert [line.split("'")[1] for line in logged] == written
+    assert all(f"account_id='{account['id']}'" in line for line in logged[1:])
+    assert "ada@example.com" not in caplog.text
 
 
 async def test_a_password_change_names_the_session_that_it_came_from(users: Users, database: Database) -> None:
@@ -151,6 +174,8 @@ async def test_an_export_holds_all_that_is_kept_of_ones_own_account(users: Users
     export = response.json()
     assert export["account"] == (await users.http.get("/users/me", headers=users.own(account))).json()
     assert export["has_password"] is True
+    without = await users.create("bob")
+    assert (await users.http.get("/users/me/export", headers=users.own(without))).json()["has_password"] is False
     assert [event["type"] for event in export["events"]] == ["account.created", "account.changed"]
     assert "argon2" not in response.text
     assert "someone" not in response.text, "who else had to do with it is their own affair"
