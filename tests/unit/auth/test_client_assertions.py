@@ -286,6 +286,8 @@ async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str
         "https://a:0/x",
         "http://localhost:x/",
         "http://localhost:80@elsewhere.example/keys",
+        "https://faß.example/keys",
+        "https://a/two words",
     ],
 )
 def test_what_is_no_address_of_keys_is_refused(url: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -62,7 +63,10 @@ def assert_problem(response: httpx.Response, status: int, slug: str | None = Non
 
 async def test_a_registered_client_gets_its_secret_once_and_tokens_for_it(client: httpx.AsyncClient) -> None:
     client_id = new_id()
-    registered = await register(client, client_id)
+    body = {"id": client_id, "name": "Nightly report", "scopes": ["users:read"]}
+    response = await client.post("/clients", json=body, headers=await root(client))
+    assert response.headers["cache-control"] == "no-store"
+    registered = response.json()
     secret = registered.pop("secret")
     assert len(secret) == 43
     read = await client.get(f"/clients/{client_id}", headers=await root(client))
@@ -196,6 +200,8 @@ async def test_two_secrets_work_at_once_and_a_third_has_to_wait(client: httpx.As
     second = await ask_as_client(client, f"{registered['id']}:{response.json()['secret']}")
     assert (first.status_code, second.status_code) == (200, 200)
     old, new = (await client.get(path, headers=headers)).json()["secrets"]
+    lasts = datetime.fromisoformat(old["expires_at"]) - datetime.fromisoformat(new["created_at"])
+    assert abs(lasts - timedelta(days=1)) < timedelta(seconds=5)
     assert (old["id"], new["expires_at"]) == (registered["secrets"][0]["id"], None)
     assert old["expires_at"] is not None
     assert_problem(await client.post(f"{path}/secrets", headers=headers), 409, "too-many-secrets")
@@ -208,12 +214,14 @@ async def test_two_secrets_work_at_once_and_a_third_has_to_wait(client: httpx.As
 async def test_an_old_secret_may_end_at_once_and_its_time_is_kept(client: httpx.AsyncClient) -> None:
     registered, headers = await register(client, new_id()), await root(client)
     path = f"/clients/{registered['id']}/secrets"
-    for no_time in (-1, 0.5, True, "0"):
+    for no_time in (-1, 0.5, True, "0", 90 * 24 * 3600 + 1):
         assert_problem(await client.post(path, json={"old_expires_in_seconds": no_time}, headers=headers), 422)
     new = (await client.post(path, json={"old_expires_in_seconds": 0.0}, headers=headers)).json()
     old = await ask_as_client(client, f"{registered['id']}:{registered['secret']}")
     assert_oauth_error(old, 401, "invalid_client")
     assert (await ask_as_client(client, f"{registered['id']}:{new['secret']}")).status_code == 200
+    shown = (await client.get(f"/clients/{registered['id']}", headers=headers)).json()["secrets"]
+    assert [secret["id"] for secret in shown] == [new["id"]]
     third = await client.post(path, headers=headers)
     assert third.status_code == 201, "a secret that works no more takes no place"
 

@@ -60,6 +60,7 @@ ROBOT = {"id": "robot", "name": "Robot", "scopes": ["users:read"], "secret_sha25
         (json.dumps([ROBOT, ROBOT]), "AUTH_CLIENTS: .*each id once"),
         (json.dumps([POD, POD | {"id": "other"}]), "AUTH_CLIENTS: .*each ServiceAccount once"),
         (json.dumps([ROBOT | {"secret_sha256": []}]), "AUTH_CLIENTS.0: .*secret_sha256"),
+        (json.dumps([POD | {"secret_sha256": [sha256("x")]}]), "AUTH_CLIENTS.0: .*secret_sha256"),
         (json.dumps([ROBOT | {"secret_sha256": ["plain"]}]), "AUTH_CLIENTS.0.secret_sha256.0"),
         (json.dumps([ROBOT, ROBOT | {"id": "pinhole-web"}]), "AUTH_CLIENTS.1: .*own"),
         (json.dumps([ROBOT | {"secret_sha256": [sha256(text) for text in "xyz"]}]), "AUTH_CLIENTS.0.secret_sha256"),

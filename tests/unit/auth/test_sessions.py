@@ -141,6 +141,18 @@ async def test_no_refresh_token_is_stored(client: httpx.AsyncClient, settings: A
             assert not [value for value in values if isinstance(value, bytes) and secret in value]
 
 
+async def test_no_two_sessions_make_successors_in_the_same_way(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """Else who has a token that was used before could compute the one that is good now."""
+    for _ in range(2):
+        await sign_in(client)
+    async with stored(settings) as transaction:
+        secrets = (await transaction.scalars(select(SessionRow.successor_secret))).all()
+    assert [len(secret) for secret in secrets] == [32, 32]
+    assert len({*secrets, bytes(32)}) == 3
+
+
 async def test_a_deleted_account_loses_its_session(client: httpx.AsyncClient, users: FakeUsers) -> None:
     token = await signed_in(client)
     roles = users.roles.pop(ADA)
