@@ -251,6 +251,7 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"jwks": [KEY.public_document | {"x": "é"}]},
         {"jwks": [KEY.public_document | {"x": KEY.public_document["x"] + "\n"}]},
         {"jwks": [RSA_KEY.public_document | {"n": RSA_KEY.public_document["n"] + "A" * 2732}]},
+        {"jwks": [KEY.public_document] * 11},
         {"jwks": [KEY.public_document], "service_account": "a:b"},
         {"jwks_uri": "http://elsewhere.example/jwks.json"},
         {"jwks_uri": "file:///etc/passwd"},
@@ -258,7 +259,7 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"service_account": "system:serviceaccount:a:b"},
         {"service_account": "a:b", "token_endpoint_auth_method": "client_secret_basic"},
     ],
-    ids=[str(number) for number in range(15)],
+    ids=[str(number) for number in range(16)],
 )
 async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     root = bearer((await sign_in(client, "root")).json())

@@ -106,6 +106,18 @@ async def test_secrets_are_rotated_in_the_settings_without_a_gap(settings: AuthS
         assert await works(client, NEXT_SECRET)
 
 
+async def test_a_secret_that_ran_out_by_and_by_stays_where_the_settings_have_it(settings: AuthSettings) -> None:
+    async with running(create_app(settings)) as client:
+        secret = (await register(client, "robot"))["secret"]
+        root = bearer((await sign_in(client, "root")).json())
+        assert (await client.post("/clients/robot/secrets", headers=root)).status_code == 201
+    async with running(create_app(with_clients(settings, configured(secret)))) as client:
+        assert (await ask_as_client(client, f"robot:{secret}")).status_code == 200
+        root = bearer((await sign_in(client, "root")).json())
+        (kept,) = (await client.get("/clients/robot", headers=root)).json()["secrets"]
+        assert kept["expires_at"] is None
+
+
 async def test_a_client_that_is_no_longer_configured_is_gone_and_registered_ones_stay(settings: AuthSettings) -> None:
     async with running(create_app(with_clients(settings, configured(SECRET)))) as client:
         token = (await ask_as_client(client, f"robot:{SECRET}")).json()

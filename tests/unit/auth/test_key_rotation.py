@@ -21,6 +21,7 @@ from auth_service.settings import AuthSettings
 from auth_service.signing_keys import KeyRing, states
 from auth_service.tables import SigningKeyRow
 from cryptography.fernet import Fernet
+from prometheus_client import CollectorRegistry
 from servicekit.database import Database, open_database, utc_now
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
@@ -267,6 +268,28 @@ async def test_a_key_of_the_version_before_is_published_once_somebody_has_opened
     assert KeyRing(await stranger.load(), overlap=OVERLAP).public_documents == []
     (opened,) = await keys_in(database, "ES256", sealing).load()
     assert KeyRing(await stranger.load(), overlap=OVERLAP).public_documents == [opened.public_document]
+
+
+async def test_who_follows_the_keys_shows_which_one_signs_removes_those_that_are_over_and_makes_none(
+    database: Database,
+) -> None:
+    keys, registry = keys_in(database), CollectorRegistry()
+    await keys.ensure()
+    await let_pass(database, timedelta(days=1000))
+    shown = partial(registry.get_sample_value, "auth_signing_key_created_timestamp_seconds")
+    async with follow_keys(keys, AuthMetrics(registry), Readiness(), rotation_days=0) as ring:
+        old, first = ring.current.key_id, shown()
+        assert first == ring.created_at.timestamp()
+        new = await keys.publish(active_in=timedelta(0))
+        await let_pass(database, OVERLAP)
+
+        async def is_removed() -> bool:
+            return old not in await states_in(database)
+
+        await eventually(is_removed)
+        assert await states_in(database) == {new: "active"}
+        assert ring.current.key_id == new
+        assert shown() == ring.created_at.timestamp() != first
 
 
 async def test_a_service_that_cannot_sign_does_not_start_and_says_which_setting_is_wrong(database: Database) -> None:
