@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -11,17 +12,19 @@ from auth_service.client_assertions import ClientAssertions
 from auth_service.client_authentication import ClientAuthenticator, Credentials, read_credentials
 from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
+from auth_service.client_rows import add_secret
 from auth_service.client_sessions import ClientSessions
 from auth_service.clients import Client, NewClient
 from auth_service.errors import InvalidClient, UnauthorizedClient
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
-from auth_service.tables import SessionRow
+from auth_service.tables import ClientRow, SessionRow
 from servicekit.auth import SCOPES
 from servicekit.database import open_database
 from sqlalchemy import func, select
 
 from tests.asgi import running
+from tests.eventually import eventually
 from tests.unit.auth.fake_users import PASSWORD, FakeUsers
 from tests.unit.auth.requests import (
     ask_as_client,
@@ -32,6 +35,7 @@ from tests.unit.auth.requests import (
     register,
     revoke,
     sign_in,
+    somebody_waits,
     stored,
     verified,
 )
@@ -208,6 +212,37 @@ async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(setting
             await clients.confirm(client, session_id)
         async with database.begin() as transaction:
             assert (await transaction.get_one(SessionRow, session_id)).ended_at is not None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_token_waits_for_a_change_of_its_client_that_is_under_way(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    secret = (await register(client))["secret"]
+    assert (await ask_as_client(client, f"nightly:{secret}")).status_code == 200
+    async with stored(settings) as transaction:
+        row = await transaction.get_one(ClientRow, "nightly", with_for_update=True)
+        row.scope = "inference:predict"
+        await transaction.flush()
+        asking = asyncio.create_task(ask_as_client(client, f"nightly:{secret}"))
+        await eventually(partial(somebody_waits, settings))
+    assert_oauth_error(await asking, 401, "invalid_client")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_third_secret_does_not_slip_in_beside_a_second(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    await register(client)
+    root = bearer((await sign_in(client, "root")).json())
+    async with stored(settings) as transaction:
+        add_secret(await transaction.get_one(ClientRow, "nightly", with_for_update=True))
+        await transaction.flush()
+        adding = asyncio.create_task(client.post("/clients/nightly/secrets", headers=root))
+        await eventually(partial(somebody_waits, settings))
+    assert (await adding).status_code == 409
 
 
 async def test_who_has_proven_nothing_gets_no_session_and_nobody_elses(

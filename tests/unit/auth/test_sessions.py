@@ -178,6 +178,19 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
     assert (await refresh(client, live)).status_code == 200
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_sign_in_waits_for_nobody_who_removes_what_is_over(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    for _ in range(2):
+        await sign_in(client)
+        await let_pass(settings, timedelta(seconds=settings.refresh_absolute_seconds), of="sessions")
+    async with stored(settings) as transaction:
+        await transaction.scalars(select(SessionRow).limit(1).with_for_update())
+        assert (await sign_in(client)).status_code == 200
+
+
 async def test_a_session_stays_for_a_day_behind_its_last_access_token(
     client: httpx.AsyncClient, settings: AuthSettings
 ) -> None:
