@@ -141,7 +141,7 @@ async def test_a_credential_gets_another_session_before_a_token_would_outlive_it
 
 async def test_tokens_that_live_longer_than_a_session_knows_get_another(settings: AuthSettings) -> None:
     """It is by the sessions that one knows for how long an end has to be told, and a key has to be kept."""
-    sessions = []
+    sessions: list[str | None] = []
     for seconds in (900, 3600, 900):
         async with running(create_app(settings.model_copy(update={"access_token_seconds": seconds}))) as client:
             if not sessions:
