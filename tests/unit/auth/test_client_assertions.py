@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import ClientAssertionRow, ClientRow
 from jose import jwt
 from pydantic import TypeAdapter, ValidationError
+from servicekit.logs import AUDIT
 from servicekit.tokens import SigningKey
 from sqlalchemy import select
 
@@ -161,10 +163,12 @@ async def test_what_is_no_assertion_is_401(client: httpx.AsyncClient, assertion:
     assert_oauth_error(await ask(client, assertion), 401, "invalid_client")
 
 
-async def test_a_signature_of_another_key_is_401(client: httpx.AsyncClient) -> None:
+async def test_a_signature_of_another_key_is_401(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
     await register_key(client)
     assert_oauth_error(await ask(client, sign(claims(), NEW_KEY, kid=KEY.key_id)), 401, "invalid_client")
     assert_oauth_error(await ask(client, sign(claims(), RSA_KEY, kid=KEY.key_id)), 401, "invalid_client")
+    assert len([line for line in caplog.messages if "event='client_assertion_refused' audit=True" in line]) == 2
 
 
 async def test_an_access_token_is_no_assertion(client: httpx.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """Clients that prove who they are, each in the way that it is registered for."""
 
 import asyncio
+import logging
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import ClientRow, SessionRow
 from servicekit.auth import SCOPES
 from servicekit.database import open_database
+from servicekit.logs import AUDIT
 from sqlalchemy import func, select
 
 from tests.asgi import running
@@ -87,8 +89,9 @@ async def test_a_secret_may_need_encoding() -> None:
 
 @pytest.mark.parametrize("secret", ["wrong", "é", "x" * 8000])
 async def test_a_wrong_secret_is_401_before_anything_else_is_looked_at(
-    client: httpx.AsyncClient, users: FakeUsers, secret: str
+    client: httpx.AsyncClient, users: FakeUsers, caplog: pytest.LogCaptureFixture, secret: str
 ) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
     await register(client, grant_types=["password", "client_credentials"], first_party=True)
     users.asked.clear()
     form = {"grant_type": "password", "username": "ada", "password": PASSWORD}
@@ -96,6 +99,7 @@ async def test_a_wrong_secret_is_401_before_anything_else_is_looked_at(
         response = await client.post("/token", data=body, headers=basic(f"nightly:{quote_plus(secret)}"))
         assert_oauth_error(response, 401, "invalid_client")
     assert not users.asked
+    assert len([line for line in caplog.messages if "event='client_refused' audit=True" in line]) == 4
 
 
 @pytest.mark.parametrize("client_id", ["\x00", "Nightly", "é", "x" * 5000])
