@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -25,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from servicekit.database import Database, open_database, utc_now
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
-from servicekit.logs import configure_logs
+from servicekit.logs import AUDIT, configure_logs
 from servicekit.revocations import open_revocations
 from servicekit.token_form import Algorithm, InvalidToken
 from servicekit.tokens import TokenVerifier
@@ -271,8 +272,9 @@ async def test_a_key_of_the_version_before_is_published_once_somebody_has_opened
 
 
 async def test_who_follows_the_keys_shows_which_one_signs_removes_those_that_are_over_and_makes_none(
-    database: Database,
+    database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
     keys, registry = keys_in(database), CollectorRegistry()
     await keys.ensure()
     await let_pass(database, timedelta(days=1000))
@@ -290,6 +292,8 @@ async def test_who_follows_the_keys_shows_which_one_signs_removes_those_that_are
         assert await states_in(database) == {new: "active"}
         assert ring.current.key_id == new
         assert shown() == ring.created_at.timestamp() != first
+    (removed,) = [line for line in caplog.messages if line.startswith("event='signing_key_removed' audit=True")]
+    assert old in removed
 
 
 async def test_a_service_that_cannot_sign_does_not_start_and_says_which_setting_is_wrong(database: Database) -> None:
