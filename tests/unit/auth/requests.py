@@ -13,7 +13,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import RefreshTokenRow, SessionRow
 from servicekit.database import open_database
 from servicekit.tokens import Claims, PublicKey, TokenVerifier
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tests.issuer import AUDIENCE, ISSUER
@@ -114,6 +114,12 @@ async def stored(settings: AuthSettings) -> AsyncIterator[AsyncSession]:
     """Yield a transaction on the database of a service, whether it runs or not."""
     async with open_database(settings.database_url) as database, database.sessions.begin() as transaction:
         yield transaction
+
+
+async def somebody_waits(settings: AuthSettings) -> bool:
+    """Tell whether a transaction waits for a lock; PostgreSQL alone says."""
+    async with stored(settings) as transaction:
+        return bool(await transaction.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
 async def let_pass(settings: AuthSettings, time: timedelta, *, of: Literal["uses", "sessions"] = "uses") -> None:

@@ -69,6 +69,11 @@ def test_keys_are_published_activated_and_revoked(run: Run) -> None:
     assert states_of(run) == {first: "published", second: "published"}
     run("rotate-keys", "--activate", first)
     assert states_of(run) == {first: "active", second: "published"}
+    new = answer(run("rotate-keys", "--json"))["kid"]
+    run("rotate-keys", "--activate", new)
+    assert_refused(run("rotate-keys", "--activate", first), "was replaced by another one")
+    run("rotate-keys", "--revoke", first)
+    first = new
     assert run("rotate-keys", "--revoke", first).stdout == f"revoked {first}\n"
     assert states_of(run) == {second: "active"}
     assert second in run("keys").stdout
@@ -161,15 +166,24 @@ def test_what_a_command_changes_is_in_the_audit_log_and_no_secret_is(
 
     published, (made,) = audited("rotate-keys")
     assert (made["event"], made["key_id"]) == ("signing_key_created", published["kid"])
+    _, (activated,) = audited("rotate-keys", "--activate", published["kid"])
+    assert (activated["event"], activated["key_id"]) == ("signing_key_activated", published["kid"])
     _, (revoked,) = audited("rotate-keys", "--revoke", published["kid"])
     assert (revoked["event"], revoked["key_id"]) == ("signing_key_revoked", published["kid"])
     created, (registered,) = audited("clients", "create", "robot", "--name", "Robot", "--scope", "users:read")
     assert (registered["event"], registered["client_id"]) == ("client_registered", "robot")
+    another, (added,) = audited("clients", "rotate-secret", "robot")
+    assert (added["event"], added["client_id"]) == ("client_secret_added", "robot")
+    _, (given_up,) = audited("clients", "end-secret", "robot", another["id"])
+    assert (given_up["event"], given_up["client_id"]) == ("client_secret_ended", "robot")
+    _, (deleted,) = audited("clients", "delete", "robot")
+    assert (deleted["event"], deleted["client_id"]) == ("client_deleted", "robot")
     _, (ended,) = audited("sessions", "end", "--user", ADA)
     assert ended["event"] == "session_ended"
-    for line in (made, revoked, registered, ended):
+    for line in (made, activated, revoked, registered, added, given_up, deleted, ended):
         assert (line["audit"], line["actor"], line["service"]) == (True, "pinhole-auth", "auth")
-    assert created["secret"] not in "".join(written)
+    for secret in (created["secret"], another["secret"]):
+        assert secret not in "".join(written)
     assert audited("clients", "list")[1] == [], "who reads changes nothing"
 
 

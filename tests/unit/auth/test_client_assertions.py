@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import ClientAssertionRow, ClientRow
 from jose import jwt
 from pydantic import TypeAdapter, ValidationError
+from servicekit.logs import AUDIT
 from servicekit.tokens import SigningKey
 from sqlalchemy import select
 
@@ -161,10 +163,12 @@ async def test_what_is_no_assertion_is_401(client: httpx.AsyncClient, assertion:
     assert_oauth_error(await ask(client, assertion), 401, "invalid_client")
 
 
-async def test_a_signature_of_another_key_is_401(client: httpx.AsyncClient) -> None:
+async def test_a_signature_of_another_key_is_401(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
     await register_key(client)
     assert_oauth_error(await ask(client, sign(claims(), NEW_KEY, kid=KEY.key_id)), 401, "invalid_client")
     assert_oauth_error(await ask(client, sign(claims(), RSA_KEY, kid=KEY.key_id)), 401, "invalid_client")
+    assert len([line for line in caplog.messages if "event='client_assertion_refused' audit=True" in line]) == 2
 
 
 async def test_an_access_token_is_no_assertion(client: httpx.AsyncClient) -> None:
@@ -213,6 +217,17 @@ async def test_a_key_that_is_taken_away_takes_its_tokens_along_and_an_added_one_
     assert (await ask(client, sign(claims(), NEW_KEY))).status_code == 200
 
 
+async def test_an_assertion_counts_as_used_for_its_own_client_alone(client: httpx.AsyncClient) -> None:
+    await register_key(client)
+    root = bearer((await sign_in(client, "root")).json())
+    other = {"id": "other", "name": "x", "scopes": ["users:read"], "jwks": [NEW_KEY.public_document]}
+    assert (await client.post("/clients", json=other | PROVES_BY_KEY, headers=root)).status_code == 201
+    assert (await ask(client, sign(claims(jti="1")))).status_code == 200
+    others = claims(jti="1", iss="other", sub="other")
+    assert (await ask(client, sign(others, NEW_KEY))).status_code == 200
+    assert_oauth_error(await ask(client, sign(others, NEW_KEY)), 401, "invalid_client")
+
+
 async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_session_ends(
     client: httpx.AsyncClient,
 ) -> None:
@@ -240,6 +255,7 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"jwks": [KEY.public_document | {"x": "é"}]},
         {"jwks": [KEY.public_document | {"x": KEY.public_document["x"] + "\n"}]},
         {"jwks": [RSA_KEY.public_document | {"n": RSA_KEY.public_document["n"] + "A" * 2732}]},
+        {"jwks": [KEY.public_document] * 11},
         {"jwks": [KEY.public_document], "service_account": "a:b"},
         {"jwks_uri": "http://elsewhere.example/jwks.json"},
         {"jwks_uri": "file:///etc/passwd"},
@@ -247,7 +263,7 @@ async def test_a_client_may_go_from_a_secret_to_keys_and_back_and_nobody_elses_s
         {"service_account": "system:serviceaccount:a:b"},
         {"service_account": "a:b", "token_endpoint_auth_method": "client_secret_basic"},
     ],
-    ids=[str(number) for number in range(15)],
+    ids=[str(number) for number in range(16)],
 )
 async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str, Any]) -> None:
     root = bearer((await sign_in(client, "root")).json())
@@ -275,6 +291,8 @@ async def test_what_is_no_key_is_422(client: httpx.AsyncClient, fields: dict[str
         "https://a:0/x",
         "http://localhost:x/",
         "http://localhost:80@elsewhere.example/keys",
+        "https://faß.example/keys",
+        "https://a/two words",
     ],
 )
 def test_what_is_no_address_of_keys_is_refused(url: str) -> None:
@@ -487,6 +505,12 @@ async def test_a_token_of_another_account_cluster_or_audience_is_401(
         assert_oauth_error(await ask(client, sign(projected(**changes), RSA_KEY, typ=None)), 401, "invalid_client")
 
 
+async def test_a_token_of_the_cluster_that_names_no_key_is_401(in_cluster: AuthSettings) -> None:
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
+        assert_oauth_error(await ask(client, sign(projected(), RSA_KEY, kid=None)), 401, "invalid_client")
+
+
 async def test_a_client_cannot_sign_as_the_cluster(in_cluster: AuthSettings) -> None:
     async with running(create_app(in_cluster)) as client:
         await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
@@ -510,3 +534,35 @@ async def test_a_service_account_is_one_clients(in_cluster: AuthSettings) -> Non
 async def test_without_a_cluster_in_the_settings_its_tokens_are_nothing(client: httpx.AsyncClient) -> None:
     await register(client, **PROVES_BY_KEY, service_account="reports:nightly")
     assert_oauth_error(await ask(client, sign(projected(), RSA_KEY, typ=None)), 401, "invalid_client")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"service_account": "reports:nightly"}, {"service_account": "reports:another"}),
+        ({"service_account": "reports:nightly"}, {"service_account": None, "jwks": [KEY.public_document]}),
+        ({"jwks_uri": "{url}"}, {"jwks_uri": "{url}?of=another"}),
+        ({"jwks": [RSA_KEY.public_document]}, {"jwks": None, "jwks_uri": "{url}"}),
+    ],
+    ids=["another account", "keys for an account", "another address", "an address for keys"],
+)
+async def test_whoever_could_sign_for_a_client_loses_its_tokens_when_somebody_else_can(
+    in_cluster: AuthSettings, key_server: KeyServer, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    key_server.token = ""
+    before, after = (
+        {
+            name: value.replace("{url}", key_server.url) if isinstance(value, str) else value
+            for name, value in it.items()
+        }
+        for it in (before, after)
+    )
+    async with running(create_app(in_cluster)) as client:
+        await register(client, **PROVES_BY_KEY, scopes=["clients:admin"], **before)
+        root = bearer((await sign_in(client, "root")).json())
+        document = projected() if "service_account" in before else claims()
+        token = bearer((await ask(client, sign(document, RSA_KEY))).json())
+        for changes, status in (({"name": "Another name"}, 200), (after, 401)):
+            changed = await client.patch("/clients/nightly", json=changes, headers=root)
+            assert changed.status_code == 200, changed.text
+            assert (await client.get("/clients", headers=token)).status_code == status

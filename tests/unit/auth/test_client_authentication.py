@@ -1,6 +1,9 @@
 """Clients that prove who they are, each in the way that it is registered for."""
 
 import asyncio
+import logging
+from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -10,24 +13,31 @@ from auth_service.client_assertions import ClientAssertions
 from auth_service.client_authentication import ClientAuthenticator, Credentials, read_credentials
 from auth_service.client_keys import open_remote_keys
 from auth_service.client_registry import ClientRegistry
+from auth_service.client_rows import add_secret
 from auth_service.client_sessions import ClientSessions
 from auth_service.clients import Client, NewClient
 from auth_service.errors import InvalidClient, UnauthorizedClient
+from auth_service.main import create_app
 from auth_service.settings import AuthSettings
-from auth_service.tables import SessionRow
+from auth_service.tables import ClientRow, SessionRow
 from servicekit.auth import SCOPES
 from servicekit.database import open_database
+from servicekit.logs import AUDIT
 from sqlalchemy import func, select
 
+from tests.asgi import running
+from tests.eventually import eventually
 from tests.unit.auth.fake_users import PASSWORD, FakeUsers
 from tests.unit.auth.requests import (
     ask_as_client,
     assert_oauth_error,
     basic,
     bearer,
+    let_pass,
     register,
     revoke,
     sign_in,
+    somebody_waits,
     stored,
     verified,
 )
@@ -79,8 +89,9 @@ async def test_a_secret_may_need_encoding() -> None:
 
 @pytest.mark.parametrize("secret", ["wrong", "é", "x" * 8000])
 async def test_a_wrong_secret_is_401_before_anything_else_is_looked_at(
-    client: httpx.AsyncClient, users: FakeUsers, secret: str
+    client: httpx.AsyncClient, users: FakeUsers, caplog: pytest.LogCaptureFixture, secret: str
 ) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
     await register(client, grant_types=["password", "client_credentials"], first_party=True)
     users.asked.clear()
     form = {"grant_type": "password", "username": "ada", "password": PASSWORD}
@@ -88,6 +99,7 @@ async def test_a_wrong_secret_is_401_before_anything_else_is_looked_at(
         response = await client.post("/token", data=body, headers=basic(f"nightly:{quote_plus(secret)}"))
         assert_oauth_error(response, 401, "invalid_client")
     assert not users.asked
+    assert len([line for line in caplog.messages if "event='client_refused' audit=True" in line]) == 4
 
 
 @pytest.mark.parametrize("client_id", ["\x00", "Nightly", "é", "x" * 5000])
@@ -117,6 +129,30 @@ async def test_a_credential_has_one_session_however_often_it_is_used(
     async with stored(settings) as transaction:
         query = select(func.count()).select_from(SessionRow).where(SessionRow.subject == "nightly")
         assert await transaction.scalar(query) == 1
+
+
+async def test_a_credential_gets_another_session_before_a_token_would_outlive_it(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    secret = (await register(client))["secret"]
+    sessions = []
+    for passed in (timedelta(0), timedelta(hours=23, minutes=59), timedelta(minutes=2), timedelta(0)):
+        await let_pass(settings, passed, of="sessions")
+        token = (await ask_as_client(client, f"nightly:{secret}")).json()["access_token"]
+        sessions.append((await verified(client, token)).session_id)
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3]
+
+
+async def test_tokens_that_live_longer_than_a_session_knows_get_another(settings: AuthSettings) -> None:
+    """It is by the sessions that one knows for how long an end has to be told, and a key has to be kept."""
+    sessions: list[str | None] = []
+    for seconds in (900, 3600, 900):
+        async with running(create_app(settings.model_copy(update={"access_token_seconds": seconds}))) as client:
+            if not sessions:
+                secret = (await register(client))["secret"]
+            token = (await ask_as_client(client, f"nightly:{secret}")).json()["access_token"]
+            sessions.append((await verified(client, token)).session_id)
+    assert sessions[0] != sessions[1] == sessions[2]
 
 
 async def test_a_client_may_revoke_its_tokens_and_get_new_ones(client: httpx.AsyncClient) -> None:
@@ -154,13 +190,14 @@ async def test_only_a_client_that_proves_itself_may_ask(client: httpx.AsyncClien
         assert (response.status_code, response.json()["error"]) == (401, error)
 
 
-@pytest.mark.parametrize("what", ["secret", "client", "scope"])
+@pytest.mark.parametrize("what", ["secret", "client", "scope", "grant"])
 async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(settings: AuthSettings, what: str) -> None:
     async with open_database(settings.database_url) as database, open_remote_keys() as keys:
         await database.migrate("auth_service")
         assertions = ClientAssertions(database, audiences=frozenset(), keys=keys, cluster=None, cluster_keys=keys)
         registry, clients = ClientRegistry(database), ClientAuthenticator(database, assertions)
         fields: Any = {"id": "nightly", "name": "x", "scopes": {"users:read", "users:write"}}
+        fields["grant_types"] = {"client_credentials", "refresh_token"}
         row, secret = await registry.register(NewClient(**fields), scopes=EVERYTHING)
         assert secret is not None
         client = await clients.authenticate(Credentials("nightly", "client_secret_basic", secret))
@@ -171,13 +208,45 @@ async def test_what_is_taken_away_while_a_token_is_made_ends_its_session(setting
         elif what == "secret":
             await registry.end_secret("nightly", row.secrets[0].id, scopes=EVERYTHING)
         else:
-            await registry.change("nightly", {"scopes": {"users:read"}}, scopes=EVERYTHING)
+            less: Any = {"scopes": {"users:read"}} if what == "scope" else {"grant_types": {"client_credentials"}}
+            await registry.change("nightly", less, scopes=EVERYTHING)
         # As if it had started just then, and was not seen.
         session_id = await ClientSessions(database, access_token_seconds=900).current(client)
         with pytest.raises(InvalidClient):
             await clients.confirm(client, session_id)
         async with database.begin() as transaction:
             assert (await transaction.get_one(SessionRow, session_id)).ended_at is not None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_token_waits_for_a_change_of_its_client_that_is_under_way(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    secret = (await register(client))["secret"]
+    assert (await ask_as_client(client, f"nightly:{secret}")).status_code == 200
+    async with stored(settings) as transaction:
+        row = await transaction.get_one(ClientRow, "nightly", with_for_update=True)
+        row.scope = "inference:predict"
+        await transaction.flush()
+        asking = asyncio.create_task(ask_as_client(client, f"nightly:{secret}"))
+        await eventually(partial(somebody_waits, settings))
+    assert_oauth_error(await asking, 401, "invalid_client")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_third_secret_does_not_slip_in_beside_a_second(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    await register(client)
+    root = bearer((await sign_in(client, "root")).json())
+    async with stored(settings) as transaction:
+        add_secret(await transaction.get_one(ClientRow, "nightly", with_for_update=True))
+        await transaction.flush()
+        adding = asyncio.create_task(client.post("/clients/nightly/secrets", headers=root))
+        await eventually(partial(somebody_waits, settings))
+    assert (await adding).status_code == 409
 
 
 async def test_who_has_proven_nothing_gets_no_session_and_nobody_elses(

@@ -1,6 +1,8 @@
 """Registering clients: who may, what is refused, and what a change takes away."""
 
+import logging
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +12,7 @@ import pytest_asyncio
 from auth_service.main import create_app
 from auth_service.tables import ClientRow
 from servicekit.auth import SCOPES
+from servicekit.logs import AUDIT
 from sqlalchemy import select
 
 from tests.asgi import running
@@ -60,7 +63,10 @@ def assert_problem(response: httpx.Response, status: int, slug: str | None = Non
 
 async def test_a_registered_client_gets_its_secret_once_and_tokens_for_it(client: httpx.AsyncClient) -> None:
     client_id = new_id()
-    registered = await register(client, client_id)
+    body = {"id": client_id, "name": "Nightly report", "scopes": ["users:read"]}
+    response = await client.post("/clients", json=body, headers=await root(client))
+    assert response.headers["cache-control"] == "no-store"
+    registered = response.json()
     secret = registered.pop("secret")
     assert len(secret) == 43
     read = await client.get(f"/clients/{client_id}", headers=await root(client))
@@ -168,16 +174,17 @@ async def test_a_large_body_is_413(client: httpx.AsyncClient) -> None:
 
 
 async def test_nobody_reaches_further_by_a_client_than_by_themselves(client: httpx.AsyncClient) -> None:
-    mighty = (await register(client, new_id(), scopes=["users:write"]))["id"]
+    mighty = await register(client, new_id(), scopes=["users:write"])
     weak = (await register(client, new_id(), scopes=["users:read"]))["id"]
     headers = await root(client, scope="clients:admin users:read")
     body = {"id": new_id(), "name": "x", "scopes": ["users:read", "users:write"]}
     for response in (
         await client.post("/clients", json=body, headers=headers),
         await client.patch(f"/clients/{weak}", json={"scopes": ["users:write"]}, headers=headers),
-        await client.patch(f"/clients/{mighty}", json={"name": "y"}, headers=headers),
-        await client.post(f"/clients/{mighty}/secrets", headers=headers),
-        await client.delete(f"/clients/{mighty}", headers=headers),
+        await client.patch(f"/clients/{mighty['id']}", json={"name": "y"}, headers=headers),
+        await client.post(f"/clients/{mighty['id']}/secrets", headers=headers),
+        await client.delete(f"/clients/{mighty['id']}/secrets/{mighty['secrets'][0]['id']}", headers=headers),
+        await client.delete(f"/clients/{mighty['id']}", headers=headers),
     ):
         assert_problem(response, 403, "scope-exceeded")
     assert (await client.patch(f"/clients/{weak}", json={"name": "y"}, headers=headers)).json()["name"] == "y"
@@ -193,6 +200,8 @@ async def test_two_secrets_work_at_once_and_a_third_has_to_wait(client: httpx.As
     second = await ask_as_client(client, f"{registered['id']}:{response.json()['secret']}")
     assert (first.status_code, second.status_code) == (200, 200)
     old, new = (await client.get(path, headers=headers)).json()["secrets"]
+    lasts = datetime.fromisoformat(old["expires_at"]) - datetime.fromisoformat(new["created_at"])
+    assert abs(lasts - timedelta(days=1)) < timedelta(seconds=5)
     assert (old["id"], new["expires_at"]) == (registered["secrets"][0]["id"], None)
     assert old["expires_at"] is not None
     assert_problem(await client.post(f"{path}/secrets", headers=headers), 409, "too-many-secrets")
@@ -205,12 +214,34 @@ async def test_two_secrets_work_at_once_and_a_third_has_to_wait(client: httpx.As
 async def test_an_old_secret_may_end_at_once_and_its_time_is_kept(client: httpx.AsyncClient) -> None:
     registered, headers = await register(client, new_id()), await root(client)
     path = f"/clients/{registered['id']}/secrets"
-    for no_time in (-1, 0.5, True, "0"):
+    for no_time in (-1, 0.5, True, "0", 90 * 24 * 3600 + 1):
         assert_problem(await client.post(path, json={"old_expires_in_seconds": no_time}, headers=headers), 422)
     new = (await client.post(path, json={"old_expires_in_seconds": 0.0}, headers=headers)).json()
     old = await ask_as_client(client, f"{registered['id']}:{registered['secret']}")
     assert_oauth_error(old, 401, "invalid_client")
     assert (await ask_as_client(client, f"{registered['id']}:{new['secret']}")).status_code == 200
+    shown = (await client.get(f"/clients/{registered['id']}", headers=headers)).json()["secrets"]
+    assert [secret["id"] for secret in shown] == [new["id"]]
+    third = await client.post(path, headers=headers)
+    assert third.status_code == 201, "a secret that works no more takes no place"
+
+
+async def test_the_end_of_a_secret_may_come_sooner_and_never_later(client: httpx.AsyncClient) -> None:
+    registered, headers = await register(client, new_id()), await root(client)
+    client_path = f"/clients/{registered['id']}"
+    ends = []
+    for seconds in (3600, 7200, 0):
+        new = (
+            await client.post(f"{client_path}/secrets", json={"old_expires_in_seconds": seconds}, headers=headers)
+        ).json()
+        if seconds:  # the new one is given up, so that the old one is there alone
+            assert (await client.delete(f"{client_path}/secrets/{new['id']}", headers=headers)).status_code == 204
+            (old,) = (await client.get(client_path, headers=headers)).json()["secrets"]
+            ends.append((old["id"], old["expires_at"]))
+    assert ends[0] == ends[1]
+    assert ends[0][0] == registered["secrets"][0]["id"]
+    old_one = await ask_as_client(client, f"{registered['id']}:{registered['secret']}")
+    assert_oauth_error(old_one, 401, "invalid_client")
 
 
 async def test_an_ended_secret_takes_its_tokens_along_and_no_others(client: httpx.AsyncClient) -> None:
@@ -248,13 +279,17 @@ async def test_a_deleted_client_takes_the_sessions_of_its_users_along(client: ht
     ],
 )
 async def test_a_change_ends_sessions_where_it_takes_something_away(
-    client: httpx.AsyncClient, changes: dict[str, Any], is_ended: bool
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], is_ended: bool
 ) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
     page = (await register(client, new_id(), scopes=["profile", "users:read"], **PAGE))["id"]
     tokens = (await sign_in(client, client_id=page)).json()
     response = await client.patch(f"/clients/{page}", json=changes, headers=await root(client))
     assert response.status_code == 200, response.text
     assert response.json() | changes == response.json()
+    logged = [line for line in caplog.messages if line.startswith("event='client_changed' audit=True")]
+    assert len(logged) == 1
+    assert f"client_id='{page}'" in logged[0]
     status = 401 if is_ended else 200
     assert (await client.get("/sessions", headers=bearer(tokens))).status_code == status
 

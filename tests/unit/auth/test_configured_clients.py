@@ -1,21 +1,34 @@
 """Clients of the settings: there from the start, gone with their line."""
 
+import asyncio
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from auth_service.client_rows import write
 from auth_service.clients import ConfiguredClient
 from auth_service.configured_clients import adopt_configured_clients
 from auth_service.main import create_app
 from auth_service.settings import AuthSettings
-from servicekit.database import open_database
+from auth_service.tables import ClientRow
+from servicekit.database import open_database, utc_now
 from servicekit.settings import load_settings
 
 from tests.asgi import running
-from tests.unit.auth.requests import ask_as_client, assert_oauth_error, bearer, register, sign_in
+from tests.eventually import eventually
+from tests.unit.auth.requests import (
+    ask_as_client,
+    assert_oauth_error,
+    bearer,
+    register,
+    sign_in,
+    somebody_waits,
+    stored,
+)
 
 SECRET, NEXT_SECRET = "a" * 64, "b" * 64
 
@@ -60,6 +73,7 @@ ROBOT = {"id": "robot", "name": "Robot", "scopes": ["users:read"], "secret_sha25
         (json.dumps([ROBOT, ROBOT]), "AUTH_CLIENTS: .*each id once"),
         (json.dumps([POD, POD | {"id": "other"}]), "AUTH_CLIENTS: .*each ServiceAccount once"),
         (json.dumps([ROBOT | {"secret_sha256": []}]), "AUTH_CLIENTS.0: .*secret_sha256"),
+        (json.dumps([POD | {"secret_sha256": [sha256("x")]}]), "AUTH_CLIENTS.0: .*secret_sha256"),
         (json.dumps([ROBOT | {"secret_sha256": ["plain"]}]), "AUTH_CLIENTS.0.secret_sha256.0"),
         (json.dumps([ROBOT, ROBOT | {"id": "pinhole-web"}]), "AUTH_CLIENTS.1: .*own"),
         (json.dumps([ROBOT | {"secret_sha256": [sha256(text) for text in "xyz"]}]), "AUTH_CLIENTS.0.secret_sha256"),
@@ -105,6 +119,18 @@ async def test_secrets_are_rotated_in_the_settings_without_a_gap(settings: AuthS
         assert await works(client, NEXT_SECRET)
 
 
+async def test_a_secret_that_ran_out_by_and_by_stays_where_the_settings_have_it(settings: AuthSettings) -> None:
+    async with running(create_app(settings)) as client:
+        secret = (await register(client, "robot"))["secret"]
+        root = bearer((await sign_in(client, "root")).json())
+        assert (await client.post("/clients/robot/secrets", headers=root)).status_code == 201
+    async with running(create_app(with_clients(settings, configured(secret)))) as client:
+        assert (await ask_as_client(client, f"robot:{secret}")).status_code == 200
+        root = bearer((await sign_in(client, "root")).json())
+        (kept,) = (await client.get("/clients/robot", headers=root)).json()["secrets"]
+        assert kept["expires_at"] is None
+
+
 async def test_a_client_that_is_no_longer_configured_is_gone_and_registered_ones_stay(settings: AuthSettings) -> None:
     async with running(create_app(with_clients(settings, configured(SECRET)))) as client:
         token = (await ask_as_client(client, f"robot:{SECRET}")).json()
@@ -113,6 +139,23 @@ async def test_a_client_that_is_no_longer_configured_is_gone_and_registered_ones
         assert_oauth_error(await ask_as_client(client, f"robot:{SECRET}"), 401, "invalid_client")
         assert (await client.get("/clients", headers=bearer(token))).status_code == 401
         assert (await ask_as_client(client, f"nightly:{secret}")).status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_replicas_that_start_together_take_turns(settings: AuthSettings) -> None:
+    """SQLite lets one writer in at a time."""
+    robot = configured(SECRET)
+    async with open_database(settings.database_url) as database:
+        async with stored(settings) as first:
+            row = ClientRow(id=robot.id, created_at=utc_now(), is_configured=True, secrets=[])
+            write(row, robot)
+            first.add(row)
+            await first.flush()
+            second = asyncio.create_task(adopt_configured_clients(database, [robot]))
+            await eventually(partial(somebody_waits, settings))
+        await second
+    async with stored(settings) as transaction:
+        assert len((await transaction.get_one(ClientRow, robot.id)).secrets) == 1
 
 
 async def test_a_configured_client_takes_the_place_of_a_registered_one(settings: AuthSettings) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -9,9 +10,10 @@ from functools import partial
 
 import httpx
 import pytest
-from auth_service.errors import SigningKeyNotFound, SigningKeyUnreadable
+from auth_service.access_tokens import SERVICE_TOKEN_SECONDS
+from auth_service.errors import SigningKeyNotFound, SigningKeyReplaced, SigningKeyUnreadable
 from auth_service.key_following import follow_keys
-from auth_service.key_rotation import SigningKeys
+from auth_service.key_rotation import SigningKeys, signing_keys_of
 from auth_service.key_sealing import KeySealing
 from auth_service.main import create_app
 from auth_service.metrics import AuthMetrics
@@ -20,10 +22,11 @@ from auth_service.settings import AuthSettings
 from auth_service.signing_keys import KeyRing, states
 from auth_service.tables import SigningKeyRow
 from cryptography.fernet import Fernet
+from prometheus_client import CollectorRegistry
 from servicekit.database import Database, open_database, utc_now
 from servicekit.health import Readiness
 from servicekit.jwks import open_jwks
-from servicekit.logs import configure_logs
+from servicekit.logs import AUDIT, configure_logs
 from servicekit.revocations import open_revocations
 from servicekit.token_form import Algorithm, InvalidToken
 from servicekit.tokens import TokenVerifier
@@ -103,11 +106,51 @@ async def test_a_key_is_published_activated_retired_and_removed(database: Databa
     await keys.activate(new)
     await keys.activate(new)
     assert await states_in(database) == {old: "retiring", new: "active"}
-    await keys.remove_over()
-    assert await states_in(database) == {old: "retiring", new: "active"}
-    await let_pass(database, OVERLAP)
+    for passed in (timedelta(0), OVERLAP - timedelta(seconds=30)):
+        await let_pass(database, passed)
+        await keys.remove_over()
+        assert await states_in(database) == {old: "retiring", new: "active"}
+    await let_pass(database, timedelta(seconds=30))
     await keys.remove_over()
     assert await states_in(database) == {new: "active"}
+
+
+async def test_a_key_that_has_signed_before_signs_no_more(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (old,) = await states_in(database)
+    new = await keys.publish(active_in=timedelta(0))
+    for passed in (timedelta(0), OVERLAP):
+        await let_pass(database, passed)
+        before = await states_in(database)
+        with pytest.raises(SigningKeyReplaced):
+            await keys.activate(old)
+        assert await states_in(database) == before
+    assert before == {old: "over", new: "active"}
+
+
+async def test_keys_outlive_the_tokens_that_auth_shows_to_users_where_others_are_shorter(
+    settings: AuthSettings,
+) -> None:
+    async with open_database(settings.database_url) as database:
+        keys = signing_keys_of(database, settings.model_copy(update={"access_token_seconds": 60}))
+    assert keys.overlap == timedelta(seconds=SERVICE_TOKEN_SECONDS) + timedelta(minutes=1)
+
+
+async def test_it_is_known_for_a_month_that_a_key_was_revoked(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (revoked,) = await states_in(database)
+    await keys.revoke(revoked)
+    for age, is_known in ((timedelta(days=29), True), (timedelta(days=31), False)):
+        async with database.begin() as transaction:
+            await transaction.execute(
+                update(SigningKeyRow).where(SigningKeyRow.id == revoked).values(revoked_at=utc_now() - age)
+            )
+        await keys.remove_over()
+        async with database.begin() as transaction:
+            assert (await transaction.get(SigningKeyRow, revoked) is not None) == is_known
+    assert list((await states_in(database)).values()) == ["active"]
 
 
 async def test_a_shorter_life_of_tokens_removes_no_key_before_those_that_live_longer(database: Database) -> None:
@@ -163,6 +206,24 @@ async def test_a_key_that_does_not_sign_is_revoked_without_a_change_of_the_one_t
     assert await states_in(database) == {first: "active"}
 
 
+async def test_of_two_published_keys_the_one_that_is_due_first_replaces_a_revoked_one(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.ensure()
+    (first,) = await states_in(database)
+    late, soon = await keys.publish(active_in=timedelta(hours=2)), await keys.publish(active_in=timedelta(hours=1))
+    await keys.revoke(first)
+    assert await states_in(database) == {soon: "active", late: "published"}
+
+
+async def test_where_no_key_is_due_yet_one_that_is_revoked_is_replaced_all_the_same(database: Database) -> None:
+    keys = keys_in(database)
+    await keys.revoke(await keys.publish())  # made by hand, before the first start
+    (new,) = await states_in(database)
+    assert await states_in(database) == {new: "active"}
+    ring = KeyRing(await keys.load(), overlap=keys.overlap)
+    assert ring.current.key_id == new
+
+
 async def test_private_keys_are_sealed_where_there_is_a_key_for_that(database: Database) -> None:
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     await keys_in(database).ensure()  # stored before there was one
@@ -208,6 +269,31 @@ async def test_a_key_of_the_version_before_is_published_once_somebody_has_opened
     assert KeyRing(await stranger.load(), overlap=OVERLAP).public_documents == []
     (opened,) = await keys_in(database, "ES256", sealing).load()
     assert KeyRing(await stranger.load(), overlap=OVERLAP).public_documents == [opened.public_document]
+
+
+async def test_who_follows_the_keys_shows_which_one_signs_removes_those_that_are_over_and_makes_none(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
+    keys, registry = keys_in(database), CollectorRegistry()
+    await keys.ensure()
+    await let_pass(database, timedelta(days=1000))
+    shown = partial(registry.get_sample_value, "auth_signing_key_created_timestamp_seconds")
+    async with follow_keys(keys, AuthMetrics(registry), Readiness(), rotation_days=0) as ring:
+        old, first = ring.current.key_id, shown()
+        assert first == ring.created_at.timestamp()
+        new = await keys.publish(active_in=timedelta(0))
+        await let_pass(database, OVERLAP)
+
+        async def is_removed() -> bool:
+            return old not in await states_in(database)
+
+        await eventually(is_removed)
+        assert await states_in(database) == {new: "active"}
+        assert ring.current.key_id == new
+        assert shown() == ring.created_at.timestamp() != first
+    (removed,) = [line for line in caplog.messages if line.startswith("event='signing_key_removed' audit=True")]
+    assert old in removed
 
 
 async def test_a_service_that_cannot_sign_does_not_start_and_says_which_setting_is_wrong(database: Database) -> None:

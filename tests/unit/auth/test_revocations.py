@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import httpx
@@ -12,7 +13,7 @@ from auth_service.settings import AuthSettings
 from auth_service.tables import SessionRow
 from servicekit.database import new_id, open_database, utc_now
 from servicekit.revocations import RevocationPage
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, select, update
 
 from tests.asgi import running
 from tests.eventually import eventually
@@ -29,6 +30,7 @@ from tests.unit.auth.requests import (
     revoke,
     sign_in,
     signed_in,
+    somebody_waits,
     stored,
     verified,
 )
@@ -75,11 +77,6 @@ async def test_who_ends_several_sessions_locks_them_in_their_order(
     tokens = [(await sign_in(client)).json() for _ in range(3)]
     ids = [UUID((await verified(client, each["access_token"])).session_id) for each in tokens]
     async with open_database(settings.database_url) as database:
-
-        async def somebody_waits() -> bool:
-            async with database.begin() as transaction:
-                return bool(await transaction.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
-
         async with database.begin() as first:  # in the table, the first stands last now
             await first.execute(
                 update(SessionRow).where(SessionRow.id == ids[0]).values(expires_at=utc_now() + timedelta(days=1))
@@ -87,7 +84,7 @@ async def test_who_ends_several_sessions_locks_them_in_their_order(
         async with database.begin() as first:
             await first.get(SessionRow, ids[0], with_for_update=True)
             ending = asyncio.create_task(client.delete("/sessions", headers=bearer(tokens[0])))
-            await eventually(somebody_waits)
+            await eventually(partial(somebody_waits, settings))
             async with database.begin() as others:
                 for session_id in ids[1:]:
                     assert await others.get(SessionRow, session_id, with_for_update={"nowait": True})

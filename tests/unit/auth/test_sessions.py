@@ -141,6 +141,18 @@ async def test_no_refresh_token_is_stored(client: httpx.AsyncClient, settings: A
             assert not [value for value in values if isinstance(value, bytes) and secret in value]
 
 
+async def test_no_two_sessions_make_successors_in_the_same_way(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """Else who has a token that was used before could compute the one that is good now."""
+    for _ in range(2):
+        await sign_in(client)
+    async with stored(settings) as transaction:
+        secrets = (await transaction.scalars(select(SessionRow.successor_secret))).all()
+    assert [len(secret) for secret in secrets] == [32, 32]
+    assert len({*secrets, bytes(32)}) == 3
+
+
 async def test_a_deleted_account_loses_its_session(client: httpx.AsyncClient, users: FakeUsers) -> None:
     token = await signed_in(client)
     roles = users.roles.pop(ADA)
@@ -164,6 +176,32 @@ async def test_a_sign_in_purges_some_sessions_that_are_long_over(
         assert await transaction.scalar(select(func.count()).select_from(SessionRow)) == 2
         assert await transaction.scalar(select(func.count()).select_from(RefreshTokenRow)) == 2
     assert (await refresh(client, live)).status_code == 200
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_sign_in_waits_for_nobody_who_removes_what_is_over(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    """SQLite lets one writer in at a time."""
+    for _ in range(2):
+        await sign_in(client)
+        await let_pass(settings, timedelta(seconds=settings.refresh_absolute_seconds), of="sessions")
+    async with stored(settings) as transaction:
+        await transaction.scalars(select(SessionRow).limit(1).with_for_update())
+        assert (await sign_in(client)).status_code == 200
+
+
+async def test_a_session_stays_for_a_day_behind_its_last_access_token(
+    client: httpx.AsyncClient, settings: AuthSettings
+) -> None:
+    await sign_in(client)
+    await let_pass(settings, timedelta(seconds=settings.refresh_idle_seconds), of="sessions")
+    await let_pass(settings, PURGE_AFTER + settings.lifetimes.access_token - timedelta(minutes=1), of="sessions")
+    for passed, remaining in ((timedelta(0), 2), (timedelta(minutes=2), 2)):
+        await let_pass(settings, passed, of="sessions")
+        await sign_in(client)
+        async with stored(settings) as transaction:
+            assert await transaction.scalar(select(func.count()).select_from(SessionRow)) == remaining
 
 
 def sessions_in(database: Database) -> Sessions:

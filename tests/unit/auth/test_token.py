@@ -28,6 +28,7 @@ from tests.unit.auth.fake_users import ADA, PASSWORD, ROOT, Answer, FakeUsers
 from tests.unit.auth.requests import (
     assert_oauth_error,
     basic,
+    bearer,
     refresh,
     register,
     sign_in,
@@ -486,14 +487,16 @@ async def test_requests_from_one_address_are_limited_before_anything_is_read(
 async def test_what_proves_nothing_is_limited_as_requests_for_tokens_are(
     settings: AuthSettings, users: FakeUsers, path: str
 ) -> None:
-    async with running(create_app(settings.model_copy(update={"token_requests_per_minute": 4}))) as client:
+    async with running(create_app(settings.model_copy(update={"token_requests_per_minute": 5}))) as client:
         secret = (await register(client))["secret"]  # asks for a token
-        proven = basic(f"nightly:{secret}")
+        proven, ada = basic(f"nightly:{secret}"), bearer((await sign_in(client)).json())
 
         async def call(headers: Mapping[str, str]) -> httpx.Response:
             return await client.post(path, data={"token": "x"}, headers=headers)
 
         assert {(await call(proven)).status_code for _ in range(6)} == {200}
+        if path == "/oauth2/introspect":  # she may not ask, and is known all the same
+            assert {(await call(ada)).status_code for _ in range(6)} == {403}
         for headers in (basic("nightly:wrong"), basic("nobody:wrong"), {"Authorization": "Bearer x"}):
             await call(headers)
         for headers in ({}, basic("nightly:wrong"), proven):

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from servicekit.database import Database
+from sqlalchemy import text
 from users_service.access import ADMINISTRATION
 from users_service.main import create_app
 from users_service.settings import UsersSettings
@@ -69,6 +71,12 @@ async def serving(settings: UsersSettings, issuer: Issuer) -> AsyncIterator[User
     app = create_app(settings)
     async with running(app) as http:
         yield Users(app, http, issuer)
+
+
+async def somebody_waits(database: Database) -> bool:
+    """Tell whether a transaction waits for a lock; PostgreSQL alone says."""
+    async with database.begin() as session:
+        return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
 def assert_problem(response: httpx.Response, status: int, field: str | None = None) -> None:

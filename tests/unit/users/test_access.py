@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
-from servicekit.auth import Principal
+from servicekit.auth import SCOPES, Principal
 from servicekit.database import Database, open_database
 from sqlalchemy.ext.asyncio import AsyncSession
 from users_service import access, accounts, deletion
@@ -136,6 +136,13 @@ async def test_who_may_not_change_an_administrator_is_not_told_that_they_are_the
     admin = await users.create("grace", roles=["admin"])
     headers = users.issuer.bearer(scope="users:write")
     assert_problem(await users.http.request(method, f"/users/{admin['id']}", json=body, headers=headers), 403)
+
+
+async def test_who_has_every_scope_but_that_of_ones_own_account_administers(users: Users) -> None:
+    """A client has none."""
+    headers = users.issuer.bearer(subject="a client", scope=" ".join(set(SCOPES) - {"profile"}))
+    body = NEW_USER | {"roles": ["admin"]}
+    assert (await users.http.post("/users", json=body, headers=headers)).status_code == 201
 
 
 async def test_who_may_read_every_account_is_told_which_scope_a_change_needs(users: Users) -> None:

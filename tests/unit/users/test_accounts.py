@@ -2,16 +2,16 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 from servicekit.database import open_database
-from sqlalchemy import text
 from users_service import accounts
 
 from tests.eventually import eventually
-from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem
+from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem, somebody_waits
 
 SEED_CREATE = {"id": 1, "username": "john_doe", "email": "john.doe@example.com", "full_name": "John Doe"}
 SEED_REPLACE = {"username": "johndoe", "email": "johndoe@example.com", "full_name": "John Doe"}
@@ -94,6 +94,12 @@ async def test_a_name_or_address_that_differs_in_case_alone_is_taken(
     ):
         assert_problem(response, 409, field)
     assert (await users.http.get(f"/users/{other['id']}", headers=users.admin)).json() == other
+
+
+async def test_the_field_that_is_taken_is_named_whatever_its_value_says(users: Users) -> None:
+    await users.create("ada", email="username_canonical@example.com")
+    taken = {"username": "eve", "email": "username_canonical@example.com"}
+    assert_problem(await users.http.post("/users", json=taken, headers=users.admin), 409, "body.email")
 
 
 async def test_ten_creations_of_one_name_at_once_make_one_account(users: Users) -> None:
@@ -234,16 +240,11 @@ async def test_who_becomes_an_administrator_while_they_are_deleted_makes_nobody_
         return [answer.status_code for answer in answers]
 
     async with open_database(database_url) as database, open_database(database_url) as other:
-
-        async def somebody_waits() -> bool:
-            async with other.begin() as session:
-                return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
-
         async with database.begin() as session:
             account = await accounts.find(session, ada["id"])
             await accounts.keep_an_administrator(session, account)
             changing = asyncio.create_task(promote_and_demote())
-            await eventually(somebody_waits)
+            await eventually(partial(somebody_waits, other))
             await accounts.lock(session, account)
         assert await changing == [200, 200]
 

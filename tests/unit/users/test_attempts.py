@@ -334,6 +334,9 @@ async def test_beyond_the_limit_no_hash_is_computed_for_a_name_that_exists_and_f
             assert spellings[0] not in answers[-1].text
             refusals |= {answer.content for answer in answers[LIMIT:]}
         assert len(refusals) == 1
+        elsewhere = {"username": "ada", "password": PASSWORD, "address": ELSEWHERE}
+        answer = await users.http.post("/internal/credentials/verify", json=elsewhere, headers=users.auth)
+        assert answer.json()["account"] is not None
         metrics = (await users.http.get("/metrics")).text
     assert f'users_password_attempts_total{{outcome="wrong"}} {4 * LIMIT}.0' in metrics
     assert 'users_password_attempts_total{outcome="refused"} 8.0' in metrics
@@ -352,4 +355,6 @@ async def test_a_stolen_token_does_not_guess_the_password_of_its_account(
         assert [answer.status_code for answer in answers] == [403] * LIMIT + [429]
         assert_problem(answers[-1], 429)
         assert int(answers[-1].headers["retry-after"]) <= DELAYS_SECONDS[0]
-        assert await users.sign_in("ada") is not None
+        there = {"username": "ada", "password": PASSWORD, "address": "127.0.0.1"}
+        answer = await users.http.post("/internal/credentials/verify", json=there, headers=users.auth)
+        assert answer.json()["account"] is not None, "who signs in is counted apart"

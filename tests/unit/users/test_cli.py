@@ -62,6 +62,16 @@ def accounts_in(database_url: str) -> dict[str, Account]:
     return ask(database_url, read)
 
 
+def events_in(database_url: str) -> list[tuple[str, str, str | None]]:
+    """Return the events: what happened, to whom, and who did it."""
+
+    async def read(session: AsyncSession) -> list[tuple[str, str, str | None]]:
+        query = select(Event.type, Account.username, Event.actor).join(Account, Account.id == Event.account_id)
+        return [(*row,) for row in await session.execute(query.order_by(Event.sequence))]
+
+    return ask(database_url, read)
+
+
 def lines(*accounts: Any) -> str:
     return "".join(account if isinstance(account, str) else json.dumps(account) + "\n" for account in accounts)
 
@@ -168,6 +178,11 @@ def test_good_lines_are_imported_and_bad_ones_named(run: Run, database_url: str,
     assert (found["ada"].roles, found["ada"].disabled, found["ada"].password_hash) == (["admin"], True, hashed)
     assert (found["bob"].roles, found["bob"].password_hash) == (["user"], None)
     assert json.loads(run("verify-audit", "--json").stdout)["sequence"] == 3
+    assert events_in(database_url) == [
+        ("account.created", "taken", "pinhole-users"),
+        ("account.created", "ada", "pinhole-users import"),
+        ("account.created", "bob", "pinhole-users import"),
+    ]
 
 
 def test_a_dry_run_finds_the_same_and_leaves_nothing(run: Run, database_url: str) -> None:

@@ -2,19 +2,30 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import bcrypt
 import pytest
 from servicekit.database import open_database
 from sqlalchemy import select, update
+from users_service import accounts
 from users_service.dependencies import get_passwords
 from users_service.errors import Overloaded
 from users_service.passwords import Passwords, Verdict
 from users_service.tables import Account
 
+from tests.eventually import eventually
 from tests.issuer import Issuer
-from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem, serving, users_settings
+from tests.unit.users.driver import (
+    NOBODY,
+    PASSWORD,
+    Users,
+    assert_problem,
+    serving,
+    somebody_waits,
+    users_settings,
+)
 
 NEW_PASSWORD = "another good password"
 
@@ -222,6 +233,41 @@ async def test_nobodys_password_cannot_be_reset(users: Users) -> None:
     for user_id in (NOBODY, "1"):
         path = f"/users/{user_id}/password"
         assert_problem(await users.http.post(path, json={"new_password": PASSWORD}, headers=users.admin), 404)
+
+
+async def test_who_may_not_decide_over_an_administrator_resets_no_password_of_one(users: Users) -> None:
+    account, passwords = await users.create("ada", password=PASSWORD), HeldPasswords()
+    path, writer = f"/users/{account['id']}", users.issuer.bearer(scope="users:write")
+    replace_passwords(users, passwords)
+    waiting = asyncio.create_task(
+        users.http.post(f"{path}/password", json={"new_password": NEW_PASSWORD}, headers=writer)
+    )
+    async with asyncio.timeout(30):
+        await passwords.entered.wait()
+        promotion = {"roles": ["user", "admin"]}
+        assert (await users.http.patch(path, json=promotion, headers=users.admin)).is_success
+        passwords.released.set()
+        assert_problem(await waiting, 403)
+    replace_passwords(users, FullPasswords())  # no hash is computed for who is refused
+    assert_problem(await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=writer), 403)
+    events = (await users.http.get("/events", headers=users.admin)).json()
+    assert [event["type"] for event in events] == ["account.created", "account.changed"]
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+async def test_a_password_is_not_reset_of_who_is_deleted_meanwhile(users: Users, database_url: str) -> None:
+    """SQLite lets one writer in at a time."""
+    ada = await users.create("ada", password=PASSWORD)
+    async with open_database(database_url) as database, open_database(database_url) as other:
+        async with database.begin() as session:
+            await session.delete(await accounts.find(session, ada["id"]))
+            await session.flush()
+            body = {"new_password": NEW_PASSWORD}
+            resetting = asyncio.create_task(
+                users.http.post(f"/users/{ada['id']}/password", json=body, headers=users.admin)
+            )
+            await eventually(partial(somebody_waits, other))
+        assert_problem(await resetting, 404)
 
 
 async def test_a_full_hash_pool_is_503_with_a_time_to_retry(users: Users) -> None:

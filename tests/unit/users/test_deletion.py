@@ -1,16 +1,27 @@
 """Deleting, restoring and erasing accounts, and what is left of them."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from servicekit.database import open_database
 from sqlalchemy import Connection, MetaData, select
+from users_service import deletion
 from users_service.dependencies import get_passwords
 from users_service.passwords import Passwords
 from users_service.tables import AttemptCounter, IdempotencyKey
 
+from tests.eventually import eventually
 from tests.issuer import Issuer
-from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem, serving, users_settings
+from tests.unit.users.driver import (
+    NOBODY,
+    PASSWORD,
+    Users,
+    assert_problem,
+    serving,
+    somebody_waits,
+    users_settings,
+)
 
 
 def dump(connection: Connection) -> str:
@@ -57,6 +68,25 @@ async def test_restoring_several_times_at_once_is_restoring_once(users: Users) -
     assert {response.status_code for response in responses} == {200}
     events = (await users.http.get("/events", headers=users.admin)).json()
     assert [event["type"] for event in events] == ["account.created", "account.deleted", "account.restored"]
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("way", "status"), [("restore", 200), ("erase", 404)])
+async def test_who_comes_while_an_account_is_restored_finds_it_so(
+    users: Users, database_url: str, way: str, status: int
+) -> None:
+    """SQLite lets one writer in at a time."""
+    account = await users.create("ada")
+    path = f"/users/{account['id']}"
+    await users.http.delete(path, headers=users.admin)
+    async with open_database(database_url) as database, open_database(database_url) as other:
+        async with database.begin() as session:
+            await deletion.restore(session, account["id"], actor=None, only_if=lambda _deleted: None)
+            method, url = ("POST", f"{path}/restore") if way == "restore" else ("DELETE", f"{path}?erase=true")
+            coming = asyncio.create_task(users.http.request(method, url, headers=users.admin))
+            await eventually(partial(somebody_waits, other))
+        assert (await coming).status_code == status
+    assert (await users.http.get(path, headers=users.admin)).json()["username"] == "ada"
 
 
 @pytest.mark.parametrize("way", ["at once", "by themselves", "after deletion"])

@@ -1,16 +1,20 @@
 """The events: an audit trail that cannot be changed unnoticed, and a feed that leaves nothing out."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from servicekit.database import Database, open_database
+from servicekit.logs import AUDIT
 from sqlalchemy import text, update
 from users_service import events
 from users_service.events import BrokenTrail, Head
-from users_service.tables import EventHead
+from users_service.tables import Event, EventHead
 
 from tests.unit.users.driver import PASSWORD, Users, assert_problem
 
@@ -64,6 +68,27 @@ async def test_each_change_is_an_event_with_who_did_it(users: Users) -> None:
     assert [event["sequence"] for event in found] == list(range(2, 11))
     assert found[1]["details"] == {"fields": ["email", "full_name"], "roles": ["user"], "disabled": False}
     assert found[2]["details"] == {"fields": ["disabled", "roles"], "roles": ["user", "admin"], "disabled": True}
+
+
+async def test_each_change_is_in_the_audit_log_with_the_same_name(
+    users: Users, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=AUDIT)
+    await users.create("root", roles=["admin"])
+    account = await users.create("ada", password=PASSWORD)
+    path = f"/users/{account['id']}"
+    await users.http.patch(path, json={"full_name": "Ada"}, headers=users.admin)
+    change = {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}
+    await users.http.post("/users/me/password", json=change, headers=users.own(account))
+    await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=users.admin)
+    await users.http.delete(path, headers=users.own(account))
+    await users.http.post(f"{path}/restore", headers=users.admin)
+    await users.http.delete(path, params={"erase": "true"}, headers=users.admin)
+    written = [event["type"].replace(".", "_") for event in await read_events(users)]
+    logged = [line for line in caplog.messages if " audit=True " in line]
+    assert [line.split("'")[1] for line in logged] == written
+    assert all(f"account_id='{account['id']}'" in line for line in logged[1:])
+    assert "ada@example.com" not in caplog.text
 
 
 async def test_a_password_change_names_the_session_that_it_came_from(users: Users, database: Database) -> None:
@@ -149,6 +174,8 @@ async def test_an_export_holds_all_that_is_kept_of_ones_own_account(users: Users
     export = response.json()
     assert export["account"] == (await users.http.get("/users/me", headers=users.own(account))).json()
     assert export["has_password"] is True
+    without = await users.create("bob")
+    assert (await users.http.get("/users/me/export", headers=users.own(without))).json()["has_password"] is False
     assert [event["type"] for event in export["events"]] == ["account.created", "account.changed"]
     assert "argon2" not in response.text
     assert "someone" not in response.text, "who else had to do with it is their own affair"
@@ -172,11 +199,20 @@ def put_in(sequence: str) -> str:
     return f"INSERT INTO events (sequence, {columns}) SELECT {sequence}, {columns} FROM events WHERE sequence = 4"
 
 
+OF_THE_FIRST = "SELECT {} FROM events WHERE sequence = 1"
+
+
 @pytest.mark.parametrize(
     ("tampering", "message"),
     [
         ("UPDATE events SET actor = 'me' WHERE sequence = 2", "event 2 is not as it was written"),
         ("UPDATE events SET type = 'account.changed' WHERE sequence = 3", "event 3 is not as it was written"),
+        (
+            f"UPDATE events SET at = ({OF_THE_FIRST.format('at')}) WHERE sequence = 3",
+            "event 3 is not as it was written",
+        ),
+        (f"UPDATE events SET account_id = ({OF_THE_FIRST.format('account_id')}) WHERE sequence = 3", "event 3 is not"),
+        ("UPDATE events SET details = '{}' WHERE sequence = 3", "event 3 is not as it was written"),
         ("DELETE FROM events WHERE sequence = 2", "event 2 is missing"),
         ("DELETE FROM events WHERE sequence = 4", "the events from 4 to 4 are missing"),
         ("DELETE FROM events", "the events from 1 to 4 are missing"),
@@ -202,6 +238,40 @@ async def test_tampering_by_who_owns_the_database_is_found(
         await session.execute(text(tampering))
     with pytest.raises(BrokenTrail, match=message):
         await verified(database)
+
+
+async def test_what_is_hashed_of_an_event_stays_as_it_is(database: Database) -> None:
+    """Else each trail that is there would be called broken. The hashes were computed apart from the service."""
+    account_id = UUID("01920000-0000-7000-8000-000000000001")
+    hashes = [
+        bytes.fromhex("05fcaa598566e081142f6b4229381e151fb80e89d82828121785a20aa18aaaa2"),
+        bytes.fromhex("d958e89af6bc1a60cd85f0bd625b8ca7a3c0620942d54c6037ffaa35595f4411"),
+    ]
+    async with database.begin() as session:
+        session.add(
+            Event(
+                sequence=1,
+                at=datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
+                type="account.created",
+                account_id=account_id,
+                actor=None,
+                details={"roles": ["user"], "disabled": False},
+                hash=hashes[0],
+            )
+        )
+        session.add(
+            Event(
+                sequence=2,
+                at=datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC),
+                type="account.deleted",
+                account_id=account_id,
+                actor="an administrator",
+                details={},
+                hash=hashes[1],
+            )
+        )
+        await session.execute(update(EventHead).values(sequence=2, hash=hashes[1]))
+    assert await verified(database) == Head(2, hashes[1])
 
 
 async def test_an_empty_trail_is_right(database: Database) -> None:

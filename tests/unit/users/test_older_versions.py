@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from servicekit.database import Database, open_database
+from sqlalchemy import update
 from users_service import events
 from users_service.dependencies import get_passwords
 from users_service.listing import SPELLED_AT_ONCE
@@ -135,6 +136,18 @@ async def test_an_account_of_an_older_version_works_while_that_goes_on(
         assert (await users.http.patch(f"/users/{ID}", json=patch, headers=users.admin)).status_code == 200
         assert await found(users, "ADA B") == ["Ada Byron"]
         assert [head.sequence async for head in events.verify(database)] == [1]
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+async def test_who_looks_for_a_name_waits_for_nobody_who_changes_one(
+    empty_database_url: str, issuer: Issuer, database: Database
+) -> None:
+    """SQLite lets one writer in at a time."""
+    older = await migrated_past(database, PACKAGE, "0006")
+    await older.insert(Account, ROWS[Account][0])
+    async with serving(users_settings(empty_database_url, issuer), issuer) as users, database.begin() as session:
+        await session.execute(update(Account).values(disabled=True))
+        assert await found(users, "nobody") == []
 
 
 async def test_more_names_of_an_older_version_than_are_spelled_at_once_are_all_found(

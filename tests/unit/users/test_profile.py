@@ -1,14 +1,14 @@
 """A user's own account at `/users/me`."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from servicekit.database import open_database
-from sqlalchemy import text
 from users_service import accounts
 
 from tests.eventually import eventually
-from tests.unit.users.driver import Users, assert_problem
+from tests.unit.users.driver import Users, assert_problem, somebody_waits
 
 
 async def test_a_user_reads_and_changes_their_own_account(users: Users) -> None:
@@ -27,18 +27,13 @@ async def test_who_is_deleted_while_they_change_their_account_has_none(users: Us
     """SQLite lets one writer in at a time."""
     ada = await users.create("ada")
     async with open_database(database_url) as database, open_database(database_url) as other:
-
-        async def somebody_waits() -> bool:
-            async with other.begin() as session:
-                return bool(await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
-
         async with database.begin() as session:
             await session.delete(await accounts.find(session, ada["id"]))
             await session.flush()
             changing = asyncio.create_task(
                 users.http.patch("/users/me", json={"full_name": "Ada"}, headers=users.own(ada))
             )
-            await eventually(somebody_waits)
+            await eventually(partial(somebody_waits, other))
         assert_problem(await changing, 401)
 
 

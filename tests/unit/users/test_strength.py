@@ -47,16 +47,18 @@ def test_how_hard_is_a_setting() -> None:
 
 
 async def test_a_weak_password_is_422_wherever_one_is_set_and_says_why(users: Users) -> None:
-    account = await users.create("lovelace", password=PASSWORD)
-    body = {"username": "byron", "email": "byron@example.com", "password": "byron2024"}
-    change = {"current_password": PASSWORD, "new_password": "lovelace99"}
+    """Each is hard to guess for who does not know the name."""
+    assert find_weakness("zvwqklxhtm") is None
+    account = await users.create("zvwqklxhtm", password=PASSWORD)
+    body = {"username": "kxqvjzwpty", "email": "byron@example.com", "password": "kxqvjzwpty"}
+    change = {"current_password": PASSWORD, "new_password": "zvwqklxhtm"}
     path = f"/users/{account['id']}/password"
     for response, field in (
         (await users.http.post("/users", json=body, headers=users.admin), "body.password"),
         (await users.http.post("/users/me/password", json=change, headers=users.own(account)), "body.new_password"),
-        (await users.http.post(path, json={"new_password": "lovelace99"}, headers=users.admin), "body.new_password"),
+        (await users.http.post(path, json={"new_password": "zvwqklxhtm"}, headers=users.admin), "body.new_password"),
     ):
         assert_problem(response, 422, field)
         assert response.json()["type"] == "urn:pinhole:problem:weak-password"
         assert "easy to guess" in response.json()["errors"][0]["detail"]
-    assert await users.sign_in("lovelace") is not None
+    assert await users.sign_in("zvwqklxhtm") is not None

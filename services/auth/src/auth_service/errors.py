@@ -173,6 +173,15 @@ class SigningKeyNotFound(NotFound):
         super().__init__("no such signing key")
 
 
+class SigningKeyReplaced(Conflict):
+    """The signing key has signed before, and another one does since."""
+
+    title, slug = "Signing key replaced", "signing-key-replaced"
+
+    def __init__(self) -> None:
+        super().__init__("the signing key was replaced by another one: publish a new one")
+
+
 class ClientExists(Conflict):
     """There is a client of this id, or of this ServiceAccount."""
 

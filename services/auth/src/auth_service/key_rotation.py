@@ -15,7 +15,7 @@ from sqlalchemy import Row, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from auth_service.access_tokens import SERVICE_TOKEN_SECONDS
-from auth_service.errors import SigningKeyNotFound
+from auth_service.errors import SigningKeyNotFound, SigningKeyReplaced
 from auth_service.key_sealing import KeySealing, UnreadableKey
 from auth_service.sessions import longest_lifetime
 from auth_service.settings import AuthSettings
@@ -91,18 +91,22 @@ class SigningKeys:
 
         Raises:
             SigningKeyNotFound: there is none of that id.
+            SigningKeyReplaced: it has signed before, and another one does since.
         """
         async with self._locked() as transaction:
             row = await _get(transaction, key_id)
             now = utc_now()
-            if _times(row).active_from > now:
-                row.active_from = now
-                audit.info("signing_key_activated", key_id=key_id)
+            match states(await self._read_times(transaction), now, overlap=self.overlap)[key_id]:
+                case "published":
+                    row.active_from = now
+                    audit.info("signing_key_activated", key_id=key_id)
+                case "retiring" | "over":
+                    raise SigningKeyReplaced
 
     async def revoke(self, key_id: str) -> None:
         """Give a key up at once, with every token that it has signed, and erase its private half.
 
-        Where it was the one that signs, one that is published takes its place, else a new one.
+        Where it was the one that signs, or none is due yet, one that is published takes its place, else a new one.
 
         Raises:
             SigningKeyNotFound: there is none of that id.
@@ -114,7 +118,7 @@ class SigningKeys:
             before = states(keys, utc_now(), overlap=self.overlap)
             now = row.revoked_at = utc_now()
             row.private_pem = ""
-            if before[key_id] == "active":
+            if before.pop(key_id) == "active" or "active" not in before.values():
                 published = [other for other, state in before.items() if state == "published"]
                 if published:
                     (await _get(transaction, published[-1])).active_from = now

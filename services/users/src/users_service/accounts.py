@@ -147,10 +147,8 @@ async def flush(session: AsyncSession) -> None:
     try:
         await session.flush()
     except IntegrityError as error:
-        # The first line names the index or column; further ones may repeat what was sent.
-        conflict = str(error.orig).splitlines()[0]
         for field in ("username", "email"):
-            if f"{field}_canonical" in conflict:
+            if f"{field}_canonical" in str(error.orig):  # it names the index or column, and repeats no value
                 raise AccountExists(field) from None
         raise
 

@@ -165,7 +165,6 @@ async def _create_batch(session: AsyncSession, read: Sequence[_Numbered], report
     except AccountExists:
         created = [account for entry in read if (account := await _create_one(session, entry, report)) is not None]
     report.imported += len(created)
-    session.expunge_all()
     return created
 
 

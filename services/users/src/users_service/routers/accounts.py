@@ -215,7 +215,6 @@ async def delete_user(
         if not erase or WRITE_ALL not in caller.scopes:
             raise
         account = await deletion.find(session, user_id)
-        access.check_rank(caller, account)
     condition = access.ranked(caller, condition)
     if erase or isinstance(account, DeletedAccount):
         await deletion.erase(session, account, guard, actor=caller.subject, only_if=condition)
