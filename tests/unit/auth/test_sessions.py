@@ -204,6 +204,23 @@ async def test_a_session_stays_for_a_day_behind_its_last_access_token(
             assert await transaction.scalar(select(func.count()).select_from(SessionRow)) == remaining
 
 
+async def test_a_shorter_life_of_tokens_removes_no_session_before_those_that_live_longer(
+    settings: AuthSettings,
+) -> None:
+    """Else nobody would be told any more that it has ended."""
+    week = timedelta(days=7)
+    longer = settings.model_copy(update={"access_token_seconds": int(week.total_seconds())})
+    async with running(create_app(longer)) as client:
+        await sign_in(client)
+    await let_pass(settings, timedelta(seconds=settings.refresh_idle_seconds), of="sessions")
+    for passed, remaining in ((week + PURGE_AFTER - timedelta(minutes=1), 2), (timedelta(minutes=2), 2)):
+        await let_pass(settings, passed, of="sessions")
+        async with running(create_app(settings)) as client:
+            await sign_in(client)
+        async with stored(settings) as transaction:
+            assert await transaction.scalar(select(func.count()).select_from(SessionRow)) == remaining
+
+
 def sessions_in(database: Database) -> Sessions:
     return Sessions(
         database,

@@ -1,6 +1,8 @@
 """Who may reach which account, and which of its fields: every route, every kind of caller."""
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from users_service.errors import ScopeExceeded
 from users_service.routers import internal
 from users_service.tables import Account
 
-from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem
+from tests.eventually import eventually
+from tests.unit.users.driver import NOBODY, PASSWORD, Users, assert_problem, somebody_waits
 
 CALLERS = ("nobody", "expired", "unrelated scope", "other user", "owner", "reader", "writer")
 REPLACEMENT = {"username": "renamed", "email": "renamed@example.com"}
@@ -196,6 +199,35 @@ async def test_who_becomes_an_administrator_meanwhile_is_out_of_reach(
         async with session.begin():
             with pytest.raises(ScopeExceeded):
                 await make(found, session, database)
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("method", "query", "body"),
+    [
+        ("PATCH", "", {"full_name": "Changed"}),
+        ("PUT", "", REPLACEMENT),
+        ("DELETE", "", None),
+        ("DELETE", "?erase=1", None),
+    ],
+)
+async def test_who_becomes_an_administrator_while_they_are_changed_is_not(
+    users: Users, database_url: str, method: str, query: str, body: Any
+) -> None:
+    """SQLite lets one writer in at a time."""
+    await users.create("root", roles=["admin"])
+    account = await users.create("ada")
+    url, writer = f"/users/{account['id']}{query}", users.issuer.bearer(scope="users:write")
+    async with open_database(database_url) as database, open_database(database_url) as other:
+        async with database.begin() as session:
+            found = await accounts.find(session, account["id"])
+            found.roles = ["user", "admin"]
+            await session.flush()
+            changing = asyncio.create_task(users.http.request(method, url, json=body, headers=writer))
+            await eventually(partial(somebody_waits, other))
+        assert_problem(await changing, 403)
+    after = (await users.http.get(f"/users/{account['id']}", headers=users.admin)).json()
+    assert (after["username"], after["full_name"], after["roles"]) == ("ada", None, ["user", "admin"])
 
 
 async def test_no_route_is_missing_from_the_table(users: Users) -> None:

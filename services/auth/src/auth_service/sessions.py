@@ -93,7 +93,8 @@ class Sessions:
         async with self._database.begin() as transaction:
             if events_seen is not None and await was_ended(transaction, subject, events_seen=events_seen):
                 raise InvalidGrant("the account was changed in this moment")
-            await _purge(transaction, before=now - PURGE_AFTER - self._lifetimes.access_token)
+            lived = await longest_lifetime(transaction, at_least_seconds=self._lifetimes.access_token_seconds)
+            await _purge(transaction, before=now - PURGE_AFTER - lived)
             transaction.add(
                 SessionRow(
                     id=session.id,
