@@ -17,7 +17,7 @@ from servicekit.logs import without_secrets
 
 from tests.http_server import QuietHandler, serving
 from tests.unit.inference.file_server import serve_files
-from tests.unit.inference.weight_files import Payload
+from tests.unit.inference.weight_files import Payload, packed, repeated
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -181,6 +181,16 @@ def test_a_payload_does_not_run(tmp_path: Path, save: str) -> None:
         read_tensors(path)
     assert not ran.exists()
     assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lying", [packed, repeated])
+def test_an_archive_that_unfolds_to_more_than_it_is_is_refused_before_torch_makes_room(
+    tmp_path: Path, lying: Callable[[Path, Path, str], Path]
+) -> None:
+    torch.save({"weight": torch.ones(10_000)}, tmp_path / "good.pt")
+    bad = lying(tmp_path / "good.pt", tmp_path / "bad.pt", "data/0")
+    with pytest.raises(ModelUnavailable, match=r"bad\.pt is packed: torch writes its files as they are"):
+        read_tensors(bad)
 
 
 def test_a_list_is_no_state_dict(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files of weights that the tests make: small networks, and files that carry code."""
 
+import copy
 import json
 import zipfile
 from collections.abc import Callable
@@ -49,6 +50,30 @@ def rewritten(source: Path, target: Path, record: str, change: Callable[[bytes],
         for info in old.infolist():
             data = old.read(info)
             new.writestr(info.filename, change(data) if info.filename.endswith(record) else data)
+    return target
+
+
+def packed(source: Path, target: Path, record: str) -> Path:
+    """Copy an archive with a record made of 64 MB of zeros, in 64 kB."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            if info.filename.endswith(record):
+                new.writestr(info.filename, bytes(64 << 20), zipfile.ZIP_DEFLATED)
+            else:
+                new.writestr(info.filename, old.read(info))
+    return target
+
+
+def repeated(source: Path, target: Path, record: str) -> Path:
+    """Copy an archive with a record listed a thousand times over, by other names."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+        [kept] = [info for info in new.filelist if info.filename.endswith(record)]
+        for number in range(1000):
+            again = copy.copy(kept)
+            again.filename = f"{kept.filename}{number}"
+            new.filelist.append(again)
     return target
 
 

@@ -1,10 +1,13 @@
 """Files of weights: fetched once, checked by their digest, and read without running what is in them."""
 
 import hashlib
+import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import IO
 
 import httpx
 import torch
@@ -21,6 +24,9 @@ _TIMEOUT = httpx.Timeout(30.0)
 _CHUNK_BYTES = 1 << 20
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """Of a bearer, as RFC 6750 section 2.1 has it."""
+
+_PACKED_BYTES = 1 << 20
+"""What an archive may unfold to beyond its size: a TorchScript program, refused in words of its own, packs its code."""
 
 
 def fetch(url: str, path: Path, *, sha256: str, token_file: Path | None = None, ending: Ending | None = None) -> str:
@@ -99,6 +105,8 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        with path.open("rb") as file:
+            refuse_packed(file, path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror or first_line(error)}") from None
@@ -106,7 +114,16 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
         # torch's own message says how to switch the check off.
         advice = "save the model's state_dict()"
         raise ModelUnavailable(f"{path} is not a state dict: it holds more than tensors; {advice}") from None
-    except (SafetensorError, EOFError, RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except (
+        zipfile.BadZipFile,
+        SafetensorError,
+        EOFError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    ) as error:
         if "TorchScript" in str(error):  # and its message, too
             advice = "save the model's state_dict(), or the program of torch.export"
             raise ModelUnavailable(f"{path} is a TorchScript program; {advice}") from None
@@ -114,6 +131,20 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelUnavailable(f"{path} is not a state dict: expected tensors by name")
     return state
+
+
+def refuse_packed(file: IO[bytes], path: Path) -> None:
+    """Check that the records of an archive are no longer together than the file is: torch makes room for what they say.
+
+    Raises:
+        ModelUnavailable: a record is compressed, or there by several names.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if not zipfile.is_zipfile(file):
+        return  # what else it is torch finds out
+    with zipfile.ZipFile(file) as archive:
+        if sum(record.file_size for record in archive.infolist()) > size + _PACKED_BYTES:
+            raise ModelUnavailable(f"{path} is packed: torch writes its files as they are")
 
 
 def first_line(error: Exception) -> str:

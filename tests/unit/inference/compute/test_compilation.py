@@ -250,6 +250,16 @@ def test_the_compiler_ends_with_a_service_that_is_killed(tmp_path: Path, compile
     assert not left.exists()
 
 
+@pytest.mark.timeout(300)
+def test_a_disk_without_room_ends_a_compilation_and_not_the_service(tmp_path: Path) -> None:
+    code = COMPILING.format(path=str(tmp_path / "modes" / "library.so"))
+    no_room = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    ended = subprocess.run([sys.executable, "-c", no_room + code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "ModelUnavailable: it cannot be compiled: [Errno 27] File too large" in ended.stderr
+    assert not list((tmp_path / "modes").iterdir())
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     gives_up_at = time.monotonic() + 120
     while not holds():

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from inference_service.model import ModelUnavailable
 from inference_service.sources.exported import read_program
 from torch import Tensor, nn
 
-from tests.unit.inference.weight_files import Payload, Strongest, exported, rewritten, rewritten_json
+from tests.unit.inference.weight_files import Payload, Strongest, exported, packed, repeated, rewritten, rewritten_json
 
 
 class Convolutional(nn.Module):
@@ -172,6 +173,18 @@ def test_sizes_may_be_products_of_what_depends_on_the_picture(tmp_path: Path) ->
     torch.export.save(program, tmp_path / "program.pt2")
     images = torch.rand(3, 3, 11, 7)
     assert torch.allclose(read_program(tmp_path / "program.pt2")(images), Attending()(images))
+
+
+@pytest.mark.parametrize(
+    ("lying", "record"),
+    [(packed, "models/model.json"), (packed, "weights/weight_0"), (repeated, "models/model.json")],
+)
+def test_an_archive_that_unfolds_to_more_than_it_is_is_refused_before_torch_makes_room(
+    tmp_path: Path, lying: Callable[[Path, Path, str], Path], record: str
+) -> None:
+    bad = lying(exported(tmp_path / "good.pt2"), tmp_path / "bad.pt2", record)
+    with pytest.raises(ModelUnavailable, match=r"bad\.pt2 is packed: torch writes its files as they are"):
+        read_program(bad)
 
 
 def test_a_guard_is_not_run(tmp_path: Path) -> None:

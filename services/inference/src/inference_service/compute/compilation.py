@@ -4,6 +4,7 @@ That bounds the time, which a thread cannot, and keeps the compiler's memory out
 of it is a library for this machine: it is kept in a folder of the service and loaded in seconds.
 """
 
+import io
 import os
 import re
 import shutil
@@ -59,7 +60,10 @@ def compile_network(
                 exported = torch.export.export(model.network, (example,), dynamic_shapes=sizes)
             # Of weights whose layout is not torch's own, which channels last is.
             settle_warning("ignore", UserWarning, "No complete tensor found in the group")
-            torch.export.save(exported, program)
+            archive = io.BytesIO()  # torch's writer ends the process where it writes to a disk that is full
+            torch.export.save(exported, archive)
+            program.write_bytes(archive.getbuffer())
+            del archive
             _run(program, library, max_batch_size, seconds, ending or Ending())
             library.replace(path)
     except (ModelUnavailable, ServiceEnds):

@@ -17,7 +17,7 @@ from torch import nn
 from torch._ops import OpOverload
 
 from inference_service.model import ModelUnavailable
-from inference_service.weights import first_line
+from inference_service.weights import first_line, refuse_packed
 
 _PROGRAM = "models/model.json"
 _SAMPLE_INPUTS = "data/sample_inputs/model.pt"
@@ -56,6 +56,7 @@ def read_program(path: Path) -> nn.Module:
     except OSError as error:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror}") from None
     try:
+        refuse_packed(io.BytesIO(archive), path)
         _refuse_code(archive, path)
         from torch.export.pt2_archive._package import load_pt2
 
