@@ -14,6 +14,7 @@ from inference_service.batch_times import OLD_SECONDS
 from inference_service.batching import Priority
 from inference_service.errors import Overloaded
 from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.registry import ModelRegistry, ModelState, ServedModel
 from inference_service.lifecycle.shadowing import Shadows
 from inference_service.metrics import InferenceMetrics
@@ -178,7 +179,7 @@ async def overloaded(batch_size: int) -> AsyncIterator[tuple[Pipeline, ServedMod
                 max_image_pixels=1000,
                 metrics=setup.metrics,
                 watch=FailureWatch(setup.metrics, window=20, share=0.1),
-                shadows=Shadows(ModelRegistry([tiny_source()], Readiness(), setup.metrics), setup.metrics),
+                shadows=Shadows(ModelRegistry([tiny_source()], Readiness(), setup.metrics, Loader(1)), setup.metrics),
             )
             yield pipeline, served
 

@@ -13,6 +13,7 @@ from inference_service.batching import DynamicBatcher
 from inference_service.errors import DeadlineExceeded, InferenceFailed, InvalidImage, ModelNotReady, Overloaded
 from inference_service.heartbeat import Heartbeat
 from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.registry import ModelRegistry, ModelState, ServedModel
 from inference_service.lifecycle.shadowing import Shadows
 from inference_service.metrics import InferenceMetrics
@@ -98,7 +99,7 @@ async def opened() -> AsyncIterator[Setup]:
                 max_image_pixels=1_000_000,
                 metrics=metrics,
                 watch=FailureWatch(metrics, window=20, share=0.1),
-                shadows=Shadows(ModelRegistry([tiny_source()], Readiness(), metrics), metrics),
+                shadows=Shadows(ModelRegistry([tiny_source()], Readiness(), metrics, Loader(1)), metrics),
             )
             yield Setup(pipeline, batcher, model_thread, registry)
 

@@ -12,7 +12,7 @@ from inference_service.model import Model
 from inference_service.patience import Patience
 
 MARGIN = 1.2
-"""By how much an answer may come later than expected."""
+"""Times how long an answer is expected to take: it may come later."""
 
 MAX_RETRY_SECONDS = 60
 
@@ -20,8 +20,8 @@ MAX_RETRY_SECONDS = 60
 class Admission:
     """Lets a request in when its answer is expected before its caller gives up.
 
-    Callers say how long they wait, as `timeout_seconds`. Who does not has `default_timeout_seconds` for the answer, and
-    is let in where it is expected as soon as others of them were still there.
+    A caller may say how long it waits, as `timeout_seconds`. One who does not gets its answer within
+    `default_timeout_seconds`, and is let in only where callers like it have waited for as long as that is to take.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Admission:
         return self._default_timeout_seconds if timeout_seconds is None else timeout_seconds
 
     def waiting(self, *, priority: Priority, timeout_seconds: float | None) -> AbstractContextManager[None]:
-        """Return what learns, as `with`, how long a caller waits who has not said it."""
+        """Return a context that learns, while a caller waits who has set no timeout, how long it does."""
         return self._patience[priority].following() if timeout_seconds is None else nullcontext()
 
     def decoded(self, seconds: float) -> None:

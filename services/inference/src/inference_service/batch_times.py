@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 from inference_service.model import Model
 
 OLD_SECONDS = 60.0
-"""How long what was measured of a model holds, where its batches would show that it has become fast again."""
+"""A model that has computed nothing for so long may have become faster: a shorter time then counts at once."""
 
 
 class MovingAverage:
@@ -44,8 +44,8 @@ class BatchTimes:
             known[rows] = MovingAverage(seconds)
         for size, average in known.items():
             if size > rows:
-                # So many could be computed in batches like this one. After one that was slow by chance nobody might be
-                # let in whose batch is of that size, and nothing would show that it has become fast again.
+                # A larger batch takes no longer than several of this size. Without this bound one that was slow by
+                # chance could keep out every request of its size, and no other batch would correct it.
                 average.value = min(average.value, known[rows].value * size / rows)
 
     def silent_seconds(self, model: Model | None = None) -> float:

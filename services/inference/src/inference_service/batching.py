@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 
 MOST_PASSED_OVER = 8
-"""So many batches may go before a request of a later priority that waits: the next begins with it."""
+"""How many batches in a row may leave out the waiting requests of the last priority: the next begins with one."""
 
 
 class Priority(IntEnum):
@@ -54,7 +54,7 @@ class Place:
         self.leave()
 
     def leave(self) -> None:
-        """Give the room back, where it was not used; more than once is as good as once."""
+        """Give the room back, where it was not used; it may be called more than once."""
         self._batcher._leave(self)
 
     async def infer(
@@ -143,8 +143,8 @@ class DynamicBatcher:
     def expected_seconds(self, model: Model, rows: int, priority: Priority) -> float:
         """Return how long rows that came now would take to their answer, by what batches have taken.
 
-        Of a model that was not asked for long only the time before them counts: it may have been slow by chance,
-        and where others are always busy only who is let in can show that it is over.
+        For a model that was idle for long only the work ahead counts: its own times may be out of date, and only a
+        request that is let in can correct them.
         """
         ahead: Counter[Model] = Counter()
         for place in self._places:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import torch
-from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from inference_service.executors import run_by_size
 from inference_service.metrics import InferenceMetrics
+from inference_service.settings import InferenceSettings
 
 REDIS_PREFIX = "pinhole:logits:"
 REDIS_TIMEOUT_SECONDS = 0.1
@@ -159,22 +159,18 @@ def _size(value: bytes) -> int:
 
 @asynccontextmanager
 async def open_cache(
-    *,
-    max_bytes: int,
-    ttl_seconds: float,
-    redis_url: SecretStr | None,
-    metrics: InferenceMetrics,
-    telemetry: Telemetry,
+    settings: InferenceSettings, metrics: InferenceMetrics, telemetry: Telemetry
 ) -> AsyncIterator[LogitsCache | None]:
-    """Yield the cache, or None where `max_bytes` is 0. With `redis_url` the bound on bytes is that of Redis."""
-    if not max_bytes:
+    """Yield the cache, or None where it is off. In Redis the bound on its bytes is that of Redis."""
+    ttl_seconds = settings.cache_ttl_seconds
+    if not settings.cache_max_bytes:
         yield None
         return
-    if redis_url is None:
-        yield LogitsCache(MemoryStore(max_bytes=max_bytes, ttl_seconds=ttl_seconds, metrics=metrics))
+    if settings.cache_redis_url is None:
+        yield LogitsCache(MemoryStore(max_bytes=settings.cache_max_bytes, ttl_seconds=ttl_seconds, metrics=metrics))
         return
     async with Redis.from_url(
-        redis_url.get_secret_value(),
+        settings.cache_redis_url.get_secret_value(),
         socket_timeout=REDIS_TIMEOUT_SECONDS,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),

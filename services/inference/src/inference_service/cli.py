@@ -1,7 +1,6 @@
 """`pinhole-models`: what is done with models at the machine, with the settings of the service."""
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,17 +15,16 @@ from servicekit.settings import load_settings
 from torch import Tensor
 
 from inference_service.compute.agreement import compare, inputs
+from inference_service.compute.mode_trial import images_per_second
 from inference_service.compute.quantization import calibrate, quantized, save_ranges
 from inference_service.cpu import available_cpus
 from inference_service.model import Model, ModelSource, ModelUnavailable
 from inference_service.settings import InferenceSettings
-from inference_service.sources.builtin import EFFICIENTNET_LITE0
 from inference_service.sources.kinds import read_sources
 from inference_service.sources.models_file import BadModelsFile
 from inference_service.weights import first_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-_RUNS = 5
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -81,7 +79,9 @@ def calibrate_model(
         "views": sum(len(logits) for logits, _ in answers),
         "agreement": round(agreement.top1, 4),
         "score_difference": round(agreement.score_difference, 4),
-        "images_per_second": {"eager": _images_per_second(loaded, size), "int8": _images_per_second(in_int8, size)},
+        "images_per_second": {
+            name: round(images_per_second(model, size), 1) for name, model in (("eager", loaded), ("int8", in_int8))
+        },
         "output": str(output),
     }
     typer.echo(json.dumps(report) if as_json else _sentences(report))
@@ -89,9 +89,7 @@ def calibrate_model(
 
 def _source(settings: InferenceSettings, name: str, version: str | None) -> ModelSource:
     try:
-        sources = (
-            read_sources(settings.models_file, settings.weights_dir) if settings.models_file else (EFFICIENTNET_LITE0,)
-        )
+        sources = read_sources(settings.models_file, settings.weights_dir)
     except BadModelsFile as error:
         raise ModelUnavailable(str(error)) from None
     versions = [source for source in sources if source.name == name]
@@ -114,18 +112,6 @@ def _batches(model: Model, size: int, files: Sequence[Path], what: str) -> Itera
             raise _failed(f"cannot read {file}: it is no picture") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # as Pillow has it
             raise _failed(f"cannot read {file}: {getattr(error, 'strerror', None) or first_line(error)}") from None
-
-
-def _images_per_second(model: Model, size: int) -> float:
-    side = model.preprocessing.input_size
-    images = torch.rand(size, 3, side, side)
-    model.forward(images)
-    seconds = []
-    for _ in range(_RUNS):
-        started = time.perf_counter()
-        model.forward(images)
-        seconds.append(time.perf_counter() - started)
-    return round(size / min(seconds), 1)
 
 
 def _sentences(report: dict[str, object]) -> str:

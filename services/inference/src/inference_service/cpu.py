@@ -25,7 +25,8 @@ def available_cpus(cgroup_root: Path = CGROUP_ROOT, own_cgroups: Path = OWN_CGRO
 def use_threads(count: int) -> None:
     """Let torch compute with `count` threads on this thread, whatever others are told.
 
-    When a thread first computes torch takes what was told last, on any thread. So that has to be over.
+    At its first use of torch a thread takes the count that was set last, on any thread. To ask for the count is such a
+    use: what is set after it stays.
     """
     torch.get_num_threads()
     torch.set_num_threads(count)

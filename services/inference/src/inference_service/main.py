@@ -33,6 +33,7 @@ from inference_service.explanations.explaining import Explainer
 from inference_service.gpu_memory import follow_gpu_memory
 from inference_service.heartbeat import Heartbeat
 from inference_service.lifecycle.failure_watch import FailureWatch
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.model_control import ModelControl
 from inference_service.lifecycle.opening import open_models
 from inference_service.lifecycle.probing import Prober
@@ -49,7 +50,6 @@ from inference_service.rates import open_rate_limiter
 from inference_service.routers import explain, models, predict
 from inference_service.routers.pages import pages_router
 from inference_service.settings import InferenceSettings
-from inference_service.sources.builtin import EFFICIENTNET_LITE0
 from inference_service.sources.kinds import read_sources
 from inference_service.sources.models_file import BadModelsFile
 from inference_service.streams import Streams, default_streams
@@ -66,8 +66,13 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     if settings is None:
         settings = settings_at_start(InferenceSettings)
     ending = Ending()
-    follow = _follower(settings, ending) if sources is None else None  # made first: it sees what changes from now on
-    chosen = _configured_sources(settings, ending) if sources is None else sources
+    read: Callable[[], Sequence[ModelSource]] = (
+        partial(read_sources, settings.models_file, settings.weights_dir, ending)
+        if sources is None
+        else lambda: sources
+    )
+    follow = _follower(settings, read)  # made before the file is read: it sees what changes from now on
+    chosen = _at_start(read)
     registry = new_registry()
     telemetry = Telemetry(settings, version=version("pinhole-inference"), registry=registry)
     readiness = Readiness(KEYS_NEED, REVOCATIONS_NEED, MODEL_NEED)
@@ -80,14 +85,23 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
         cpus = max(1, available_cpus() // settings.workers)
         decode_threads = settings.decode_threads or cpus
         compute_threads = settings.compute_threads or cpus
-        set_compute_threads = partial(use_threads, compute_threads)  # torch counts the CPUs of the host
         streams = Streams(settings.streams or default_streams(compute_threads), compute_threads)
+        modes = ModeSearch(
+            settings.mode,
+            budget_seconds=settings.mode_search_seconds,
+            folder=settings.modes_dir,
+            max_batch_size=settings.max_batch_size,
+            streams=streams.count,
+            ending=ending,
+            shares_weights=settings.workers_dir is not None,
+            comes_first=settings.mode_search_first,
+        )
         metrics.show_thread_budget(decode=decode_threads, compute=compute_threads)
         metrics.queue_capacity.set(settings.max_queue_size)
         first = chosen
         if follow:  # by the time that a worker takes the place of another, the file may have changed
             with contextlib.suppress(BadModelsFile):
-                first = await asyncio.to_thread(_current_sources, settings, chosen, ending)
+                first = await asyncio.to_thread(read)
         for folder in (settings.weights_dir, settings.modes_dir, settings.workers_dir):
             if folder:
                 await asyncio.to_thread(sweep, folder)
@@ -109,21 +123,9 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 first,
                 readiness,
                 metrics,
-                max_batch_size=settings.max_batch_size,
-                modes=ModeSearch(
-                    settings.mode,
-                    budget_seconds=settings.mode_search_seconds,
-                    folder=settings.modes_dir,
-                    max_batch_size=settings.max_batch_size,
-                    streams=streams.count,
-                    ending=ending,
-                    shares_weights=settings.workers_dir is not None,
-                    comes_first=settings.mode_search_first,
-                ),
+                Loader(settings.max_batch_size, modes, settings.workers_dir, heartbeat),
                 ending=ending,
-                prepare=set_compute_threads,
-                workers_dir=settings.workers_dir,
-                heartbeat=heartbeat,
+                prepare=partial(use_threads, compute_threads),  # torch counts the CPUs of the host
                 follow=follow,
             ) as served_models,
             DynamicBatcher(
@@ -136,13 +138,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                 metrics=metrics,
                 tracer=telemetry.tracer,
             ) as batcher,
-            open_cache(
-                max_bytes=settings.cache_max_bytes,
-                ttl_seconds=settings.cache_ttl_seconds,
-                redis_url=settings.cache_redis_url,
-                metrics=metrics,
-                telemetry=telemetry,
-            ) as cache,
+            open_cache(settings, metrics, telemetry) as cache,
             open_rate_limiter(settings, metrics, telemetry) as rates,
         ):
             admission = Admission(
@@ -190,9 +186,7 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
                     watch=watch,
                 ),
                 statistics=metrics.statistics,
-                control=ModelControl(
-                    served_models, partial(_current_sources, settings, chosen, ending), is_on=settings.model_control
-                ),
+                control=ModelControl(served_models, read, is_on=settings.model_control),
             )
             async with (
                 running(prober.run(), "prober"),
@@ -225,30 +219,23 @@ def create_app(settings: InferenceSettings | None = None, *, sources: Sequence[M
     )
 
 
-def _configured_sources(settings: InferenceSettings, ending: Ending) -> Sequence[ModelSource]:
-    if settings.models_file is None:
-        return (EFFICIENTNET_LITE0,)
+def _at_start(read: Callable[[], Sequence[ModelSource]]) -> Sequence[ModelSource]:
     try:
-        return read_sources(settings.models_file, settings.weights_dir, ending)
+        return read()
     except BadModelsFile as error:
         lines = "\n  ".join(str(error).splitlines())
         raise SystemExit(f"bad configuration\n  INFERENCE_MODELS_FILE: {lines}") from None
 
 
-def _current_sources(
-    settings: InferenceSettings, chosen: Sequence[ModelSource], ending: Ending
-) -> Sequence[ModelSource]:
-    """Return what `models.yaml` names now, or what was chosen at the start where there is no such file."""
-    return chosen if settings.models_file is None else read_sources(settings.models_file, settings.weights_dir, ending)
-
-
-def _follower(settings: InferenceSettings, ending: Ending) -> Callable[[ModelRegistry], Awaitable[None]] | None:
+def _follower(
+    settings: InferenceSettings, read: Callable[[], Sequence[ModelSource]]
+) -> Callable[[ModelRegistry], Awaitable[None]] | None:
     """Return what follows the changes of `models.yaml`, where that is asked for."""
     if settings.models_file is None or settings.models_poll_seconds is None:
         return None
     return partial(
         follow_models_file,
-        read=partial(read_sources, settings.models_file, settings.weights_dir, ending),
+        read=read,
         models_file=settings.models_file,
         poll_seconds=settings.models_poll_seconds,
         seen=digest_of(settings.models_file),

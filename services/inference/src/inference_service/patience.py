@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from inference_service.errors import DeadlineExceeded
 
 _STILL_THERE = 0.5
-"""The share of the callers who are to be there still when their answer comes: fewer must not keep the others out."""
+"""The share of the callers who are to be there still when their answer comes."""
 
 _LEAST_AT_RISK = 8.0
-"""Of fewer who have waited for so long nothing is concluded: one who closes a page says little of others."""
+"""With fewer callers who have waited for so long nothing is concluded: one who closes a page says little of others."""
 
 _HALF_LIFE_SECONDS = 30.0
-"""In which what was seen loses half of its weight: callers change, and where nobody leaves nothing new is learnt."""
+"""After so long what was seen has half of its weight: callers change."""
 
 _SHORTEST, _STEPS_PER_DOUBLING, _BUCKETS = 0.5, 4, 38
 """Times are told apart in steps of a fifth, up to six minutes. Who leaves within half a second speaks for nobody else:

@@ -120,7 +120,6 @@ class Pipeline:
         top_k: int,
         timeout_seconds: float | None,
         timings: StageTimings,
-        priority: Priority = Priority.INTERACTIVE,
     ) -> Classified:
         """Return the `top_k` classes of the encoded picture `data`, best first.
 
@@ -137,8 +136,8 @@ class Pipeline:
             DeadlineExceeded: there is no result within `timeout_seconds`, or the default where none are given.
         """
         model = served.require()
-        task = _Task(EncodedPicture(data), served, model, timings, priority, timeout_seconds)
-        waiting = self._admission.waiting(priority=priority, timeout_seconds=timeout_seconds)
+        task = _Task(EncodedPicture(data), served, model, timings, Priority.INTERACTIVE, timeout_seconds)
+        waiting = self._admission.waiting(priority=task.priority, timeout_seconds=timeout_seconds)
         with self._metrics.statistics.of(model.network).request(timings), self._counted(task), waiting:
             found = await self._logits_in_time(task)
             with timings.measure("postprocess"):

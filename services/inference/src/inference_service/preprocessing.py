@@ -20,7 +20,7 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 
-# torch resizes five times as fast as Pillow, and rounds otherwise. From how much smaller a picture becomes on
+# torch resizes five times as fast as Pillow, and rounds otherwise. Where a picture shrinks by these factors or more
 # the two are within one grey level, but for a pixel in millions (in 40 000 where JPEG has left blocks):
 _FAST_BILINEAR = 1.5
 _FAST_BICUBIC = 3.0

@@ -30,7 +30,7 @@ class _Bucket:
 class RateLimiter:
     """Lets each caller ask `per_second` times a second in the long run, and `burst` times at once.
 
-    Without `per_second` there is no limit. With `shared` that one counts, in place of this process.
+    Without `per_second` there is no limit. With `shared` all replicas count together, else each process by itself.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ async def open_rate_limiter(
 
 
 def window(per_second: float, burst: int) -> tuple[int, int]:
-    """Return how many requests in how many whole seconds are about `per_second`, and `burst` at once where that fits.
+    """Return a limit in whole numbers, as requests and seconds: about `per_second`, and `burst` of them at once.
 
-    Where a second has more requests than the burst, they may all come at once.
+    Where `per_second` is more than `burst`, all requests of a second may come at once.
     """
     seconds = math.ceil(burst / per_second)
     return max(1, math.floor(per_second * seconds)), seconds

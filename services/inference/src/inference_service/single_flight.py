@@ -24,7 +24,7 @@ class Flight(Generic[T]):
         finally:
             self._passengers -= 1
             if not self._passengers and not self._task.done():
-                self._land()  # at once: who comes now is not to join what is given up
+                self._land()  # now, not when it has ended: nobody is to join what is given up
                 self._task.cancel()
 
 

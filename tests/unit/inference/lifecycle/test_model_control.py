@@ -9,6 +9,7 @@ import grpc
 import httpx
 import pytest
 from inference_service.errors import ModelNotLoaded
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.model_control import ModelControl
 from inference_service.lifecycle.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.main import create_app
@@ -138,7 +139,7 @@ async def test_a_load_goes_on_when_its_caller_has_left() -> None:
         return tiny_model()
 
     source = tiny_source(load=load)
-    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), Loader(1))
     call = asyncio.create_task(ModelControl(models, lambda: [source], is_on=True).load("tiny"))
     assert await asyncio.to_thread(begun.wait, 30)
     call.cancel()
@@ -163,7 +164,7 @@ async def test_an_unload_waits_for_no_load_and_outlasts_those_that_were_asked_fo
         return tiny_model()
 
     source = tiny_source(load=load)
-    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    models = ModelRegistry([source], Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), Loader(1))
     control = ModelControl(models, lambda: [source], is_on=True)
     await control.load("tiny")
     running, waiting = (asyncio.create_task(control.load("tiny")) for _ in range(2))
@@ -192,7 +193,7 @@ async def test_a_load_that_fails_after_its_model_was_unloaded_is_no_failure_of_i
         raise ModelUnavailable("the weights are gone")
 
     source, readiness = tiny_source(load=load), Readiness(MODEL_NEED)
-    models = ModelRegistry([source], readiness, InferenceMetrics(CollectorRegistry()))
+    models = ModelRegistry([source], readiness, InferenceMetrics(CollectorRegistry()), Loader(1))
     loading = asyncio.create_task(models.load([source]))
     assert await asyncio.to_thread(begun.wait, 30)
     try:

@@ -8,6 +8,7 @@ from typing import cast
 
 import httpx
 from inference_service.errors import Overloaded
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.probing import Prober
 from inference_service.lifecycle.registry import ModelRegistry, ServedModel
 from inference_service.metrics import InferenceMetrics
@@ -83,7 +84,7 @@ class Busy:
 
 
 async def test_a_model_that_cannot_be_asked_for_all_the_work_is_ready_while_batches_end() -> None:
-    models = ModelRegistry([tiny_source()], Readiness(), InferenceMetrics(CollectorRegistry()))
+    models = ModelRegistry([tiny_source()], Readiness(), InferenceMetrics(CollectorRegistry()), Loader(1))
     await models.load([tiny_source()])
     busy, readiness = Busy(), Readiness()
     prober = Prober(cast("Pipeline", busy), models, readiness, interval_seconds=1, timeout_seconds=2)

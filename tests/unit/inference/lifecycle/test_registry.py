@@ -15,6 +15,7 @@ import yaml
 from inference_service.compute.mode_search import ModeSearch
 from inference_service.compute.modes import Measurement, Mode
 from inference_service.errors import UnknownModel
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.opening import open_models
 from inference_service.lifecycle.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.metrics import InferenceMetrics
@@ -56,7 +57,7 @@ class Setup:
     def __init__(self, *sources: ModelSource) -> None:
         self.collected = CollectorRegistry()
         self.readiness = Readiness(MODEL_NEED)
-        self.models = ModelRegistry(sources, self.readiness, InferenceMetrics(self.collected))
+        self.models = ModelRegistry(sources, self.readiness, InferenceMetrics(self.collected), Loader(1))
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.collected.get_sample_value(name, labels)
@@ -115,7 +116,7 @@ async def test_a_change_that_failed_and_was_taken_back_is_no_reason_any_more() -
 async def test_batches_of_each_size_are_computed_before_the_switch() -> None:
     network = Sizes()
     sources = [source(load=lambda: tiny_model(network))]
-    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), max_batch_size=4)
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), Loader(4))
     await models.load(sources)
     assert set(network.seen) == {1, 2, 4}
     assert list(models.get().require().batch_seconds) == [1, 4]
@@ -338,7 +339,7 @@ async def test_a_program_is_freed_when_a_faster_mode_takes_its_place(tmp_path: P
     path = exported(tmp_path / "program.pt2")
     modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path / "modes", max_batch_size=1)
     sources = [source(load=lambda: tiny_model(read_program(path)))]
-    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), modes=modes)
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), Loader(1, modes))
     await models.load(sources)
     network = weakref.ref(models.get().require().network)
     # On another thread, as the search is: it may have another number of threads than this one.
@@ -378,7 +379,7 @@ async def test_the_fastest_mode_of_another_version_comes_before_a_switch_but_not
 ) -> None:
     modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=1, missing=lambda *_: "not here")
     sources = [source("1"), source("2")]
-    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), modes=modes)
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), Loader(1, modes))
     await models.load(sources)
     assert [bool(served.require().measurements) for served in models] == [False, False]
     await models.load([source("1"), source("2", load=lambda: tiny_model(Sizes()), fingerprint="changed")])
@@ -404,7 +405,7 @@ async def test_a_model_changes_while_its_fastest_mode_is_searched_for_and_stays_
     gate, collected = Gate(), CollectorRegistry()
     modes = ModeSearch("auto", budget_seconds=60, folder=tmp_path, max_batch_size=1, missing=lambda *_: "not here")
     sources = [source(load=lambda: tiny_model(gate))]
-    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(collected), modes=modes)
+    models = ModelRegistry(sources, Readiness(MODEL_NEED), InferenceMetrics(collected), Loader(1, modes))
     async with running(models.search_modes(), "search-modes"), asyncio.timeout(60):
         await models.load(sources)
         assert await asyncio.to_thread(gate.entered.wait, 30)
@@ -475,6 +476,6 @@ async def test_the_follower_runs_after_the_first_load() -> None:
 
     readiness = Readiness(MODEL_NEED)
     async with open_models(
-        [source()], readiness, InferenceMetrics(CollectorRegistry()), prepare=lambda: None, follow=follow
+        [source()], readiness, InferenceMetrics(CollectorRegistry()), Loader(1), prepare=lambda: None, follow=follow
     ):
         assert await asyncio.wait_for(followed, 30) == ["ready"]

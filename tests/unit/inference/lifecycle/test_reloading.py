@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import torch
 import yaml
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.registry import MODEL_NEED, ModelRegistry, ModelState
 from inference_service.lifecycle.reloading import digest_of, follow_models_file
 from inference_service.main import create_app
@@ -193,7 +194,7 @@ async def test_what_an_administrator_unloads_stays_away_until_the_file_changes(t
     write(models_file, PROGRAM)
     seen = digest_of(models_file)
     read = partial(read_sources, models_file, tmp_path)
-    models = ModelRegistry(read(), Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()))
+    models = ModelRegistry(read(), Readiness(MODEL_NEED), InferenceMetrics(CollectorRegistry()), Loader(1))
     await models.load(read())
     await models.unload("program")
     looked = Watched.reads

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.registry import ModelRegistry, ModelState
 from inference_service.lifecycle.rollout import choose, percentile
 from inference_service.metrics import InferenceMetrics
@@ -28,7 +29,7 @@ AMONG_FEW, AMONG_MANY = (
 
 def models(weight: float) -> ModelRegistry:
     sources = [tiny_source(), tiny_source(version="2", weight=weight)]
-    registry = ModelRegistry(sources, Readiness(), InferenceMetrics(CollectorRegistry()))
+    registry = ModelRegistry(sources, Readiness(), InferenceMetrics(CollectorRegistry()), Loader(1))
     for served in registry:
         served.model, served.state = tiny_model(), ModelState.READY
     return registry

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import httpx
 import pytest
 from inference_service.errors import Overloaded
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.registry import ModelRegistry, ModelState, ServedModel
 from inference_service.lifecycle.shadowing import MOST_WAITING, Shadows
 from inference_service.metrics import InferenceMetrics
@@ -97,7 +98,7 @@ class Setup:
         self.collected = CollectorRegistry()
         metrics = InferenceMetrics(self.collected)
         sources = [tiny_source(), tiny_source(version="2", shadow=shadow), tiny_source(version="3", weight=10)]
-        self.models = ModelRegistry(sources, Readiness(), metrics)
+        self.models = ModelRegistry(sources, Readiness(), metrics, Loader(1))
         for served in self.models:
             served.model, served.state = tiny_model(labels=labels), ModelState.READY
         drawn = iter(chances)

@@ -53,7 +53,7 @@ class Learned(NamedTuple):
     """The share of the pictures within the margin."""
 
     agreement: Agreement
-    """With the margin that the other pictures tell, of which no view is of the same one."""
+    """Of the whole cascade, each picture computed with the margin that is learnt from the others alone."""
 
 
 def margins(logits: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ def margins(logits: Tensor) -> Tensor:
 def learn(exact: Tensor, fast: Tensor) -> Learned:
     """Return the margin for two ways to compute, by their logits [N, classes] of the views of several pictures.
 
-    It is some times what the margin differs by, root mean square, or more where a class was wrong at a wider one:
-    as few times as lead to answers that agree.
+    It is the least multiple in `_DEVIATIONS` of the error of the margin (root mean square) with which the answers
+    agree, and no less than the widest margin with which `fast` names a wrong class.
     """
     for deviations in _DEVIATIONS:
         margin = _margin(exact, fast, deviations)

@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,8 +42,7 @@ class CompiledNetwork(nn.Module):
         create = library.AOTInductorModelContainerCreateWithDevice
         check(create(ctypes.byref(self._container), ctypes.c_size_t(streams), b"cpu", None), "start")
         _release_pages(path)
-        self._weights = CompiledWeights(library, self._container)
-        self._mapped: Tensor | None = None
+        self.weights = CompiledWeights(library, self._container)
         self._run = library.AOTInductorModelContainerRun
         self._run.argtypes = _RUN_TYPES
         # The library stays mapped, for the loader unloads none with symbols that are unique in a process, as templates
@@ -68,19 +67,6 @@ class CompiledNetwork(nn.Module):
     def library_id(self) -> str:
         """Return what is the same for those who have loaded the same library, and for nobody else."""
         return f"{self._file.st_dev}-{self._file.st_ino}-{self._file.st_mtime_ns}"
-
-    def write_weights(self, file: BinaryIO) -> None:
-        """Write the weights for `map_weights`."""
-        self._weights.write(file)
-
-    def map_weights(self, path: Path) -> None:
-        """Compute with the weights in a file, without a copy of them.
-
-        Raises:
-            OSError: it cannot be read, or is not of this network.
-            RuntimeError: the library does not take them.
-        """
-        self._mapped = self._weights.map(path)
 
 
 def _release_pages(path: Path) -> None:

@@ -54,14 +54,16 @@ class CompiledWeights:
     def __init__(self, library: ctypes.CDLL, container: ctypes.c_void_p) -> None:
         self._library = library
         self._container = container
+        self._mapped: Tensor | None = None
+        """What the library computes with, where that is a file: it is to live for as long."""
 
     def write(self, file: BinaryIO) -> None:
         """Write them one after the other."""
         for weight in self._weights():
             file.write(weight.read().ljust(_aligned(weight.size), b"\0"))
 
-    def map(self, path: Path) -> Tensor:
-        """Compute with what was written to `path`, and with no copy of it. What is returned has to outlive the network.
+    def map(self, path: Path) -> None:
+        """Compute with what was written to `path`, and with no copy of it.
 
         Raises:
             OSError: it cannot be read, or has another size.
@@ -83,7 +85,7 @@ class CompiledWeights:
                     self._torch("delete_tensor_object", ctypes.c_void_p(entry.handle))
         self._call("SwapConstantBuffer")
         self._call("FreeInactiveConstantBuffer")
-        return mapped
+        self._mapped = mapped
 
     def _weights(self) -> Iterator[_Weight]:
         entries, number = ctypes.POINTER(_Entry)(), ctypes.c_size_t()

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,18 +25,11 @@ class OutOfTime(Exception):
     """The budget of a search is used up."""
 
 
-class InMode(Protocol):
-    """Brings the model into a mode, with the margin of a cascade. Raises `ModelUnavailable` where it cannot be had."""
-
-    def __call__(self, mode: Mode, margin: float | None = None) -> Model:
-        """Return it, or raise."""
-        ...
-
-
 class Trial:
     """Eager first, then each candidate, then the fastest of them on the pictures.
 
-    What fast modes cannot have alone, because they name other classes, cascades of them can.
+    `in_mode` returns the model in a mode, with the margin where that is a cascade, or raises `ModelUnavailable`. A
+    cascade is tried where its fast mode names other classes than eager.
     """
 
     def __init__(
@@ -45,7 +37,7 @@ class Trial:
         model: Model,
         max_batch_size: int,
         check_time: Callable[[], None],
-        in_mode: InMode,
+        in_mode: Callable[[Mode, float | None], Model],
         accept: Callable[[Model], Model],
     ) -> None:
         self._model = model
@@ -78,7 +70,8 @@ class Trial:
 
     def _time(self, mode: Mode) -> Measurement:
         try:
-            return Measurement(mode=mode, images_per_second=self._images_per_second(self._in_mode(mode)))
+            speed = images_per_second(self._in_mode(mode, None), self._batch_size, self._check_time)
+            return Measurement(mode=mode, images_per_second=speed)
         except OutOfTime:
             return Measurement(mode=mode, reason=_NO_TIME)
         except ModelUnavailable as error:
@@ -140,17 +133,18 @@ class Trial:
     def _note(self, mode: Mode, **found: object) -> None:
         self._measured[mode] = self._measured[mode].model_copy(update=found)
 
-    def _images_per_second(self, model: Model) -> float:
-        """Measure a few batches of the largest size, and take the fastest: callers' batches slow the others."""
-        side = model.preprocessing.input_size
-        images = torch.rand(self._batch_size, 3, side, side)
-        seconds = []
-        for _ in range(1 + _RUNS):
-            self._check_time()
-            started = time.perf_counter()
-            model.forward(images)
-            seconds.append(time.perf_counter() - started)
-        return self._batch_size / min(seconds[1:])
+
+def images_per_second(model: Model, batch_size: int, check_time: Callable[[], None] = lambda: None) -> float:
+    """Measure a few batches of random pictures, and take the fastest: other work slows the others."""
+    side = model.preprocessing.input_size
+    images = torch.rand(batch_size, 3, side, side)
+    seconds = []
+    for _ in range(1 + _RUNS):
+        check_time()
+        started = time.perf_counter()
+        model.forward(images)
+        seconds.append(time.perf_counter() - started)
+    return batch_size / min(seconds[1:])
 
 
 def logits_of_views(model: Model, batch_size: int, check_time: Callable[[], None] = lambda: None) -> Tensor:

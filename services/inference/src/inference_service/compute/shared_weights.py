@@ -32,7 +32,7 @@ def share_weights(model: Model, folder: Path) -> None:
     compiled = [part for part in model.network.modules() if isinstance(part, CompiledNetwork)]
     try:
         for part in compiled:
-            _map(part, folder / part.library_id, part.write_weights, part.map_weights)
+            _map(part, folder / part.library_id, part.weights.write, part.weights.map)
         if not compiled:
             network = model.network
             path = folder / f"{model.digest}-{model.dtype_name}-{model.mode}.pt"

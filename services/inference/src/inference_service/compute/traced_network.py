@@ -37,9 +37,8 @@ class TracedNetwork(nn.Module):
         self._may_decide = may_decide
         settle_warning("error", TracerWarning)  # nobody else uses torch.jit
         settle_warning("ignore", FutureWarning, "`torch.jit.trace")
-        self._compute: Callable[[Tensor], Tensor] | None = (
-            None  # no module: that would be a second one with the weights
-        )
+        # A function and no module, which would hold the weights a second time.
+        self._compute: Callable[[Tensor], Tensor] | None = None
         self.register_load_state_dict_post_hook(lambda *_: self._forget())  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The way of a picture to what speaks for its class, behind all predictions."""
+"""Explanations: which part of a picture speaks for its class. Predictions go before them."""
 
 import asyncio
 from concurrent.futures import Executor

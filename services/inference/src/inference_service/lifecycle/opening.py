@@ -2,14 +2,12 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 
 from servicekit.background import running
 from servicekit.health import Readiness
 
-from inference_service.compute.mode_search import ModeSearch
 from inference_service.ending import Ending
-from inference_service.heartbeat import Heartbeat
+from inference_service.lifecycle.loading import Loader
 from inference_service.lifecycle.registry import ModelRegistry
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import ModelSource
@@ -20,29 +18,17 @@ async def open_models(
     sources: Sequence[ModelSource],
     readiness: Readiness,
     metrics: InferenceMetrics,
+    loader: Loader,
     *,
-    max_batch_size: int = 1,
-    modes: ModeSearch | None = None,
     ending: Ending | None = None,
     prepare: Callable[[], object],
-    workers_dir: Path | None = None,
-    heartbeat: Heartbeat | None = None,
     follow: Callable[[ModelRegistry], Awaitable[None]] | None = None,
 ) -> AsyncIterator[ModelRegistry]:
     """Yield the models at once; they are loaded meanwhile, and then `follow` changes them.
 
     At the end `ending` begins, so that what loads them then is not waited for to its own end.
     """
-    models = ModelRegistry(
-        sources,
-        readiness,
-        metrics,
-        max_batch_size=max_batch_size,
-        modes=modes,
-        prepare=prepare,
-        workers_dir=workers_dir,
-        heartbeat=heartbeat,
-    )
+    models = ModelRegistry(sources, readiness, metrics, loader, prepare=prepare)
 
     async def load() -> None:
         await models.load(sources)

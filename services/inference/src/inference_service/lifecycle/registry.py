@@ -8,17 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 
 from servicekit.garbage import settle
 from servicekit.health import Readiness
 from servicekit.logs import get_logger
 from torch.fx import GraphModule
 
-from inference_service.compute.mode_search import ModeSearch
 from inference_service.errors import ModelNotReady, UnknownModel
 from inference_service.executors import open_executor
-from inference_service.heartbeat import Heartbeat
 from inference_service.lifecycle.loading import Loader
 from inference_service.metrics import InferenceMetrics
 from inference_service.model import Model, ModelSource, ModelUnavailable
@@ -85,7 +82,7 @@ class ModelRegistry:
     """Models by name and version. The first is the one that answers where a caller names none.
 
     `prepare` is called on each thread that loads: that is not the one which computes, so requests are
-    answered meanwhile. Several workers share the weights by files in `workers_dir`.
+    answered meanwhile.
     """
 
     def __init__(
@@ -93,21 +90,18 @@ class ModelRegistry:
         sources: Sequence[ModelSource],
         readiness: Readiness,
         metrics: InferenceMetrics,
+        loader: Loader,
         *,
-        max_batch_size: int = 1,
-        modes: ModeSearch | None = None,
         prepare: Callable[[], object] = lambda: None,
-        workers_dir: Path | None = None,
-        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._models = {(source.name, source.version): ServedModel(source) for source in sources}
         self._default = sources[0].name
         self._readiness = readiness
         self._metrics = metrics
-        self._loader = Loader(max_batch_size, modes, workers_dir, heartbeat)
+        self._loader = loader
         self._prepare = prepare
         self._changing = asyncio.Lock()
-        # What is gone before its turn comes is not kept for it.
+        # Weak: a version that is let go before its search begins is not kept in memory for it.
         self._loaded: asyncio.Queue[weakref.ref[ServedModel]] = asyncio.Queue()
 
     def __iter__(self) -> Iterator[ServedModel]:
@@ -198,7 +192,8 @@ class ModelRegistry:
     async def _freeing(self) -> AsyncIterator[None]:
         """Free the programs that were served before the block and are not after it.
 
-        A program refers to itself, and what is there since the last load is left out of collections.
+        A program is part of a cycle, and the garbage collector leaves out what was there at the last load: it has to
+        be told.
         """
         programs = [weakref.ref(program) for program in self._programs()]
         yield

@@ -31,7 +31,7 @@ UNKNOWN = "_OTHER"
 """The label of every method that the protocol does not have, so that callers cannot make labels."""
 
 LEAVING_SECONDS = 0.01
-"""By how much a caller may be told before the server that the time of a call is up."""
+"""The clock of a caller may end a call so long before that of the server."""
 
 MOST_DETAILS = 500
 """Characters of a message, each of which may take 12 bytes: a client cuts a call off whose status has over 8 kB."""

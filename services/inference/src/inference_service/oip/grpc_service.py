@@ -1,5 +1,7 @@
 """The methods of `inference.GRPCInferenceService`: what they answer, and who may ask."""
 
+# ruff: noqa: N802 the methods are named as in the protocol
+
 import asyncio
 import re
 import time
@@ -56,34 +58,34 @@ class InferenceService:
         self._readiness = readiness
         self._stuck = stuck
 
-    async def ServerLive(self, _request: pb.ServerLiveRequest, _context: Context) -> pb.ServerLiveResponse:  # noqa: N802
+    async def ServerLive(self, _request: pb.ServerLiveRequest, _context: Context) -> pb.ServerLiveResponse:
         """Tell whether the process runs."""
         return pb.ServerLiveResponse(live=not self._stuck())
 
-    async def ServerReady(self, _request: pb.ServerReadyRequest, _context: Context) -> pb.ServerReadyResponse:  # noqa: N802
+    async def ServerReady(self, _request: pb.ServerReadyRequest, _context: Context) -> pb.ServerReadyResponse:
         """Tell whether all models are loaded and answer."""
         return pb.ServerReadyResponse(ready=not self._readiness.missing)
 
-    async def ServerMetadata(self, _request: pb.ServerMetadataRequest, _context: Context) -> pb.ServerMetadataResponse:  # noqa: N802
+    async def ServerMetadata(self, _request: pb.ServerMetadataRequest, _context: Context) -> pb.ServerMetadataResponse:
         """Name the server and its extensions."""
         return filled(pb.ServerMetadataResponse(), server_metadata(version("pinhole-inference")))
 
-    async def ModelReady(self, request: pb.ModelReadyRequest, _context: Context) -> pb.ModelReadyResponse:  # noqa: N802
+    async def ModelReady(self, request: pb.ModelReadyRequest, _context: Context) -> pb.ModelReadyResponse:
         """Tell whether a model answers."""
         return pb.ModelReadyResponse(ready=self._served(request.name, request.version).model is not None)
 
-    async def ModelMetadata(self, request: pb.ModelMetadataRequest, _context: Context) -> pb.ModelMetadataResponse:  # noqa: N802
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, _context: Context) -> pb.ModelMetadataResponse:
         """Describe the inputs and the outputs of a model."""
         served = self._served(request.name, request.version)
         metadata = model_metadata(served, self._state["models"].versions(request.name))
         return filled(pb.ModelMetadataResponse(), metadata)
 
-    async def ModelConfig(self, request: pb.ModelConfigRequest, _context: Context) -> pb.ModelConfigResponse:  # noqa: N802
+    async def ModelConfig(self, request: pb.ModelConfigRequest, _context: Context) -> pb.ModelConfigResponse:
         """Describe how a model is served."""
         config = model_config(self._served(request.name, request.version), self._state["settings"])
         return pb.ModelConfigResponse(config=filled(pb.ModelConfig(), config))
 
-    async def ModelStatistics(  # noqa: N802
+    async def ModelStatistics(
         self, request: pb.ModelStatisticsRequest, _context: Context
     ) -> pb.ModelStatisticsResponse:
         """Say what models have done since they were loaded."""
@@ -94,7 +96,7 @@ class InferenceService:
         versions = [served] if request.version else models.versions(request.name)
         return filled(pb.ModelStatisticsResponse(), named_statistics(versions, book))
 
-    async def RepositoryIndex(  # noqa: N802
+    async def RepositoryIndex(
         self, request: pb.RepositoryIndexRequest, _context: Context
     ) -> pb.RepositoryIndexResponse:
         """List every version of every model."""
@@ -103,27 +105,25 @@ class InferenceService:
             models=[filled(pb.RepositoryIndexResponse.ModelIndex(), entry) for entry in entries]
         )
 
-    async def RepositoryModelLoad(  # noqa: N802
+    async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, _context: Context
     ) -> pb.RepositoryModelLoadResponse:
         """Load a model, or load it again."""
         await self._state["control"].load(request.model_name, request.parameters)
         return pb.RepositoryModelLoadResponse()
 
-    async def RepositoryModelUnload(  # noqa: N802
+    async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, _context: Context
     ) -> pb.RepositoryModelUnloadResponse:
         """Let go of every version of a model."""
         await self._state["control"].unload(request.model_name, request.parameters)
         return pb.RepositoryModelUnloadResponse()
 
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """Ask a model about one picture or several."""
         return await self._infer(request, self._seconds_left(context))
 
-    async def ModelStreamInfer(  # noqa: N802
-        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> None:
+    async def ModelStreamInfer(self, requests: AsyncIterator[pb.ModelInferRequest], context: Context) -> None:
         """Answer each request of a stream, in their order; as many as fill a batch are on their way at once."""
         answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(
             self._state["settings"].max_batch_size

@@ -31,34 +31,19 @@ class ControlIn(BaseModel):
     parameters: dict[str, Any] = {}
 
 
-_CONTROL_BODY: dict[str, Any] = {
-    "description": "It may be left out.",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "parameters": {
-                        "type": "object",
-                        "properties": {"unload_dependents": {"type": "boolean", "description": "No model has any."}},
-                        "additionalProperties": False,
-                    }
-                },
-            }
-        }
-    },
-}
-_INDEX_BODY: dict[str, Any] = {
-    "description": "It may be left out.",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {"ready": {"type": "boolean", "description": "Only those that answer."}},
-            }
-        }
-    },
-}
+def _optional_body(**properties: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties}
+    return {"requestBody": {"description": "It may be left out.", "content": {"application/json": {"schema": schema}}}}
+
+
+_INDEX_BODY = _optional_body(ready={"type": "boolean", "description": "Only those that answer."})
+_CONTROL_BODY = _optional_body(
+    parameters={
+        "type": "object",
+        "properties": {"unload_dependents": {"type": "boolean", "description": "No model has any."}},
+        "additionalProperties": False,
+    }
+)
 
 
 def repository_router(*, prefix: str, tags: list[Any]) -> APIRouter:
@@ -68,7 +53,7 @@ def repository_router(*, prefix: str, tags: list[Any]) -> APIRouter:
     @router.post(
         "/index",
         responses=error_responses(Unauthorized, Forbidden, BadRequest, BodyTooSlow, ContentTooLarge, UnknownEncoding),
-        openapi_extra={"requestBody": _INDEX_BODY},
+        openapi_extra=_INDEX_BODY,
     )
     async def list_repository(_caller: Caller, request: Request, models: ModelsDep) -> list[IndexEntry]:
         """List every version of every model, those that could not be loaded among them."""
@@ -93,13 +78,13 @@ def repository_router(*, prefix: str, tags: list[Any]) -> APIRouter:
         UnknownEncoding,
     )
 
-    @router.post("/models/{name}/load", responses=control_responses, openapi_extra={"requestBody": _CONTROL_BODY})
+    @router.post("/models/{name}/load", responses=control_responses, openapi_extra=_CONTROL_BODY)
     async def load_model(name: ModelName, parameters: ParametersDep, control: ControlDep) -> Response:
         """Load a model, or load it again: checked as at the start, it then takes the place of the one before."""
         await control.load(name, parameters)
         return Response()
 
-    @router.post("/models/{name}/unload", responses=control_responses, openapi_extra={"requestBody": _CONTROL_BODY})
+    @router.post("/models/{name}/unload", responses=control_responses, openapi_extra=_CONTROL_BODY)
     async def unload_model(name: ModelName, parameters: ParametersDep, control: ControlDep) -> Response:
         """Let go of every version of a model; what has begun is answered."""
         await control.unload(name, parameters)

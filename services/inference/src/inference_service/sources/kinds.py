@@ -13,19 +13,25 @@ from torch import nn
 from inference_service.ending import Ending
 from inference_service.model import GoldenPicture, Model, ModelSource, ModelUnavailable
 from inference_service.preprocessing import Preprocessing, grey_levels
-from inference_service.sources.builtin import GOLDEN, load_efficientnet_lite0
+from inference_service.sources.builtin import EFFICIENTNET_LITE0, GOLDEN, load_efficientnet_lite0
 from inference_service.sources.exported import read_program
 from inference_service.sources.models_file import TORCHVISION, ModelEntry, PreprocessingEntry, read_models_file
 from inference_service.sources.torchvision_models import build_classifier, published_weights
 from inference_service.weights import check_digest, fetch, read_tensors
 
 
-def read_sources(models_file: Path, weights_folder: Path, ending: Ending | None = None) -> tuple[ModelSource, ...]:
-    """Return what `models.yaml` names; nothing is loaded or fetched yet. What is fetched later is so until `ending`.
+def read_sources(
+    models_file: Path | None, weights_folder: Path, ending: Ending | None = None
+) -> tuple[ModelSource, ...]:
+    """Return what `models.yaml` names, or the built-in model where there is no such file.
+
+    Nothing is loaded or fetched yet. What is fetched later is given up when `ending` begins.
 
     Raises:
         BadModelsFile: the file cannot be used.
     """
+    if models_file is None:
+        return (EFFICIENTNET_LITE0,)
     folder = models_file.parent
     return tuple(
         ModelSource(
