@@ -238,7 +238,7 @@ async def test_private_keys_are_sealed_where_there_is_a_key_for_that(database: D
 
 
 async def test_a_key_that_cannot_be_opened_verifies_and_never_signs(
-    database: Database, capsys: pytest.CaptureFixture[str]
+    database: Database, restored_logging: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     replica, other = keys_in(database, "ES256", old), keys_in(database, "ES256", new, old)
