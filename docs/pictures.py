@@ -12,20 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.e2e.conftest import DATA, Pinhole, started
+from tests.e2e.visit import Scheme, Visit
 
 IMAGES = Path(__file__).with_name("images")
 OBSERVING_PORT = 5
 """The port of the page of traces and metrics, after that of the gateway."""
 
+USERNAME = "ada"
 USE_SECONDS = 60
-
-Scheme = Literal["light", "dark"]
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def photographing(browser: Browser, name: str, scheme: Scheme, height: int) -> I
 def use(pinhole: Pinhole) -> None:
     """Send pictures for a while, so that there is something to see."""
     pictures = [(DATA / name).read_bytes() for name in ("chelsea.png", "coffee.png")]
-    with pinhole.sign_up("ada") as client:
+    with pinhole.sign_up(USERNAME) as client:
         ends_at = time.monotonic() + USE_SECONDS
         for pause_seconds in itertools.cycle((0.1, 0.4, 0.2, 0.8, 0.3)):
             if (left := ends_at - time.monotonic()) < 0:
@@ -80,12 +80,11 @@ def photograph_page(browser: Browser, pinhole: Pinhole, scheme: Scheme) -> None:
     """Classify the cat, and show what speaks for it."""
     with photographing(browser, "page", scheme, height=800) as page:
         page.goto(pinhole.url)
-        page.get_by_label("Username").first.fill("ada")
-        page.get_by_label("Password").first.fill("correct horse ada")
-        page.get_by_role("button", name="Sign in").click()
+        visit = Visit(page, pinhole)
+        visit.fill_in("Sign in", Username=USERNAME, Password=f"correct horse {USERNAME}")
         expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-        page.locator("input[type=file]").set_input_files(DATA / "chelsea.png")
-        expect(page.get_by_role("list", name="Most likely").get_by_role("listitem")).to_have_count(5)
+        visit.choose("chelsea.png", (DATA / "chelsea.png").read_bytes())
+        expect(visit.names).to_have_count(5)
         heat = page.get_by_role("button", name="Show what speaks for")
         heat.click()
         expect(heat).to_have_attribute("aria-pressed", "true", timeout=60_000)

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.eventually import wait_until
 from tests.integration.identity import ADMIN_PASSWORD, serving, wait_until_ready
 from tests.postgres import Postgres
 
@@ -108,13 +109,6 @@ def product(variables: Mapping[str, str], folder: Path) -> Iterator[Product]:
         yield Product(auth, users, lambda: "".join(log.read_text() for log in logs))
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    gives_up_at = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < gives_up_at
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def variables(postgres: Postgres) -> Iterator[dict[str, str]]:
     """What the commands and the services are told of two empty databases, each of a role of its name."""
@@ -196,17 +190,20 @@ def test_accounts_and_keys_are_as_they_were(variables: Mapping[str, str], tmp_pa
         before.disable(disabled)
         by_the_kept_key = before.sign_in("ada")
         rotate("--now")
-        eventually(lambda: reads(before, newer := before.sign_in("ada")) == 200 and kid not in _header(newer))
+        wait_until(
+            lambda: reads(before, newer := before.sign_in("ada")) == 200 and kid not in _header(newer),
+            within_seconds=30,
+        )
         by_a_newer_key = before.sign_in("ada")
         rotate("--revoke", kid)
-        eventually(lambda: reads(before, by_the_kept_key) == 401)
+        wait_until(lambda: reads(before, by_the_kept_key) == 401, within_seconds=30)
     shell(commands("restore"), tmp_path, variables)
     with product(variables, tmp_path) as after:
         assert after.token("bob").status_code == 200
         assert kid in _header(after.sign_in("ada"))
         assert [reads(after, tokens) for tokens in (by_the_kept_key, by_a_newer_key)] == [200, 401]
         rotate("--revoke", kid)
-        eventually(lambda: reads(after, by_the_kept_key) == 401)
+        wait_until(lambda: reads(after, by_the_kept_key) == 401, within_seconds=30)
 
 
 def _header(tokens: Mapping[str, Any]) -> str:
@@ -231,7 +228,7 @@ def test_users_alone_takes_auth_back_with_it(variables: Mapping[str, str], tmp_p
         time.sleep(2)  # auth has read of it
     shell(restore_alone("users"), tmp_path, variables)
     with product(variables, tmp_path) as after:
-        eventually(lambda: "account_events_went_back" in after.log())
+        wait_until(lambda: "account_events_went_back" in after.log(), within_seconds=30)
         assert [after.refresh(tokens).status_code for tokens in (early, late)] == [200, 400]
 
 
@@ -244,7 +241,7 @@ def test_auth_alone_catches_up_with_users(variables: Mapping[str, str], tmp_path
         before.disable(account_id)
     shell(restore_alone("auth"), tmp_path, variables)
     with product(variables, tmp_path) as after:
-        eventually(lambda: "session_ended" in after.log())
+        wait_until(lambda: "session_ended" in after.log(), within_seconds=30)
         assert [after.refresh(tokens).status_code for tokens in (of_ada, of_bob)] == [400, 200]
 
 

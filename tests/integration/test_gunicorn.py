@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.eventually import wait_until
 from tests.exposition import Exposition
 from tests.issuer import AUDIENCE, ISSUER, Issuer, serve_issuer
 from tests.metric_registry import Service, read_metric_registry
@@ -53,13 +53,6 @@ def app(service: str) -> str:
     return f"{service}_service.main:create_app()"
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    gives_up_at = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < gives_up_at
-        time.sleep(0.05)
-
-
 def is_listening(port: int) -> bool:
     with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
         return True
@@ -90,19 +83,19 @@ def test_two_workers_serve_count_together_and_end_well(service: str, tmp_path: P
     with log.open("w") as errors, serving(app(service), variables, folder=tmp_path / "work", errors=errors) as server:
         server.wait_until_ready()
         # One that ends before its start was done would end the whole.
-        eventually(lambda: log.read_text().count("Application startup complete") == len(server.workers()) == 2)
+        wait_until(lambda: log.read_text().count("Application startup complete") == len(server.workers()) == 2)
         # Each on a connection of its own, so that both workers answer some.
         with httpx.Client(headers={"Connection": "close"}) as client:
             answers = [client.get(f"{server.url}/livez") for _ in range(REQUESTS)]
         assert not any("server" in answer.headers for answer in answers)
         assert livez_requests(server) == livez_requests(server) == REQUESTS
         # One of before counts as long as its worker has not come back from sending.
-        eventually(lambda: metric(server, "http_server_active_requests") == {"": 1})
+        wait_until(lambda: metric(server, "http_server_active_requests") == {"": 1})
         assert "pid=" not in httpx.get(f"{server.url}/metrics").text
 
         killed = server.workers()[0]
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: killed not in server.workers() and len(server.workers()) == 2)
+        wait_until(lambda: killed not in server.workers() and len(server.workers()) == 2)
         assert livez_requests(server) == REQUESTS
 
         server.process.terminate()
@@ -175,12 +168,12 @@ def test_a_worker_that_takes_long_to_start_is_waited_for(app: str, tmp_path: Pat
                 return httpx.get(f"{server.url}/docs").status_code == 200
             return False
 
-        eventually(answers)
+        wait_until(answers)
 
 
 def test_a_trailer_does_not_take_the_place_of_what_a_proxy_has_said() -> None:
     with serving("tests.integration.echoing_app:echoing()", {}) as server:
-        eventually(lambda: is_listening(server.port))
+        wait_until(lambda: is_listening(server.port))
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(
                 b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 1.1.1.1\r\n"
@@ -193,7 +186,7 @@ def test_a_trailer_does_not_take_the_place_of_what_a_proxy_has_said() -> None:
 
 def test_a_proxy_with_an_address_of_ipv4_is_trusted_where_the_socket_takes_both_kinds() -> None:
     with serving("tests.integration.echoing_app:echoing()", {"HOST": "::"}) as server:
-        eventually(lambda: is_listening(server.port))
+        wait_until(lambda: is_listening(server.port))
         for forwarded, address in (({}, "127.0.0.1"), ({"X-Forwarded-For": "1.1.1.1"}, "1.1.1.1")):
             assert httpx.post(server.url, headers=forwarded).json() == address
 
@@ -217,11 +210,11 @@ def test_the_metrics_of_two_workers_are_as_they_are_listed_for_one(
         # Of times the least: it is there when both have read, and who forked them has none.
         times = {metric.name for metric in registry.of(service, frozenset()).values() if metric.workers == "min"}
         times -= {"auth_account_events_read_timestamp_seconds"}  # there are no users here
-        eventually(lambda: all(exposition().value(name) >= started_at - 60 for name in times))
+        wait_until(lambda: all(exposition().value(name) >= started_at - 60 for name in times))
         sums = {"users": ("users_password_hash_pool_size", 6), "inference": ("inference_queue_capacity", 100)}
         if service in sums:
             name, total = sums[service]
-            eventually(lambda: exposition().value(name) == total)
+            wait_until(lambda: exposition().value(name) == total)
 
 
 def test_the_workers_of_inference_map_the_same_weights(tmp_path: Path, issuer: Issuer) -> None:
@@ -232,7 +225,7 @@ def test_the_workers_of_inference_map_the_same_weights(tmp_path: Path, issuer: I
             maps = [Path(f"/proc/{pid}/maps").read_text() for pid in server.workers()]
             return [set(re.findall(r"\d+ +(\S+pinhole-workers-\S+\.pt)$", text, re.M)) for text in maps]
 
-        eventually(lambda: len(mapped()) == 2 and all(mapped()))
+        wait_until(lambda: len(mapped()) == 2 and all(mapped()))
         first, second = mapped()
         assert first == second
 
@@ -256,7 +249,7 @@ def test_the_spans_of_all_workers_arrive_up_to_the_last(protocol: str, tmp_path:
                 httpx.get(f"{server.url}/.well-known/jwks.json")
                 return len({span.instance for span in receiver.spans()}) == 2
 
-            eventually(both_are_heard)
+            wait_until(both_are_heard)
             httpx.get(f"{server.url}/the-last")
             server.process.terminate()
             _, logged = server.process.communicate(timeout=60)
@@ -272,7 +265,7 @@ def test_the_level_of_the_logs_changes_in_all_workers(tmp_path: Path, issuer: Is
     )
     with serving(app("auth"), variables, folder=tmp_path / "work") as server:
         server.wait_until_ready()
-        eventually(lambda: len(server.workers()) == 2)
+        wait_until(lambda: len(server.workers()) == 2)
         command = [sys.executable, "-m", "servicekit.log_levels", "INFO"]
         subprocess.run(command, env={**os.environ, **variables}, check=True, timeout=60)
         process = server.process

@@ -37,6 +37,17 @@ async def verified(database: Database) -> Head:
     return heads[-1] if heads else Head(0, bytes(32))
 
 
+async def change_and_end(users: Users, account: dict[str, Any]) -> None:
+    """Change and reset the password of an account, delete it, restore it, and erase it."""
+    path = f"/users/{account['id']}"
+    change = {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}
+    await users.http.post("/users/me/password", json=change, headers=users.own(account))
+    await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=users.admin)
+    await users.http.delete(path, headers=users.own(account))
+    await users.http.post(f"{path}/restore", headers=users.admin)
+    await users.http.delete(path, params={"erase": "true"}, headers=users.admin)
+
+
 async def test_each_change_is_an_event_with_who_did_it(users: Users) -> None:
     await users.create("root", roles=["admin"])
     account = await users.create("ada", password=PASSWORD)
@@ -44,12 +55,7 @@ async def test_each_change_is_an_event_with_who_did_it(users: Users) -> None:
     await users.http.patch("/users/me", json={"email": "x@example.com", "full_name": "A"}, headers=users.own(account))
     await users.http.patch(path, json={"disabled": True, "roles": ["user", "admin"]}, headers=users.admin)
     await users.http.patch(path, json={"disabled": False}, headers=users.admin)
-    change = {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}
-    await users.http.post("/users/me/password", json=change, headers=users.own(account))
-    await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=users.admin)
-    await users.http.delete(path, headers=users.own(account))
-    await users.http.post(f"{path}/restore", headers=users.admin)
-    await users.http.delete(path, params={"erase": "true"}, headers=users.admin)
+    await change_and_end(users, account)
 
     found = (await read_events(users))[1:]
     me, admin = account["id"], "someone"
@@ -78,12 +84,7 @@ async def test_each_change_is_in_the_audit_log_with_the_same_name(
     account = await users.create("ada", password=PASSWORD)
     path = f"/users/{account['id']}"
     await users.http.patch(path, json={"full_name": "Ada"}, headers=users.admin)
-    change = {"current_password": PASSWORD, "new_password": f"{PASSWORD} again"}
-    await users.http.post("/users/me/password", json=change, headers=users.own(account))
-    await users.http.post(f"{path}/password", json={"new_password": PASSWORD}, headers=users.admin)
-    await users.http.delete(path, headers=users.own(account))
-    await users.http.post(f"{path}/restore", headers=users.admin)
-    await users.http.delete(path, params={"erase": "true"}, headers=users.admin)
+    await change_and_end(users, account)
     written = [event["type"].replace(".", "_") for event in await read_events(users)]
     logged = [line for line in caplog.messages if " audit=True " in line]
     assert [line.split("'")[1] for line in logged] == written

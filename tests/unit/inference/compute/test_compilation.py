@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from inference_service.model import Model, ModelUnavailable
 from servicekit.whole_files import sweep
 from torch import Tensor, nn
 
+from tests.eventually import wait_until
 from tests.unit.inference.memory import anonymous_kilobytes
 from tests.unit.inference.networks import tiny_model
 
@@ -240,10 +241,10 @@ def test_the_compiler_ends_with_a_service_that_is_killed(tmp_path: Path, compile
     compiler.write_text(f"{AS_EVER}echo $$ $PPID > {started}.new; mv {started}.new {started}; exec sleep 600")
     code = COMPILING.format(path=str(tmp_path / "modes" / "library.so"))
     with subprocess.Popen([sys.executable, "-c", code]) as service:
-        wait_until(started.exists)
+        wait_until(started.exists, within_seconds=120)
         service.kill()
     pids = started.read_text().split()
-    wait_until(lambda: not any(is_running(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids), within_seconds=120)
     [left] = (tmp_path / "modes").iterdir()
     os.utime(left, (0, 0))
     sweep(tmp_path / "modes")
@@ -258,13 +259,6 @@ def test_a_disk_without_room_ends_a_compilation_and_not_the_service(tmp_path: Pa
     assert ended.returncode == 1, ended.stderr
     assert "ModelUnavailable: it cannot be compiled: [Errno 27] File too large" in ended.stderr
     assert not list((tmp_path / "modes").iterdir())
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    gives_up_at = time.monotonic() + 120
-    while not holds():
-        assert time.monotonic() < gives_up_at
-        time.sleep(0.05)
 
 
 def is_running(pid: str) -> bool:
